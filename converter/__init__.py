@@ -1,0 +1,1 @@
+"""Checkpoint in, verified bundle out; and the runtime that executes a bundle."""

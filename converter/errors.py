@@ -1,0 +1,60 @@
+"""The errors that users of the converter see: what is wrong, where, and what to do."""
+
+from typing import ClassVar
+
+
+class GenaError(Exception):
+    """An expected failure with a message written for the user.
+
+    `code` is stable and dotted, for scripts; the message may change, the code does not.
+    """
+
+    code: ClassVar[str] = "gena"
+
+
+class CheckpointError(GenaError):
+    """The checkpoint cannot be fetched, read or trusted."""
+
+    code = "checkpoint.invalid"
+
+
+class CheckpointUnavailableError(CheckpointError):
+    """The checkpoint is not here and cannot be fetched now."""
+
+    code = "checkpoint.unavailable"
+
+
+class UnsupportedModelError(CheckpointError):
+    """The configuration asks for arithmetic that this converter does not have."""
+
+    code = "checkpoint.unsupported"
+
+
+class UnknownOperationError(GenaError):
+    """A package holds a MIL operation that the executor does not know."""
+
+    code = "package.unknown_operation"
+
+
+class FidelityError(GenaError):
+    """A package differs too much from the reference network to be published."""
+
+    code = "package.refused"
+
+
+class BundleError(GenaError):
+    """A bundle is missing, incomplete or altered."""
+
+    code = "bundle.invalid"
+
+
+class BundleMissingError(BundleError):
+    """There is no bundle at this path."""
+
+    code = "bundle.missing"
+
+
+class TokenizerError(GenaError):
+    """`tokenizer.json` is not a GENA-LM tokenizer."""
+
+    code = "tokenizer.invalid"
