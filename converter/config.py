@@ -101,7 +101,9 @@ def _is_int(value: Any) -> bool:
 def _positive_int(raw: Mapping[str, Any], key: str) -> int:
     value = raw.get(key)
     if not _is_int(value) or value < 1:
-        raise CheckpointError(f"config.json: {key} is {_brief(value)}; expected a positive integer.")
+        raise CheckpointError(
+            f"config.json: {key} is {_brief(value)}; expected a positive integer."
+        )
     return int(value)
 
 
