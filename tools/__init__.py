@@ -1,0 +1,1 @@
+"""Scripts that make and measure what ships with the project; the service never imports them."""
