@@ -30,6 +30,12 @@ class UnsupportedModelError(CheckpointError):
     code = "checkpoint.unsupported"
 
 
+class PackageError(GenaError):
+    """An `.mlpackage` is missing, damaged, or no ML program."""
+
+    code = "package.invalid"
+
+
 class UnknownOperationError(GenaError):
     """A package holds a MIL operation that the executor does not know."""
 
