@@ -1,0 +1,243 @@
+"""A DNA string -> clean letters -> token ids with base-pair offsets. No torch in here.
+
+What counts as DNA:
+
+- White space is removed, wherever it is: Unicode's, and the zero-width space and byte order mark
+  that come along with text copied from web pages and Windows files.
+- Lower case (soft-masked) letters are read as upper case, U is read as T.
+- The IUPAC letters R Y S W K M B D H V N are kept. Where the vocabulary has no token for one,
+  it becomes `[UNK]`, one token a letter, and is counted.
+- Anything else is an error that names the letter and its position, gaps (`-`, `.`) and stops
+  (`*`) included: a gap is not a base, and `-` means something else to some tokenizers (the t2t
+  one reads ten or more N as one `-`).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer, models
+
+from converter.errors import GenaError, TokenizerError
+
+WINDOW = 512
+MAX_TOKENS = WINDOW - 2
+SPECIAL_TOKENS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
+
+_BASES = "ACGT"
+_AMBIGUOUS = "RYSWKMBDHVN"
+_KEPT = _BASES + _AMBIGUOUS + "U"
+_INVISIBLE = "\u200b\ufeff"
+_SPACE = rf"\s{_INVISIBLE}"
+_SPACES = re.compile(f"[{_SPACE}]+")
+_FOREIGN = re.compile(f"[^{_KEPT}{_KEPT.lower()}{_SPACE}]")
+
+_ASCII_SPACE = bytes(c for c in range(128) if chr(c).isspace())
+_NOT_LOWER = bytes(c for c in range(256) if chr(c) not in _KEPT.lower())
+_NOT_URACIL = bytes(c for c in range(256) if chr(c) not in "Uu")
+_NOT_AMBIGUOUS = bytes(c for c in range(256) if chr(c) not in _AMBIGUOUS)
+# Every byte to the letter it is read as; foreign ones to 0.
+_FOLD = bytes(
+    ord("T") if chr(c) in "Uu" else ord(chr(c).upper()) if chr(c) in _KEPT + _KEPT.lower() else 0
+    for c in range(256)
+)
+
+_HINTS = {
+    "-": "It is a gap: remove gaps from an alignment first.",
+    ".": "It is a gap: remove gaps from an alignment first.",
+    "*": "It is a stop of a protein translation; DNA is expected.",
+    ">": "It begins a FASTA header; only the sequence is expected here.",
+    "@": "It begins a FASTQ header; only the sequence is expected here.",
+    "X": "Unknown bases are written N.",
+    **dict.fromkeys("EFILPQZJO", "It occurs in proteins; DNA is expected."),
+}
+
+
+class SequenceError(GenaError):
+    """A letter that is no part of a DNA sequence.
+
+    Attributes:
+        letter: the offending character.
+        position: where it is, counted from 1 over every character of the submitted text, white
+            space included.
+    """
+
+    code = "sequence.invalid_letter"
+
+    def __init__(self, letter: str, position: int) -> None:
+        hint = _HINTS.get(letter.upper(), "Allowed are A C G T U and the IUPAC letters, R to N.")
+        super().__init__(f"{letter!a} at position {position} is not a DNA letter. {hint}")
+        self.letter = letter
+        self.position = position
+
+
+@dataclass(frozen=True)
+class CleanSequence:
+    """DNA as the tokenizer takes it, and what was changed to get there.
+
+    Attributes:
+        sequence: upper-case A C G T and IUPAC letters; may be empty.
+        submitted: the text as it came.
+        n_white_space: characters removed.
+        n_lower_case: letters that were lower case.
+        n_uracil: U read as T.
+        n_ambiguous: letters of `sequence` other than A C G T.
+    """
+
+    sequence: str
+    submitted: str
+    n_white_space: int
+    n_lower_case: int
+    n_uracil: int
+    n_ambiguous: int
+
+    @cached_property
+    def positions(self) -> NDArray[np.int64]:
+        """(len(sequence),) 0-based index in the submitted text of every letter."""
+        code_points = np.frombuffer(self.submitted.encode("utf-32-le"), np.uint32)
+        # What is left are letters, all below 128, and white space; no letter is a white space.
+        is_letter = np.zeros(128, dtype=bool)
+        is_letter[[ord(c) for c in _KEPT + _KEPT.lower()]] = True
+        return np.flatnonzero(is_letter[np.minimum(code_points, 127)])
+
+
+def clean(text: str) -> CleanSequence:
+    """Fold what a person submits into clean DNA; a few milliseconds for a megabase.
+
+    Raises:
+        SequenceError: a letter is not DNA.
+    """
+    # Other alphabets' white space goes first, so that the rest works on bytes.
+    spaced = text if text.isascii() else _SPACES.sub("", text)
+    try:
+        letters = spaced.encode("ascii").translate(None, delete=_ASCII_SPACE)
+    except UnicodeEncodeError:
+        raise _first_foreign(text) from None
+    folded = letters.translate(_FOLD)
+    if b"\0" in folded:
+        raise _first_foreign(text)
+    return CleanSequence(
+        sequence=folded.decode("ascii"),
+        submitted=text,
+        n_white_space=len(text) - len(folded),
+        n_lower_case=len(letters.translate(None, delete=_NOT_LOWER)),
+        n_uracil=len(letters.translate(None, delete=_NOT_URACIL)),
+        n_ambiguous=len(folded.translate(None, delete=_NOT_AMBIGUOUS)),
+    )
+
+
+def _first_foreign(text: str) -> SequenceError:
+    found = _FOREIGN.search(text)
+    assert found is not None
+    return SequenceError(found.group(), found.start() + 1)
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Tokens of one clean sequence, without specials.
+
+    Attributes:
+        ids: (n,) int32.
+        offsets: (n, 2) int64, bases of each token in the clean sequence, 0-based, half-open.
+            Tokens follow each other without a gap.
+        n_unknown: how many ids are `[UNK]`.
+    """
+
+    ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    n_unknown: int
+
+
+class DnaTokenizer:
+    """The tokenizer of a GENA-LM checkpoint.
+
+    Args:
+        tokenizer_file: a published `tokenizer.json`.
+
+    Raises:
+        TokenizerError: the file cannot be read, or is no GENA-LM tokenizer.
+    """
+
+    def __init__(self, tokenizer_file: Path) -> None:
+        self._tokenizer = _read(tokenizer_file)
+        self.unk_id, self.cls_id, self.sep_id, self.pad_id, self.mask_id = SPECIAL_TOKENS.values()
+        self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+        probe = self._tokenizer.encode("ACGT").ids
+        if probe != self.window(self.encode("ACGT").ids).tolist():
+            raise TokenizerError(f"{tokenizer_file} does not wrap a sequence in [CLS] and [SEP].")
+
+    def encode(self, sequence: str) -> Encoding:
+        """Tokenize clean DNA (see `clean`) of any length, about a second for a megabase."""
+        encoding = self._tokenizer.encode(sequence, add_special_tokens=False)
+        ids = np.array(encoding.ids, dtype=np.int32)
+        ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
+        # Where a normalizer replaces a run by one character, the library gives only the run's
+        # last base: the token begins where the one before it ends.
+        offsets = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
+        if (ends[-1] if len(ends) else 0) != len(sequence):
+            raise TokenizerError("The tokenizer drops letters at the end of a sequence.")
+        return Encoding(ids, offsets, int(np.count_nonzero(ids == self.unk_id)))
+
+    def window(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """`[CLS]` + ids + `[SEP]`; at most `MAX_TOKENS` ids.
+
+        Raises:
+            ValueError: too many ids.
+        """
+        if len(ids) > MAX_TOKENS:
+            raise ValueError(f"{len(ids)} tokens; a window holds {MAX_TOKENS} and two specials")
+        return np.concatenate([[self.cls_id], ids, [self.sep_id]]).astype(np.int32)
+
+    def pad(self, ids: NDArray[np.int32], length: int) -> NDArray[np.int32]:
+        """(length,) int32: ids, then `[PAD]`.
+
+        Raises:
+            ValueError: there are more ids than that.
+        """
+        if len(ids) > length:
+            raise ValueError(f"{len(ids)} ids do not fit in {length}")
+        return np.pad(ids.astype(np.int32), (0, length - len(ids)), constant_values=self.pad_id)
+
+    def tokens(self, ids: NDArray[np.int32]) -> list[str]:
+        """The text of every id; `[UNK]`, `[CLS]`, ... for specials.
+
+        Raises:
+            ValueError: an id is not in the vocabulary.
+        """
+        texts = []
+        for id_ in ids.tolist():
+            text = self._tokenizer.id_to_token(id_)
+            if text is None:
+                raise ValueError(f"{id_} is not an id of the vocabulary")
+            texts.append(text)
+        return texts
+
+
+def _read(path: Path) -> Tokenizer:
+    try:
+        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # the library raises bare Exception, or ValueError for bad UTF-8
+        raise TokenizerError(f"{path} is not a tokenizer file ({error}).") from error
+    model = tokenizer.model
+    if not isinstance(model, models.BPE):
+        raise TokenizerError(f"{path} holds a {type(model).__name__} tokenizer; expected BPE.")
+    if model.unk_token != "[UNK]":
+        # Letters without a token would vanish, and offsets with them.
+        raise TokenizerError(f"{path} has the unknown token {model.unk_token!r}, not '[UNK]'.")
+    if model.dropout:
+        raise TokenizerError(f"{path} has BPE dropout: its answers would be random.")
+    for token, expected in SPECIAL_TOKENS.items():
+        found = tokenizer.token_to_id(token)
+        if found != expected:
+            raise TokenizerError(f"{path} gives {token} the id {found}; GENA-LM has {expected}.")
+    missing = [base for base in _BASES if tokenizer.token_to_id(base) is None]
+    if missing:
+        raise TokenizerError(f"{path} has no token for {', '.join(missing)}: no DNA vocabulary.")
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
