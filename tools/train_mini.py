@@ -245,26 +245,27 @@ def training_batch(
     return mask_tokens(np.concatenate(windows), recipe, generator)
 
 
-def held_out_loss(
-    model: MaskedLanguageModel,
-    stream: TokenStream,
-    recipe: Recipe,
-    *,
-    length: int,
-    windows: int,
-) -> tuple[float, NDArray[np.int64]]:
-    """Masked-token loss, nats, on fixed windows of `stream`; and the tokens to be guessed (N,)."""
+def masked_losses(
+    model: MaskedLanguageModel, stream: TokenStream, recipe: Recipe, *, length: int, windows: int
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Guess the masked tokens of fixed random windows.
+
+    Returns:
+        losses in nats and what was masked, (W, K) each: W windows of `length` tokens with the
+        special ones, K chosen tokens a window.
+    """
     generator = np.random.default_rng((recipe.seed, 3, length))
     device = next(model.parameters()).device
-    total, labels = 0.0, []
-    for _ in range(0, windows, 8):
-        batch = mask_tokens(stream.sample(8, length - 2, generator), recipe, generator)
+    losses: list[Tensor] = []
+    labels: list[Tensor] = []
+    for first in range(0, windows, 8):
+        rows = min(8, windows - first)
+        batch = mask_tokens(stream.sample(rows, length - 2, generator), recipe, generator)
         with torch.inference_mode():
-            logits = model(batch.input_ids.to(device), batch.chosen.to(device)).float()
-            total += F.cross_entropy(logits, batch.labels.to(device), reduction="sum").item()
-        labels.append(batch.labels.numpy())
-    guessed = np.concatenate(labels)
-    return total / len(guessed), guessed
+            logits = model(batch.input_ids.to(device), batch.chosen.to(device)).float().cpu()
+        losses.append(F.cross_entropy(logits, batch.labels, reduction="none").view(rows, -1))
+        labels.append(batch.labels.view(rows, -1))
+    return torch.cat(losses).numpy(), torch.cat(labels).numpy()
 
 
 # ---------------------------------------------------------------- training
@@ -334,13 +335,13 @@ def train(
             bar.set_postfix(loss=f"{np.mean(recent[-50:]):.4f}")
             if (step + 1) % checkpoint_every == 0 or step + 1 == steps:
                 checkpoints.save(step + 1, model, optimizer)
-                held_out, _ = held_out_loss(
+                held_out, _ = masked_losses(
                     model, validation, recipe, length=recipe.short_window, windows=64
                 )
                 line = {
                     "step": step + 1,
                     "loss": round(float(np.mean(recent)), 4),
-                    "held_out_loss": round(held_out, 4),
+                    "held_out_loss": round(float(held_out.mean()), 4),
                     "seconds": round(time.monotonic() - began, 1),
                 }
                 log.write(json.dumps(line) + "\n")
