@@ -1,0 +1,1 @@
+"""The service: HTTP in, tensors out. Nothing in this process imports torch or coremltools."""

@@ -1,0 +1,151 @@
+"""The `gena` command: what the converter has, and the service."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from converter.cli import add_commands
+from converter.sources import DEFAULT_MODEL, SHIPPED_MODELS
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+_SETTING_OPTIONS = (
+    "model",
+    "revision",
+    "bundle",
+    "host",
+    "port",
+    "runtime",
+    "compute_units",
+    "threads",
+    "log_format",
+    "log_level",
+    "log_file",
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code of the process."""
+    parser = argparse.ArgumentParser(
+        prog="gena", description="DNA to GENA-LM features, run by Core ML."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_commands(commands)
+    _add_serve(commands)
+    _add_service(commands)
+    arguments = parser.parse_args(argv)
+    code: int = arguments.func(arguments)
+    return code
+
+
+def _add_serve(commands: Any) -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="answer DNA with features over HTTP",
+        description="Serve a model on this machine; it is converted first where that is needed. "
+        "Every setting can be given as GENA_* in the environment; options win.",
+    )
+    _add_setting_options(parser)
+    parser.set_defaults(func=_serve)
+
+
+def _add_service(commands: Any) -> None:
+    parser = commands.add_parser(
+        "service",
+        help="run the server for good, from login on",
+        description="A launchd agent on macOS, a systemd user unit on Linux.",
+    )
+    actions = parser.add_subparsers(required=True, metavar="ACTION")
+    install = actions.add_parser(
+        "install",
+        help="write the agent and start it",
+        description="Options and the GENA_* and HF_* variables of this shell (tokens of the hub "
+        "excepted) are written into the agent, which only you can read.",
+    )
+    _add_setting_options(install)
+    for action, text in (("uninstall", "stop it and remove the agent"), ("status", "is it on?")):
+        actions.add_parser(action, help=text).set_defaults(func=_service, action=action)
+    install.set_defaults(func=_service, action="install")
+    for action in actions.choices.values():
+        action.add_argument("--dry-run", action="store_true", help="print it, change nothing")
+
+
+def _add_setting_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add(
+        "--model",
+        help=f"hub id, folder or {', '.join(SHIPPED_MODELS)} (default: {DEFAULT_MODEL})",
+    )
+    add("--revision", help="branch, tag or commit of a hub id")
+    add("--bundle", type=Path, help="serve this bundle as it is; nothing is converted")
+    add("--host", help="address to listen on (default: 127.0.0.1)")
+    add("--port", type=int, help="port to listen on (default: 8000; 0 takes a free one)")
+    add("--runtime", choices=("auto", "mil", "coreml"), help="what executes the package")
+    add("--compute-units", help="Core ML compute units (default: auto)")
+    add("--threads", type=int, help="CPU threads of the model")
+    add("--log-format", choices=("text", "json"))
+    add("--log-level", choices=("debug", "info", "warning", "error"))
+    add("--log-file", type=Path, help="log to this file, rotated, instead of stderr")
+
+
+def _settings(arguments: argparse.Namespace) -> "Settings | None":
+    """Environment and options as settings; None after what is wrong has been said."""
+    from pydantic import ValidationError
+
+    from app.settings import Settings
+
+    try:
+        return Settings(**_given(arguments))
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"])
+            print(f"gena: GENA_{name.upper()}: {problem['msg']}", file=sys.stderr)
+        return None
+
+
+def _given(arguments: argparse.Namespace) -> dict[str, Any]:
+    given = {name: getattr(arguments, name) for name in _SETTING_OPTIONS}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    settings = _settings(arguments)
+    if settings is None:
+        return 2
+    from app.logs import configure_logging
+    from app.server import bind, serve
+
+    try:
+        # Before the slow imports: connections that come now wait and are answered.
+        listener = bind(settings.host, settings.port)
+    except OSError as error:
+        where = f"{settings.host}:{settings.port}"
+        print(f"gena: cannot listen on {where}: {error.strerror}. Try --port.", file=sys.stderr)
+        return 1
+    try:
+        configure_logging(settings)
+    except OSError as error:
+        print(f"gena: cannot log to {settings.log_file}: {error.strerror}.", file=sys.stderr)
+        return 1
+    from app.main import create_app
+
+    serve(create_app(settings), settings, listener)
+    return 0
+
+
+def _service(arguments: argparse.Namespace) -> int:
+    from app import service_agent
+
+    if arguments.action != "install":
+        return service_agent.run(arguments.action, dry_run=arguments.dry_run)
+    settings = _settings(arguments)
+    if settings is None:
+        return 2
+    return service_agent.install(settings, _given(arguments), dry_run=arguments.dry_run)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Logs as text or JSON lines, to stderr or a rotated file; never DNA."""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
+
+from app.settings import Settings
+
+_ROTATED_BYTES, _ROTATED_FILES = 10_000_000, 5
+# A traceback or a library's message may quote what it worked on. Runs of letters this long,
+# out of this alphabet, are DNA and nothing else.
+_DNA = re.compile(r"(?:[ACGTUN]|\\n){16,}", re.IGNORECASE)
+_OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def _without_dna(text: str) -> str:
+    return _DNA.sub(lambda found: f"[{len(found.group())} bases]", text)
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    return {k: v for k, v in vars(record).items() if k not in _OWN_ATTRIBUTES and k[0] != "_"}
+
+
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
+class TextFormatter(logging.Formatter):
+    """`2026-01-31T12:00:00.000+00:00 INFO gena.access: message key=value ...`"""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+
+    def formatTime(self, record: logging.LogRecord, _format: str | None = None) -> str:  # noqa: N802
+        return _time(record)
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the library's name
+        extra = "".join(f" {name}={value}" for name, value in _fields(record).items())
+        return super().formatMessage(record) + extra
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _without_dna(super().format(record))
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger, message, then the record's own fields."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields(record),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return _without_dna(json.dumps(line, default=str))
+
+
+def configure_logging(settings: Settings) -> None:
+    """Send every logger of this process to one place in one format.
+
+    Raises:
+        OSError: the log file cannot be written.
+    """
+    handler: logging.Handler
+    if settings.log_file is None:
+        handler = logging.StreamHandler(sys.stderr)
+    else:
+        path = settings.log_file.expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handler = RotatingFileHandler(
+            path, maxBytes=_ROTATED_BYTES, backupCount=_ROTATED_FILES, encoding="utf-8"
+        )
+    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # uvicorn's own lines repeat what gena.server says; its warnings and errors stay.
+    for name in ("uvicorn", "uvicorn.error"):
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,0 +1,98 @@
+"""The application: routes, middleware and the model's lifecycle put together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app.cache import WindowCache
+from app.errors import ApiError, install_error_handlers
+from app.lifecycle import Lifecycle, stopping_error
+from app.metrics import Metrics
+from app.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
+from app.routes import data_routers, documentation, operations, page
+from app.settings import Settings
+
+_DESCRIPTION = (
+    "DNA in, features of GENA-LM out: the last hidden states of every token, or one vector a "
+    "record. Every answer carries the fingerprint of the weights, tokenizer and package that "
+    "made it."
+)
+_EXPOSED_HEADERS = [
+    "Retry-After",
+    "Server-Timing",
+    "X-Request-ID",
+    "X-Gena-Model",
+    "X-Gena-Fingerprint",
+    "X-Gena-Tokens",
+    "X-Gena-Unknown",
+    "X-Gena-Windows",
+]
+
+
+def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
+    """The service for these settings.
+
+    Args:
+        lifecycle: the model's; one for these settings where it is not given.
+    """
+    metrics = lifecycle.metrics if lifecycle is not None else Metrics()
+    owner = lifecycle if lifecycle is not None else Lifecycle(settings, metrics)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        # The socket opens when this yields: everything slow goes on behind it.
+        owner.start()
+        try:
+            yield
+        finally:
+            await owner.stop()
+
+    app = FastAPI(
+        title="gena-coreml",
+        version=installed_version(),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.settings = settings
+    app.state.metrics = metrics
+    app.state.lifecycle = owner
+    app.state.cache = WindowCache(settings.cache_bytes)
+    install_error_handlers(app)
+    for router in (*data_routers, operations.router, documentation.router, page.router):
+        app.include_router(router)
+
+    def stopping() -> ApiError | None:
+        return stopping_error() if owner.state.status == "stopping" else None
+
+    # The last one added is the first to see a request.
+    app.add_middleware(CancelWhenGone)
+    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        Gate,
+        hosts=accepted_hosts(settings.host, settings.allowed_hosts),
+        api_key=settings.api_key.get_secret_value() if settings.api_key else None,
+        stopping=stopping,
+    )
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=_EXPOSED_HEADERS,
+        )
+    app.add_middleware(Observe, metrics=metrics)
+    return app
+
+
+def installed_version() -> str:
+    """Of this distribution; "0" when it runs from a folder that was never installed."""
+    try:
+        return version("gena-coreml")
+    except PackageNotFoundError:
+        return "0"

@@ -1,0 +1,85 @@
+"""What the service counts, for Prometheus. One registry a server, nothing global."""
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+
+_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+
+class Metrics:
+    """Counters, gauges and histograms of one server.
+
+    Attributes:
+        requests: by route (template), method and status.
+        request_seconds: from the first byte of a request to the last of its answer, by route.
+        request_bytes, response_bytes: bodies, by route.
+        tokens: computed or taken from the cache, specials included, padding not.
+        records: answered.
+        stage_seconds: by stage: queued, tokenizing, predicting, encoding.
+        cache_hits, cache_misses: windows found, or not, in the cache of repeated windows.
+        model_restarts: starts of the model's process after its first.
+        conversions: by result: done, failed.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "gena_requests",
+            "Requests answered.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self.request_seconds = Histogram(
+            "gena_request_seconds",
+            "Time from a request to the end of its answer.",
+            ("route",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.request_bytes = Counter(
+            "gena_request_bytes", "Bytes of request bodies.", ("route",), registry=self.registry
+        )
+        self.response_bytes = Counter(
+            "gena_response_bytes", "Bytes of answers.", ("route",), registry=self.registry
+        )
+        self.tokens = Counter(
+            "gena_tokens", "Tokens answered for, specials included.", registry=self.registry
+        )
+        self.records = Counter("gena_records", "Records answered.", registry=self.registry)
+        self.stage_seconds = Histogram(
+            "gena_stage_seconds",
+            "Time of a window queued or predicting, of a record tokenizing, of an answer encoding.",
+            ("stage",),
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        self.cache_hits = Counter(
+            "gena_cache_hits", "Windows found in the cache.", registry=self.registry
+        )
+        self.cache_misses = Counter(
+            "gena_cache_misses", "Windows not found in the cache.", registry=self.registry
+        )
+        self.model_restarts = Counter(
+            "gena_model_restarts",
+            "Starts of the model's process after its first.",
+            registry=self.registry,
+        )
+        self.conversions = Counter(
+            "gena_conversions", "Conversions that ended.", ("result",), registry=self.registry
+        )
+        for stage in ("queued", "tokenizing", "predicting", "encoding"):
+            self.stage_seconds.labels(stage=stage)
+
+    def observe_stage(self, stage: str, seconds: float) -> None:
+        """Record the time of one stage."""
+        self.stage_seconds.labels(stage=stage).observe(seconds)
+
+    def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when the metrics are."""
+        Gauge(name, help_text, registry=self.registry).set_function(read)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """The text format and its content type."""
+        return generate_latest(self.registry), CONTENT_TYPE_LATEST

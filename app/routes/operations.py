@@ -1,0 +1,250 @@
+"""For those who run the service: health, facts, metrics."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from app.errors import PROBLEM_JSON, ApiError
+from app.lifecycle import Lifecycle, State
+from app.metrics import Metrics
+from app.settings import WINDOW_TOKENS, Settings, SettingsDep
+
+router = APIRouter(tags=["operations"])
+
+_VERSIONS = ("gena-coreml", "coremltools", "torch", "tokenizers", "numpy", "fastapi", "uvicorn")
+
+
+class Progress(BaseModel):
+    """How far a conversion is."""
+
+    stage: str = Field(examples=["convert"])
+    fraction: float = Field(ge=0, le=1, examples=[0.4])
+
+
+class Failure(BaseModel):
+    """Why there is no model, and what to do."""
+
+    code: str = Field(examples=["checkpoint.unavailable"])
+    message: str
+    advice: str
+    retry_after_seconds: float = Field(
+        description="A request for data after this time tries again; POST /health/retry, at once."
+    )
+
+
+class RuntimeFacts(BaseModel):
+    """What executes the package."""
+
+    name: str = Field(examples=["coreml", "mil"])
+    compute_units: str = Field(examples=["CPU_AND_NE", "cpu"])
+    lengths: list[int] = Field(examples=[[128, 256, 512]])
+    device_checks: Any = Field(None, description="Figures measured on this machine, if any.")
+
+
+class Health(BaseModel):
+    """The state of the service."""
+
+    status: Literal["converting", "loading", "ready", "failed", "stopping"]
+    message: str = Field(description="The same as a sentence.")
+    model: str = Field(examples=["AIRI-Institute/gena-lm-bert-base"])
+    revision: str | None = None
+    commit: str | None = None
+    fingerprint: str | None = Field(None, examples=["0123456789abcdef"])
+    fidelity: str | None = Field(
+        None,
+        description="expected, or flagged: published although it is less faithful than expected.",
+    )
+    runtime: RuntimeFacts | None = None
+    restarts: int = Field(description="Of the model's process, since the service started.")
+    progress: Progress | None = None
+    error: Failure | None = None
+
+
+class Retry(BaseModel):
+    """Whether another attempt was started."""
+
+    retrying: bool
+    status: str
+
+
+_HEALTH_EXAMPLES = {
+    200: {
+        "status": "ready",
+        "message": "gena-mini answers.",
+        "model": "gena-mini",
+        "fingerprint": "0123456789abcdef",
+        "fidelity": "expected",
+        "runtime": {"name": "mil", "compute_units": "cpu", "lengths": [128, 256, 512]},
+        "restarts": 0,
+    },
+    503: {
+        "status": "converting",
+        "message": "Converting AIRI-Institute/gena-lm-bert-base.",
+        "model": "AIRI-Institute/gena-lm-bert-base",
+        "restarts": 0,
+        "progress": {"stage": "convert", "fraction": 0.4},
+    },
+}
+
+
+@router.get(
+    "/health",
+    response_model=Health,
+    responses={
+        200: {
+            "description": "Data is answered.",
+            "content": {"application/json": {"example": _HEALTH_EXAMPLES[200]}},
+        },
+        503: {
+            "model": Health,
+            "description": "Not now: converting, loading, failed or stopping.",
+            "content": {"application/json": {"example": _HEALTH_EXAMPLES[503]}},
+        },
+    },
+    summary="Is the model ready?",
+)
+async def health(request: Request, settings: SettingsDep) -> Response:
+    """200 when data is answered, else 503 with the progress, or why not and what to do.
+
+    `curl http://127.0.0.1:8000/health`
+    """
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    facts = _health(lifecycle, settings)
+    headers = {"Cache-Control": "no-store"}
+    if facts.status != "ready":
+        headers["Retry-After"] = "2"
+    return Response(
+        facts.model_dump_json(exclude_none=True),
+        status_code=200 if facts.status == "ready" else 503,
+        headers=headers,
+        media_type="application/json",
+    )
+
+
+@router.post(
+    "/health/retry",
+    response_model=Retry,
+    status_code=202,
+    responses={409: {"description": "Nothing has failed.", "content": {PROBLEM_JSON: {}}}},
+    summary="Try again after a failure",
+)
+async def retry(request: Request) -> Retry:
+    """Starts another attempt at once after `failed`.
+
+    `curl -X POST http://127.0.0.1:8000/health/retry`
+    """
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    if not lifecycle.retry():
+        raise ApiError(
+            409,
+            "model.not_failed",
+            "Nothing has failed",
+            f"The service is {lifecycle.state.status}; there is nothing to try again.",
+        )
+    return Retry(retrying=True, status=lifecycle.state.status)
+
+
+@router.get(
+    "/info",
+    responses={200: {"content": {"application/json": {}}}},
+    summary="Model, hashes, limits, runtime, versions",
+)
+async def info(request: Request, settings: SettingsDep) -> Response:
+    """Everything that identifies the answers of this server, and what it accepts.
+
+    `curl http://127.0.0.1:8000/info`
+    """
+    lifecycle: Lifecycle = request.app.state.lifecycle
+    return Response(orjson.dumps(_info(lifecycle, settings)), media_type="application/json")
+
+
+@router.get("/metrics", response_class=Response, summary="Prometheus metrics")
+async def metrics(request: Request, settings: SettingsDep) -> Response:
+    """Requests, tokens, queue, stages, restarts, cache, in the Prometheus text format.
+
+    `curl http://127.0.0.1:8000/metrics`
+    """
+    if not settings.metrics:
+        raise ApiError(404, "metrics.off", "Metrics are off", "GENA_METRICS turns them on.")
+    counted: Metrics = request.app.state.metrics
+    text, content_type = counted.exposition()
+    return Response(text, headers={"Content-Type": content_type})
+
+
+def _health(lifecycle: Lifecycle, settings: Settings) -> Health:
+    state = lifecycle.state
+    manifest = lifecycle.manifest
+    runtime = lifecycle.runtime
+    return Health(
+        status=state.status,
+        message=state.message,
+        model=manifest.model if manifest else settings.model,
+        revision=settings.revision,
+        commit=manifest.commit if manifest else None,
+        fingerprint=manifest.fingerprint if manifest else None,
+        fidelity=manifest.fidelity.get("flag") if manifest else None,
+        runtime=RuntimeFacts.model_validate(runtime) if runtime else None,
+        restarts=lifecycle.restarts,
+        progress=_progress(state),
+        error=_failure(state, lifecycle.retry_after),
+    )
+
+
+def _progress(state: State) -> Progress | None:
+    if state.stage is None or state.fraction is None:
+        return None
+    return Progress(stage=state.stage, fraction=min(max(state.fraction, 0.0), 1.0))
+
+
+def _failure(state: State, retry_after: float) -> Failure | None:
+    if state.code is None:
+        return None
+    return Failure(
+        code=state.code,
+        message=state.message,
+        advice=state.advice or "",
+        retry_after_seconds=round(retry_after, 1),
+    )
+
+
+def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "status": lifecycle.state.status,
+        "model": settings.model,
+        "revision": settings.revision,
+        "limits": {
+            "tokens_per_window": WINDOW_TOKENS,
+            "body_bytes": settings.max_body_bytes,
+            "decoded_bytes": settings.max_decoded_bytes,
+            "header_bytes": settings.max_header_bytes,
+            "records": settings.max_records,
+            "bases_per_record": settings.max_record_bases,
+            "tokens_per_request": settings.max_request_tokens,
+            "queue_tokens": settings.queue_tokens,
+            "deadline_seconds": settings.deadline_seconds,
+            "cache_bytes": settings.cache_bytes,
+        },
+        "runtime": lifecycle.runtime,
+        "versions": _versions(),
+        "bundle": None,
+    }
+    manifest = lifecycle.manifest
+    if manifest is not None:
+        facts |= {"model": manifest.model, "bundle": manifest.model_dump(mode="json")}
+        # The list of files is long and says less than the fingerprint that covers it.
+        del facts["bundle"]["files"]
+    return facts
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,111 @@
+"""Every setting of the service, with its meaning and bounds; `GENA_*` in the environment."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from fastapi import Depends, Request
+from pydantic import BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from converter.sources import DEFAULT_MODEL
+
+WINDOW_TOKENS = 512
+_MIB = 2**20
+
+
+def _split(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
+
+
+# NoDecode: the environment holds "a,b", not JSON.
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """Settings of one server. Built once by the command line or a test, then handed on."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="GENA_", env_ignore_empty=True, frozen=True, extra="forbid"
+    )
+
+    model: str = Field(
+        DEFAULT_MODEL,
+        min_length=1,
+        description="Checkpoint: a hub id, the name of a shipped model (gena-mini) or a folder.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
+    bundle: Path | None = Field(
+        None, description="Serve exactly this bundle folder; nothing is converted."
+    )
+    bundles: Path | None = Field(None, description="Folder under which bundles are built.")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    allowed_hosts: CommaList = Field(
+        (),
+        description="Names accepted in the Host header, with commas between them; * takes any. "
+        "Empty: this machine's loopback names when host is a loopback address, else any.",
+    )
+
+    runtime: Literal["auto", "mil", "coreml"] = Field(
+        "auto", description="What executes the package: Core ML on macOS, mil elsewhere."
+    )
+    compute_units: str = Field(
+        "auto",
+        min_length=1,
+        description="Core ML compute units: auto, all, cpu_and_ne, cpu_and_gpu, cpu_only.",
+    )
+    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
+    predict_timeout_seconds: float = Field(
+        60, gt=0, description="A prediction that takes longer is a hang: the model is restarted."
+    )
+    load_timeout_seconds: float = Field(
+        600, gt=0, description="Longest time for the model to load and warm up."
+    )
+
+    max_body_bytes: int = Field(64 * _MIB, ge=1, description="Bytes of a request body, as sent.")
+    max_decoded_bytes: int = Field(
+        256 * _MIB, ge=1, description="Bytes of a request body after decompression."
+    )
+    max_header_bytes: int = Field(
+        32 * 1024, ge=1024, description="Bytes of a request line and its headers."
+    )
+    max_records: int = Field(10_000, ge=1, description="Records in one request.")
+    max_record_bases: int = Field(5_000_000, ge=1, description="Bases in one record.")
+    max_request_tokens: int = Field(5_000_000, ge=1, description="Tokens in one request.")
+
+    queue_tokens: int = Field(
+        65_536,
+        ge=WINDOW_TOKENS,
+        description="Room in the queue. Each request in progress holds at least one window (512).",
+    )
+    deadline_seconds: float = Field(600, gt=0, description="Longest time for one request.")
+    cache_bytes: int = Field(64 * _MIB, ge=0, description="Memory for repeated windows; 0 is off.")
+
+    api_key: SecretStr | None = Field(
+        None, min_length=1, description="When set, requests must carry it. /health stays open."
+    )
+    cors_origins: CommaList = Field(
+        (), description="Origins of web pages that may call the service, with commas between them."
+    )
+    metrics: bool = Field(True, description="Serve /metrics.")
+    log_format: Literal["text", "json"] = Field("text", description="Format of the log.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe message that is logged."
+    )
+    log_file: Path | None = Field(
+        None, description="Log to this file, rotated at 10 MB, five kept, instead of stderr."
+    )
+    grace_seconds: float = Field(
+        30, ge=0, description="Time for accepted requests to finish after SIGTERM."
+    )
+
+
+def get_settings(request: Request) -> Settings:
+    """Dependency: the settings of the server that answers."""
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
