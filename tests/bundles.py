@@ -1,15 +1,20 @@
-"""Small bundles whose package is a few bytes: enough for all that only moves files about."""
+"""Small bundles: with a package of a few bytes where files only move, and with a real one."""
 
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from converter.bundle import (
+    EMBEDDINGS,
     GOLDEN,
     PACKAGE,
     TOKENIZER,
     BuildOptions,
+    Bundle,
     Manifest,
+    open_bundle,
     write_manifest,
 )
 from converter.config import EncoderConfig
@@ -52,3 +57,47 @@ def fill(folder: Path, content: str = "weights") -> Manifest:
         fidelity={"fp16_db": 71.25, "flag": "expected"},
         versions={"coremltools": "9.0"},
     )
+
+
+def build_small(
+    destination: Path, *, embedding: Literal["graph", "host"] = "graph", n_golden: int = 3
+) -> Bundle:
+    """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
+    import torch
+
+    from converter.checkpoint import load_checkpoint
+    from converter.neural_engine import GraphOptions, NeuralEngineEncoder
+    from converter.package import PackagePlan, build_package
+    from tests.gena_checkpoints import make_checkpoint
+
+    checkpoint_folder = destination.with_name(destination.name + "-checkpoint")
+    checkpoint = load_checkpoint(str(make_checkpoint(checkpoint_folder)))
+    reference = checkpoint.encoder()
+    options = BuildOptions(embedding=embedding)
+    plan = PackagePlan(lengths=(128, 512), options=options, graph=GraphOptions(embedding=embedding))
+    destination.mkdir(parents=True)
+    build_package(reference, plan, destination / PACKAGE)
+    shutil.copy(checkpoint.tokenizer_file, destination / TOKENIZER)
+    if embedding == "host":
+        table = NeuralEngineEncoder(reference, 512, plan.graph).host_table()
+        np.save(destination / EMBEDDINGS, table.numpy().astype(np.float16))
+    golden = np.full((n_golden, 512), 3, np.int32)
+    generator = np.random.default_rng(0)
+    for row, n_tokens in zip(golden, (60, 512, 300), strict=False):
+        row[:n_tokens] = [1, *generator.integers(5, 400, n_tokens - 2), 2]
+    with torch.no_grad():
+        features = reference(torch.from_numpy(golden).long()).numpy()
+    np.savez(destination / GOLDEN, input_ids=golden, reference=features)
+    write_manifest(
+        destination,
+        model="lab/small",
+        commit=None,
+        checkpoint_sha256=checkpoint.sha256,
+        config=checkpoint.config,
+        functions={length: f"length_{length}" for length in (128, 512)},
+        options=options,
+        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
+        fidelity={"flag": "expected"},
+        versions={},
+    )
+    return open_bundle(destination)
