@@ -112,7 +112,7 @@ def test_core_ml_off_macos_is_refused(bundle: Bundle) -> None:
 
 def test_light_modules_import_neither_torch_nor_coremltools() -> None:
     code = (
-        "import sys, converter.bundle, converter.tokenizer, converter.runtime, "
+        "import sys, converter.bundle, converter.tokenizer, converter.runtime, converter.hub, "
         "converter.sources\n"
         "print([m for m in ('torch', 'coremltools', 'transformers') if m in sys.modules])"
     )
