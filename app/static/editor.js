@@ -1,0 +1,281 @@
+/* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
+
+import { GENES_FASTA, SWITCH } from './example.js';
+import { estimateTokens, examine } from './sequence.js';
+
+const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
+const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
+const TOKENIZED_UP_TO = 100_000; // bases that are sent while somebody types
+const TYPING_PAUSE = 250;
+export const WINDOW_TOKENS = 510;
+
+const find = (id) => document.getElementById(id);
+const format = (number) => number.toLocaleString('en');
+const plural = (count, one, many = `${one}s`) => `${format(count)} ${count === 1 ? one : many}`;
+
+/** Sends `change` when the text is another one. */
+export class Editor extends EventTarget {
+  /** @param {(records: object[], signal: AbortSignal) => Promise<object | null>} tokenize
+   *   gives `{tokens: number[], unknown: number}` without the two specials, or null. */
+  constructor(tokenize) {
+    super();
+    this.tokenize = tokenize;
+    this.field = find('text');
+    this.marks = find('marks');
+    this.attached = null;
+    this.fileName = null;
+    this.counted = null;
+    this.counting = new AbortController();
+    this.field.addEventListener('input', () => {
+      this.fileName = null;
+      this.update();
+    });
+    this.field.addEventListener('scroll', () => this.alignMarks());
+    new ResizeObserver(() => this.alignMarks()).observe(this.field);
+    find('example').addEventListener('click', () => this.set(SWITCH));
+    find('example-records').addEventListener('click', () => this.set(GENES_FASTA));
+    find('open').addEventListener('click', () => find('file').click());
+    find('file').addEventListener('change', ({ target }) => {
+      if (target.files.length) this.read(target.files[0]);
+      target.value = '';
+    });
+    find('detach').addEventListener('click', () => {
+      this.set('');
+      this.field.focus();
+    });
+    this.acceptDrops();
+    this.update();
+  }
+
+  get text() {
+    return this.attached ?? this.field.value;
+  }
+
+  set(text, fileName = null) {
+    const large = text.length > IN_FIELD_UP_TO;
+    this.fileName = fileName;
+    this.attached = large ? text : null;
+    this.field.value = large ? '' : text;
+    this.field.scrollTop = 0;
+    find('editor').hidden = large;
+    find('attached').hidden = !large;
+    if (large) {
+      find('attached-name').textContent = fileName ?? 'Pasted text';
+      find('attached-facts').textContent = `${format(text.length)} characters, too many to show`;
+    }
+    this.update();
+  }
+
+  acceptDrops() {
+    let depth = 0;
+    const over = (change) => {
+      depth = Math.max(0, depth + change);
+      document.body.classList.toggle('dropping', depth > 0);
+    };
+    const carriesFile = (event) => event.dataTransfer?.types.includes('Files');
+    window.addEventListener('dragenter', (event) => carriesFile(event) && over(1));
+    window.addEventListener('dragleave', (event) => carriesFile(event) && over(-1));
+    window.addEventListener('dragover', (event) => carriesFile(event) && event.preventDefault());
+    window.addEventListener('drop', (event) => {
+      if (!carriesFile(event)) return;
+      event.preventDefault();
+      over(-depth);
+      if (event.dataTransfer.files.length) this.read(event.dataTransfer.files[0]);
+    });
+  }
+
+  /** Read a file, inflated when it is gzip. */
+  async read(file) {
+    try {
+      this.set(await readText(file), file.name);
+    } catch {
+      this.findings([{ kind: 'bad', text: `${file.name} cannot be read: it is damaged.` }]);
+    }
+  }
+
+  /** Mark a place in the text and bring it into view. */
+  show({ at, length }) {
+    if (this.attached !== null) return;
+    this.field.focus();
+    this.field.setSelectionRange(at, at + length);
+    // Chromium scrolls a field to its selection only when it is typed into.
+    const before = this.field.value.slice(0, at);
+    const share = before.length / Math.max(1, this.field.value.length);
+    this.field.scrollTop = share * this.field.scrollHeight - this.field.clientHeight / 2;
+  }
+
+  update() {
+    this.examined = examine(this.text);
+    this.counted = null;
+    this.report();
+    this.count();
+    this.dispatchEvent(new Event('change'));
+  }
+
+  /** Count tokens with the model's own tokenizer, as soon as typing pauses. */
+  count() {
+    this.counting.abort();
+    clearTimeout(this.pause);
+    const { bases, records, problem } = this.examined;
+    if (!bases || problem || bases > TOKENIZED_UP_TO) return;
+    this.counting = new AbortController();
+    const { signal } = this.counting;
+    this.pause = setTimeout(async () => {
+      const counted = await this.tokenize(records, signal);
+      if (signal.aborted || !counted) return;
+      this.counted = counted;
+      this.report();
+    }, TYPING_PAUSE);
+  }
+
+  report() {
+    const { kind, records, bases, problem } = this.examined;
+    const facts = [];
+    if (kind === 'fasta') facts.push(plural(records.length, 'record'));
+    if (kind !== 'empty') facts.push(plural(bases, 'base'));
+    if (bases && !problem) facts.push(this.tokenFacts());
+    find('facts').textContent = facts.join(' · ');
+    find('pooling-choice').hidden = records.length < 2;
+    this.reportBudget();
+    this.mark();
+    this.findings(this.observations());
+  }
+
+  tokenFacts() {
+    const { records, bases } = this.examined;
+    if (this.counted) {
+      const total = this.counted.tokens.reduce((sum, count) => sum + count, 0);
+      return records.length === 1
+        ? `${format(total)} of ${WINDOW_TOKENS} tokens`
+        : plural(total, 'token');
+    }
+    const { low, high } = estimateTokens(bases);
+    return low === high ? `about ${plural(low, 'token')}` : `about ${format(low)} to ${format(high)} tokens`;
+  }
+
+  /* How much of one window a single sequence fills. */
+  reportBudget() {
+    const { records, bases, problem } = this.examined;
+    const single = records.length === 1 && bases > 0 && !problem;
+    find('budget').hidden = !single;
+    if (!single) return;
+    const { low, high } = estimateTokens(bases);
+    const tokens = this.counted ? this.counted.tokens[0] : (low + high) / 2;
+    const fill = find('budget-fill');
+    fill.style.width = `${Math.min(100, (100 * tokens) / WINDOW_TOKENS)}%`;
+    fill.classList.toggle('over', tokens > WINDOW_TOKENS);
+    fill.classList.toggle('estimated', !this.counted);
+  }
+
+  observations() {
+    const { folded, uracil, space, ambiguous, problem, problems } = this.examined;
+    const list = [];
+    if (problem) {
+      const more = problems > 1 ? ` ${format(problems - 1)} more like it.` : '';
+      list.push({ kind: 'bad', text: problem.message + more, excerpt: this.excerpt(problem), problem });
+    }
+    if (folded) list.push({ text: `${plural(folded, 'lower-case letter is', 'lower-case letters are')} read as upper case.` });
+    if (uracil) list.push({ text: `${format(uracil)} U ${uracil === 1 ? 'is' : 'are'} read as T.` });
+    if (space) list.push({ text: `${plural(space, 'space or line break is', 'spaces and line breaks are')} left out.` });
+    if (ambiguous.size) {
+      const letters = Array.from(ambiguous, ([letter, count]) => `${letter} × ${format(count)}`);
+      const unknown = this.counted?.unknown;
+      const fate = this.counted
+        ? `${unknown ? plural(unknown, 'token is', 'tokens are') : 'no token is'} unknown to the model.`
+        : 'what the vocabulary lacks becomes an unknown token.';
+      list.push({ kind: 'note', text: `Ambiguous letters are kept (${letters.join(', ')}); ${fate}` });
+    }
+    const long = this.counted?.tokens.filter((count) => count > WINDOW_TOKENS) ?? [];
+    if (long.length && this.examined.records.length === 1) {
+      const windows = Math.ceil(long[0] / WINDOW_TOKENS);
+      list.push({ kind: 'note', text: `More than one window of ${WINDOW_TOKENS} tokens: it is read in ${windows} windows, one after the other.` });
+    } else if (long.length) {
+      list.push({ kind: 'note', text: `${plural(long.length, 'record is', 'records are')} longer than ${WINDOW_TOKENS} tokens and read in windows; each token counts once.` });
+    }
+    return list;
+  }
+
+  excerpt({ at, length }) {
+    const text = this.text;
+    const around = 12;
+    const tidy = (part) => part.replace(/\s/g, ' ');
+    return [
+      (at > around ? '…' : '') + tidy(text.slice(Math.max(0, at - around), at)),
+      text.slice(at, at + length),
+      tidy(text.slice(at + length, at + length + around)) + (at + length + around < text.length ? '…' : ''),
+    ];
+  }
+
+  findings(list) {
+    const items = list.map(({ kind = 'plain', text, excerpt, problem }) => {
+      const item = document.createElement('li');
+      item.className = kind;
+      const sentence = document.createElement('span');
+      sentence.textContent = text;
+      item.append(sentence);
+      if (excerpt) item.append(quoted(excerpt));
+      if (problem && this.attached === null) {
+        const button = document.createElement('button');
+        button.type = 'button';
+        button.className = 'quiet';
+        button.textContent = 'Show it';
+        button.addEventListener('click', () => this.show(problem));
+        item.append(button);
+      }
+      return item;
+    });
+    const list_ = find('findings');
+    const words = items.map((item) => item.textContent).join('\n');
+    // Replaced only when it says something else: a screen reader reads it out each time.
+    if (list_.dataset.words === words) return;
+    list_.dataset.words = words;
+    list_.replaceChildren(...items);
+  }
+
+  /* A second layer behind the field, with the same letters, carries the marks. */
+  mark() {
+    const text = this.field.value;
+    const marks = this.attached === null && text.length <= MARKED_UP_TO ? this.examined.marks : [];
+    const { problem } = this.examined;
+    const all = [...marks];
+    if (problem && text.length <= MARKED_UP_TO && !marks.some(({ at }) => at === problem.at)) {
+      all.push({ at: problem.at, length: problem.length, kind: 'refused' });
+    }
+    all.sort((left, right) => left.at - right.at);
+    this.field.setAttribute('aria-invalid', String(Boolean(problem)));
+    const nodes = [];
+    let end = 0;
+    for (const { at, length, kind } of all) {
+      const mark = document.createElement('mark');
+      mark.className = kind;
+      mark.textContent = text.slice(at, at + length);
+      nodes.push(text.slice(end, at), mark);
+      end = at + length;
+    }
+    if (nodes.length) nodes.push(text.slice(end), '\n');
+    this.marks.replaceChildren(...nodes);
+    this.alignMarks();
+  }
+
+  alignMarks() {
+    this.marks.style.width = `${this.field.clientWidth}px`;
+    this.marks.style.height = `${this.field.clientHeight}px`;
+    this.marks.scrollTop = this.field.scrollTop;
+  }
+}
+
+function quoted([before, middle, after]) {
+  const code = document.createElement('code');
+  const mark = document.createElement('mark');
+  mark.className = 'refused';
+  mark.textContent = middle;
+  code.append(before, mark, after);
+  return code;
+}
+
+async function readText(file) {
+  const head = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (head[0] !== 0x1f || head[1] !== 0x8b) return file.text();
+  const inflated = file.stream().pipeThrough(new DecompressionStream('gzip'));
+  return new Response(inflated).text();
+}

@@ -1,0 +1,379 @@
+/* The page: paste DNA, see what the model makes of it. Ties the parts together. */
+
+import { curlCommand } from './downloads.js';
+import { Editor, WINDOW_TOKENS } from './editor.js';
+import { parseNpy, unzipStored } from './npy.js';
+import { RecordView } from './record-view.js';
+import { RecordsView } from './records-view.js';
+import { estimateTokens } from './sequence.js';
+import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from './service.js';
+
+/** Every token of more windows than this (200 MB at 768 features) is not for a page. */
+const MOST_WINDOWS = 128;
+const ROWS = WINDOW_TOKENS + 2;
+const DEFAULT_HIDDEN = 768;
+
+const find = (id) => document.getElementById(id);
+const format = (number) => number.toLocaleString('en');
+const plural = (count, one) => `${format(count)} ${one}${count === 1 ? '' : 's'}`;
+
+/* ---- The worker ---- */
+
+const worker = new Worker('/static/worker.js', { type: 'module' });
+const waiting = new Map();
+let tickets = 0;
+worker.addEventListener('message', ({ data }) => {
+  waiting.get(data.ticket)(data.result);
+  waiting.delete(data.ticket);
+});
+
+function compute(task) {
+  tickets += 1;
+  const ticket = tickets;
+  return new Promise((resolve) => {
+    waiting.set(ticket, resolve);
+    worker.postMessage({ ...task, ticket }, [task.values.buffer]);
+  });
+}
+
+/* ---- The state of the model ---- */
+
+const health = new Health();
+
+const STATES = {
+  unknown: 'Asking for the model…',
+  away: 'The service does not answer',
+  converting: 'Converting the model',
+  loading: 'Loading the model',
+  ready: 'Ready',
+  failed: 'No model',
+  stopping: 'Shutting down',
+};
+
+function showState() {
+  const { status, message, progress, error, model, fingerprint, fidelity } = health.current;
+  find('state').dataset.status = status;
+  const percent = progress ? ` ${Math.floor(100 * progress.fraction)} %` : '';
+  const name = status === 'ready' ? ` · ${model}` : '';
+  setText('state-text', `${STATES[status] ?? status}${percent}${name}`);
+  find('state').title = fingerprint ? `Fingerprint ${fingerprint}` : '';
+  if (fingerprint) {
+    const flag = fidelity === 'flagged' ? ' · less faithful than expected, see About' : '';
+    setText('provenance', `${model} · fingerprint ${fingerprint}${flag}`);
+  }
+
+  const notices = {
+    away: ['The service does not answer', 'Asking again every second; nothing here is lost.'],
+    converting: ['The model is being prepared', `${message} This is done once and takes a minute or two; sequences can be pasted meanwhile.`],
+    loading: ['The model is being loaded', `${message} Sequences can be pasted meanwhile.`],
+    failed: ['There is no model to answer', `${error?.message ?? message} ${error?.advice ?? ''}`],
+    stopping: ['The service is shutting down', 'No new work is taken.'],
+  };
+  const notice = notices[status];
+  find('notice').hidden = !notice;
+  find('notice').classList.toggle('bad', status === 'failed');
+  find('notice-retry').hidden = status !== 'failed';
+  if (notice) {
+    setText('notice-title', notice[0]);
+    setText('notice-text', notice[1]);
+  }
+  const bar = find('notice-progress');
+  bar.hidden = status !== 'converting' && status !== 'loading';
+  if (progress) bar.value = progress.fraction;
+  else bar.removeAttribute('value');
+}
+
+/* Unchanged text stays untouched, so that it is not read out again. */
+function setText(id, text) {
+  const element = find(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/* ---- What goes in ---- */
+
+async function tokenize(records, signal) {
+  if (!health.ready) return null;
+  const single = records.length === 1;
+  const body = single
+    ? { sequence: records[0].sequence }
+    : { sequences: records.map(({ id, sequence }) => ({ id, sequence })) };
+  try {
+    const answer = await postForJson('/tokenize', body, { signal });
+    const entries = single ? [answer] : answer.records;
+    return {
+      tokens: entries.map((entry) => entry.n_tokens - 2),
+      unknown: entries.reduce((sum, entry) => sum + entry.n_unknown, 0),
+    };
+  } catch {
+    // The count is a help, not the task: an estimate stands in for it.
+    return null;
+  }
+}
+
+const editor = new Editor(tokenize);
+
+/* ---- From DNA to features ---- */
+
+let running = new AbortController();
+let vectorsShown = null;
+
+const recordView = new RecordView(compute);
+const recordsView = new RecordsView(compute, (index) => run(() => openRecord(index)));
+
+async function run(task) {
+  running.abort();
+  running = new AbortController();
+  const { signal } = running;
+  hideError();
+  try {
+    if (!health.ready) {
+      work('Waiting for the model…');
+      await health.whenReady(signal);
+    }
+    await task(signal);
+  } catch (error) {
+    if (signal.aborted) return;
+    if (error instanceof ServiceError) showError(error);
+    else {
+      showError(new ServiceError(`This page failed: ${error.message}`, 0));
+      console.error(error);
+    }
+  } finally {
+    if (running.signal === signal) endWork();
+  }
+}
+
+async function submit() {
+  const { problem, bases, records, kind } = editor.examined;
+  if (problem) {
+    editor.show(problem);
+    setText('announce', problem.message);
+    return;
+  }
+  if (!bases) {
+    find('text').focus();
+    setText('run-hint', 'Paste a sequence first, or take an example.');
+    return;
+  }
+  await run((signal) => {
+    const tokens = editor.counted?.tokens[0] ?? estimateTokens(bases).low;
+    const pageful = tokens <= MOST_WINDOWS * WINDOW_TOKENS;
+    return records.length === 1 && pageful
+      ? showRecord(records[0], signal, { named: kind === 'fasta' })
+      : showRecords(records, signal);
+  });
+}
+
+async function showRecord(record, signal, { named, index = null }) {
+  const path = '/features?format=npz&overflow=window';
+  const buffer = await receive(path, { sequence: record.source.raw }, signal, {
+    text: record.id === 'sequence' ? 'Computing' : `Computing ${record.id}`,
+    unit: 'window',
+    count: windowCount(record, index),
+    bytes: ROWS,
+  }, record);
+  const features = readFeatures(buffer);
+  const command = curlCommand('/features?format=npy&overflow=window', [record], {
+    fasta: false,
+    output: 'features.npy',
+    file: named ? undefined : editor.fileName,
+  });
+  if (signal.aborted) return;
+  if (index === null) {
+    recordsView.hide();
+    vectorsShown = null;
+  }
+  recordView.show({ ...record, named }, features, command);
+  arrive('result', `Features of ${plural(features.ids.length / ROWS, 'window')} are shown.`);
+}
+
+async function showRecords(records, signal) {
+  const pooling = find('pooling').value;
+  const query = `pooling=${pooling}&overflow=window`;
+  const sequences = records.map(({ id, source }) => ({ id, sequence: source.raw }));
+  const buffer = await receive(`/embeddings?format=npz&${query}`, { sequences }, signal, {
+    text: `Computing ${plural(records.length, 'record')}`,
+    unit: 'record',
+    count: records.length,
+    bytes: 1,
+  });
+  const vectors = readVectors(buffer, records.length);
+  const command = curlCommand(`/embeddings?format=npy&${query}`, records, {
+    fasta: true,
+    output: 'vectors.npy',
+    file: editor.fileName ?? undefined,
+  });
+  await recordsView.show(records, vectors, pooling, command);
+  if (signal.aborted) return;
+  vectorsShown = { records, counts: vectors.counts };
+  recordView.hide();
+  arrive('map-result', `The map of ${plural(records.length, 'record')} is shown.`);
+}
+
+async function openRecord(index) {
+  const { records, counts } = vectorsShown;
+  recordsView.choose(index);
+  if (counts[index] > MOST_WINDOWS * WINDOW_TOKENS) {
+    throw new ServiceError(`${records[index].id} has ${format(counts[index])} tokens: too many to look at one by one. The curl command of /features has them all.`, 0);
+  }
+  await showRecord(records[index], running.signal, { named: true, index });
+}
+
+function windowCount(record, index) {
+  const tokens = index === null ? editor.counted?.tokens[0] : vectorsShown.counts[index];
+  return tokens === undefined ? null : Math.max(1, Math.ceil(tokens / WINDOW_TOKENS));
+}
+
+/* Progress is what has arrived: the service sends each window and each record once it is computed. */
+async function receive(path, body, signal, { text, unit, count, bytes }, record = null) {
+  const total = count === null || count === 1 ? '' : ` ${plural(count, unit)}`;
+  work(`${text}${unit === 'window' && total ? `:${total}` : ''}…`);
+  const size = 4 * bytes * (hiddenSize ?? DEFAULT_HIDDEN);
+  try {
+    const { buffer } = await post(path, body, {
+      signal,
+      onBytes: (received) => {
+        if (count === null || count === 1) return;
+        const done = Math.min(count, Math.floor(received / size));
+        work(`${text}: ${format(done)} of${total}`, Math.min(1, received / (count * size)));
+      },
+    });
+    return buffer;
+  } catch (error) {
+    if (error instanceof ServiceError) error.record = record;
+    throw error;
+  }
+}
+
+let hiddenSize = null;
+
+const npyReader = (buffer) => {
+  const files = unzipStored(buffer);
+  return { bytes: (name) => files.get(name), read: (name) => parseNpy(files.get(name)) };
+};
+
+function readFeatures(buffer) {
+  const { bytes, read } = npyReader(buffer);
+  const { shape, data } = read('features');
+  [, , hiddenSize] = shape;
+  return {
+    values: data,
+    shape,
+    npy: bytes('features'),
+    ids: read('input_ids').data,
+    offsets: read('offsets').data,
+    windows: read('windows').data,
+    counts: read('n_tokens').data,
+    model: read('model').data[0],
+    fingerprint: read('fingerprint').data[0],
+  };
+}
+
+function readVectors(buffer, count) {
+  const { bytes, read } = npyReader(buffer);
+  const { shape, data } = read('features');
+  [, hiddenSize] = shape;
+  const windows = read('windows').data;
+  const counts = new Array(count).fill(0);
+  for (let at = 0; at < windows.length; at += 6) counts[windows[at]] += windows[at + 3] - windows[at + 2];
+  return {
+    values: data,
+    shape,
+    npy: bytes('features'),
+    counts,
+    model: read('model').data[0],
+    fingerprint: read('fingerprint').data[0],
+  };
+}
+
+/* ---- Work, results and failures, said aloud ---- */
+
+function work(text, fraction = null) {
+  find('work').hidden = false;
+  setText('work-text', text);
+  const bar = find('work-progress');
+  if (fraction === null) bar.removeAttribute('value');
+  else bar.value = fraction;
+}
+
+function endWork() {
+  find('work').hidden = true;
+}
+
+function arrive(id, sentence) {
+  const section = find(id);
+  setText('announce', sentence);
+  section.focus({ preventScroll: true });
+  const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
+  section.scrollIntoView({ block: 'start', behavior: still ? 'auto' : 'smooth' });
+}
+
+let shownProblem = null;
+
+function showError(error) {
+  const { position, letter, record: id } = error.problem ?? {};
+  find('error').hidden = false;
+  setText('error-text', error.message);
+  find('key-form').hidden = error.status !== 401;
+  if (error.status === 401) find('key').focus();
+  const record = error.record ?? editor.examined.records.find((candidate) => candidate.id === id);
+  shownProblem = null;
+  if (record && position) {
+    const raw = record.source.raw;
+    const index = Array.from(raw).slice(0, position - 1).join('').length;
+    shownProblem = { at: record.source.textIndex(index), length: (letter ?? ' ').length };
+  }
+  find('error-show').hidden = shownProblem === null;
+  if (shownProblem) editor.show(shownProblem);
+}
+
+function hideError() {
+  find('error').hidden = true;
+}
+
+/* ---- Events ---- */
+
+health.addEventListener('change', () => {
+  showState();
+  if (health.ready && !editor.counted) editor.count();
+});
+editor.addEventListener('change', hideError);
+
+find('input').addEventListener('submit', (event) => {
+  event.preventDefault();
+  submit();
+});
+find('text').addEventListener('keydown', (event) => {
+  if (event.key === 'Enter' && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    submit();
+  }
+});
+find('cancel').addEventListener('click', () => {
+  running.abort(new DOMException('Cancelled', 'AbortError'));
+  endWork();
+  setText('announce', 'Cancelled.');
+  find('run').focus();
+});
+find('error-show').addEventListener('click', () => editor.show(shownProblem));
+find('notice-retry').addEventListener('click', async () => {
+  await retryModel();
+  health.ask();
+});
+find('key-form').addEventListener('submit', (event) => {
+  event.preventDefault();
+  useApiKey(find('key').value);
+  hideError();
+  editor.count();
+  submit();
+});
+for (const name of ['map-curl', 'result-curl']) {
+  find(name).addEventListener('click', ({ currentTarget }) => {
+    const panel = find(`${name}-panel`);
+    panel.hidden = !panel.hidden;
+    currentTarget.setAttribute('aria-expanded', String(!panel.hidden));
+  });
+}
+
+showState();
+health.ask();

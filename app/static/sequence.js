@@ -1,0 +1,252 @@
+/* What is pasted -> records of clean DNA, by the same rules as the service:
+ * white space removed, lower case folded, U read as T, IUPAC letters kept, all else refused.
+ */
+
+const REFUSED = 0;
+const BASE = 1;
+const LOWER = 2;
+const URACIL = 4;
+const SPACE = 8;
+const AMBIGUOUS = 16;
+
+/* For each ASCII code: what it is, and the letter it becomes. */
+const KIND = new Uint8Array(128);
+const LETTER = new Uint8Array(128);
+
+function define(letters, kind) {
+  for (const letter of letters) {
+    const upper = letter.charCodeAt(0);
+    const lower = letter.toLowerCase().charCodeAt(0);
+    const becomes = letter === 'U' ? 'T'.charCodeAt(0) : upper;
+    KIND[upper] = kind;
+    KIND[lower] = kind | LOWER;
+    LETTER[upper] = LETTER[lower] = becomes;
+  }
+}
+
+define('ACGT', BASE);
+define('U', BASE | URACIL);
+define('RYSWKMBDHVN', AMBIGUOUS);
+// Python's white space, and the zero-width ones that come with text from web pages.
+const NOT_WHITE_SPACE = /[^\s\x1c-\x1f\x85\u200b\ufeff]/;
+const WHITE_SPACE = /[\s\x1c-\x1f\x85\u200b\ufeff]/;
+for (let code = 0; code < 128; code += 1) {
+  if (WHITE_SPACE.test(String.fromCharCode(code))) KIND[code] = SPACE;
+}
+
+/** More refused letters than this are counted, not listed. */
+const LISTED = 200;
+
+/**
+ * Clean one submitted sequence.
+ *
+ * @param {string} raw
+ * @returns {{sequence: string, folded: number, uracil: number, space: number,
+ *   ambiguous: Map<string, number>, ambiguousAt: number[],
+ *   refused: {letter: string, index: number}[], refusedCount: number}}
+ *   `index` and `ambiguousAt` count UTF-16 units of `raw` from 0.
+ */
+export function clean(raw) {
+  const kept = new Uint8Array(raw.length);
+  const refused = [];
+  const ambiguousAt = [];
+  const ambiguousCounts = new Uint32Array(128);
+  let [length, folded, uracil, space, refusedCount, ambiguousCount] = [0, 0, 0, 0, 0, 0];
+  for (let index = 0; index < raw.length; index += 1) {
+    const code = raw.charCodeAt(index);
+    let kind = code < 128 ? KIND[code] : REFUSED;
+    if (code >= 128 && WHITE_SPACE.test(raw[index])) kind = SPACE;
+    if (kind === SPACE) {
+      space += 1;
+    } else if (kind === REFUSED) {
+      refusedCount += 1;
+      const letter = String.fromCodePoint(raw.codePointAt(index));
+      if (refused.length < LISTED) refused.push({ letter, index });
+      index += letter.length - 1;
+    } else {
+      kept[length] = LETTER[code];
+      length += 1;
+      if (kind & LOWER) folded += 1;
+      if (kind & URACIL) uracil += 1;
+      if (kind & AMBIGUOUS) {
+        ambiguousCounts[LETTER[code]] += 1;
+        ambiguousCount += 1;
+        if (ambiguousCount <= LISTED) ambiguousAt.push(index);
+      }
+    }
+  }
+  const ambiguous = new Map();
+  ambiguousCounts.forEach((count, code) => {
+    if (count) ambiguous.set(String.fromCharCode(code), count);
+  });
+  return {
+    sequence: new TextDecoder('latin1').decode(kept.subarray(0, length)),
+    folded,
+    uracil,
+    space,
+    ambiguous,
+    ambiguousAt,
+    refused,
+    refusedCount,
+  };
+}
+
+/** A record as written: its letters, and where in the text each piece of them stands. */
+class Record {
+  constructor(id) {
+    this.id = id;
+    this.pieces = [];
+    this.length = 0;
+  }
+
+  add(start, text) {
+    if (!text) return;
+    this.pieces.push({ from: this.length, start, text });
+    this.length += text.length;
+  }
+
+  get raw() {
+    return this.pieces.length === 1
+      ? this.pieces[0].text
+      : this.pieces.map((piece) => piece.text).join('');
+  }
+
+  /** Where in the whole text the letter at `index` of `raw` stands. */
+  textIndex(index) {
+    const piece = this.pieces.findLast((candidate) => candidate.from <= index);
+    return piece.start + index - piece.from;
+  }
+}
+
+/**
+ * Split a text into records: FASTA when its first visible letter is `>`, else one plain sequence.
+ *
+ * @param {string} text
+ * @returns {{kind: 'empty' | 'plain' | 'fasta', records: Record[]}}
+ */
+export function split(text) {
+  const first = text.search(NOT_WHITE_SPACE);
+  if (first < 0) return { kind: 'empty', records: [] };
+  if (text[first] !== '>') {
+    const record = new Record('sequence');
+    record.add(0, text);
+    return { kind: 'plain', records: [record] };
+  }
+  const records = [];
+  const line = /([^\r\n]*)(?:\r\n|\n|\r|$)/y;
+  line.lastIndex = first;
+  while (line.lastIndex < text.length) {
+    const start = line.lastIndex;
+    const content = line.exec(text)[1];
+    if (content.startsWith('>')) {
+      records.push(new Record(content.slice(1).trim().split(/\s/, 1)[0]));
+      records.at(-1).header = start;
+    } else {
+      records.at(-1).add(start, content);
+    }
+  }
+  return { kind: 'fasta', records };
+}
+
+/**
+ * Everything that can be said about a text without the model.
+ *
+ * @returns {{kind, records: {id, sequence, source: Record}[], bases: number, folded: number,
+ *   uracil: number, space: number, ambiguous: Map<string, number>, marks: {at, length, kind}[],
+ *   problem: null | {message: string, at: number, length: number, position?: number,
+ *   letter?: string, record?: string}, problems: number}}
+ *   `at` counts UTF-16 units of the text from 0; `position` counts letters of the submitted
+ *   sequence from 1, as the service does.
+ */
+export function examine(text) {
+  const { kind, records } = split(text);
+  const total = { kind, records: [], bases: 0, folded: 0, uracil: 0, space: 0, problems: 0 };
+  total.ambiguous = new Map();
+  total.marks = [];
+  total.problem = null;
+  const seen = new Set();
+
+  const complain = (problem) => {
+    total.problem ??= problem;
+    total.problems += 1;
+  };
+
+  for (const [number, source] of records.entries()) {
+    const named = kind === 'fasta' ? source.id : undefined;
+    const raw = source.raw;
+    const result = clean(raw);
+    total.bases += result.sequence.length;
+    total.folded += result.folded;
+    total.uracil += result.uracil;
+    total.space += result.space;
+    for (const [letter, count] of result.ambiguous) {
+      total.ambiguous.set(letter, (total.ambiguous.get(letter) ?? 0) + count);
+    }
+    for (const index of result.ambiguousAt) {
+      total.marks.push({ at: source.textIndex(index), length: 1, kind: 'ambiguous' });
+    }
+    for (const { letter, index } of result.refused) {
+      total.marks.push({ at: source.textIndex(index), length: letter.length, kind: 'refused' });
+    }
+    const header = { at: source.header, length: 1 + source.id.length, record: named };
+    if (kind === 'fasta' && !source.id) {
+      complain({ ...header, message: `Record ${number + 1} has no name after “>”.` });
+    } else if (seen.has(source.id)) {
+      complain({ ...header, message: `Two records are called “${source.id}”.` });
+    }
+    seen.add(source.id);
+    if (result.refusedCount) {
+      const { letter, index } = result.refused[0];
+      const position = Array.from(raw.slice(0, index)).length + 1;
+      complain({
+        at: source.textIndex(index),
+        length: letter.length,
+        letter,
+        position,
+        record: named,
+        message: refusal(letter, position, named, kind),
+      });
+      total.problems += result.refusedCount - 1;
+    } else if (!result.sequence && kind === 'fasta') {
+      complain({ ...header, message: `Record “${source.id}” has no sequence.` });
+    }
+    total.records.push({ id: source.id, sequence: result.sequence, source });
+  }
+  return total;
+}
+
+const PROTEIN = 'It occurs in proteins; DNA is expected.';
+const GAP = 'It is a gap: remove gaps from an alignment first.';
+const HINTS = { '-': GAP, '.': GAP, X: 'Unknown bases are written N.' };
+for (const letter of 'EFILPQZJO') HINTS[letter] = PROTEIN;
+const PLAIN_HINTS = {
+  '>': 'FASTA has its first “>” before any sequence.',
+  '@': 'FASTQ is read by the API, not by this page.',
+};
+
+function refusal(letter, position, record, kind) {
+  const where = `position ${position.toLocaleString('en')}`;
+  const place = record ? `${where} of record “${record}”` : where;
+  const shown = /[\p{C}\p{Z}\p{M}]/u.test(letter)
+    ? `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`
+    : `“${letter}”`;
+  const plainHint = kind === 'plain' ? PLAIN_HINTS[letter] : undefined;
+  const hint = plainHint ?? HINTS[letter.toUpperCase()] ?? '';
+  return `${shown} at ${place} is not a DNA letter. ${hint}`.trim();
+}
+
+/** Fewest and most tokens that `bases` of DNA usually make: genomes up to 9 bp a token, random 5.6. */
+export function estimateTokens(bases) {
+  return { low: Math.ceil(bases / 9), high: Math.ceil(bases / 5.6) };
+}
+
+/** FASTA of records, lines of 70 letters. */
+export function toFasta(records) {
+  return records
+    .map(({ id, sequence }) => `>${id}\n${wrapLines(sequence)}\n`)
+    .join('');
+}
+
+export function wrapLines(sequence) {
+  return sequence.replace(/.{70}(?=.)/g, '$&\n');
+}

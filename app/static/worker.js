@@ -1,0 +1,12 @@
+/* Runs analysis.js beside the page, so that the page answers while it counts. */
+
+import { cosine, principalComponents } from './analysis.js';
+
+const TASKS = {
+  cosine: ({ values, rows, columns, centred }) => cosine(values, rows, columns, centred),
+  pca: ({ values, rows, columns }) => principalComponents(values, rows, columns),
+};
+
+self.addEventListener('message', ({ data }) => {
+  self.postMessage({ ticket: data.ticket, result: TASKS[data.task](data) });
+});
