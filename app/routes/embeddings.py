@@ -1,0 +1,41 @@
+"""POST /embeddings: one vector a record."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from app.answers import Exchange, answer_sequences
+from app.lifecycle import ReadyModelDep
+from app.routes.contract import EMBEDDINGS_ANSWER, problem_responses, sequences_request
+from app.schemas import EmbeddingsBody, EmbeddingsOptions
+from app.settings import SettingsDep
+
+router = APIRouter(tags=["data"])
+
+
+@router.post(
+    "/embeddings",
+    summary="DNA to one vector a record",
+    response_class=Response,
+    responses={**EMBEDDINGS_ANSWER, **problem_responses(404)},
+    openapi_extra=sequences_request(EmbeddingsBody, EmbeddingsOptions),
+)
+async def embeddings(
+    request: Request,
+    options: Annotated[EmbeddingsOptions, Query()],
+    model: ReadyModelDep,
+    settings: SettingsDep,
+) -> Response:
+    """Pooled features, always as `records`, also for one sequence.
+
+    ```
+    curl 'http://127.0.0.1:8000/embeddings?format=tsv' --data-binary @genes.fa -o genes.tsv
+    curl 'http://127.0.0.1:8000/embeddings?overflow=window&stride=128&strand=both' \\
+         -F file=@genes.fa.gz
+    ```
+    """
+    exchange = Exchange(request, model, settings)
+    return await answer_sequences(
+        exchange, options, EmbeddingsBody, pooling="mean", always_list=True
+    )

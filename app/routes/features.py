@@ -1,0 +1,48 @@
+"""POST /features: a row a token, a row a base, or a vector."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+
+from app.answers import Exchange, answer_sequences
+from app.lifecycle import ReadyModelDep
+from app.routes.contract import FEATURES_ANSWER, problem_responses, sequences_request
+from app.schemas import FeaturesBody, FeaturesOptions
+from app.settings import SettingsDep
+
+router = APIRouter(tags=["data"])
+
+
+@router.post(
+    "/features",
+    summary="DNA to features",
+    response_class=Response,
+    responses={**FEATURES_ANSWER, **problem_responses(404)},
+    openapi_extra=sequences_request(FeaturesBody, FeaturesOptions),
+)
+async def features(
+    request: Request,
+    options: Annotated[FeaturesOptions, Query()],
+    model: ReadyModelDep,
+    settings: SettingsDep,
+) -> Response:
+    """The model's last hidden states: [1, 512, hidden], rows of padding zero.
+
+    One bare sequence is answered by itself, several (`sequences`, FASTA, FASTQ, a form) as
+    `records`, in the order of the request. Options are query parameters or fields of the JSON or
+    of the form.
+
+    ```
+    curl http://127.0.0.1:8000/features -H 'Content-Type: application/json' \\
+         -d '{"sequence": "ATGGCGTACGTTAGC", "pooling": "mean"}'
+    curl 'http://127.0.0.1:8000/features?format=npy' -H 'Content-Type: text/plain' \\
+         -d ATGGCGTACGTTAGC -o features.npy
+    curl 'http://127.0.0.1:8000/features?overflow=window&format=npz' -F file=@genes.fa.gz \\
+         -o features.npz
+    ```
+    """
+    exchange = Exchange(request, model, settings)
+    return await answer_sequences(
+        exchange, options, FeaturesBody, pooling="none", always_list=False
+    )
