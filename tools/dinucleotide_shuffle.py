@@ -15,8 +15,8 @@ def dinucleotide_shuffle(sequence: str, generator: np.random.Generator) -> str:
     lead from everywhere to the last vertex; its other edges follow in random order.
     """
     successors: dict[str, list[str]] = defaultdict(list)
-    for letter, following in pairwise(sequence):
-        successors[letter].append(following)
+    for letter, next_letter in pairwise(sequence):
+        successors[letter].append(next_letter)
     if not successors:
         return sequence
     last = sequence[-1]

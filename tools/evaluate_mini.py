@@ -41,11 +41,11 @@ BOOTSTRAP_SAMPLES = 2000
 REGULARISATION = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 
 ORIGIN_WINDOW = 512  # bp
-ORIGIN_WINDOWS_PER_CLASS = 1000
+ORIGIN_WINDOWS_PER_CLASS = 700
 GENE_WINDOW = 200  # bp; intergenic stretches are rarely longer
 SHORTEST_GENE = 900  # bp from ATG to stop
 LONGEST_OPEN_FRAME = 300  # bp between stops that an intergenic stretch may touch
-MASKED_WINDOWS = {128: 512, 512: 128}  # tokens a window: number of windows
+MASKED_WINDOWS = {128: 384, 512: 96}  # tokens a window: number of windows
 
 
 @dataclass(frozen=True)

@@ -239,8 +239,9 @@ class TokenStream:
         drawn = generator.integers(last_start[-1], size=count)
         piece = np.searchsorted(last_start, drawn, side="right")
         offset = drawn - (last_start[piece] - starts_per_piece[piece])
-        windows = (self.bounds[piece] + offset)[:, None] + np.arange(length)
-        return self.ids[windows]
+        starts = self.bounds[piece] + offset
+        windows: NDArray[np.int32] = self.ids[starts[:, None] + np.arange(length)]
+        return windows
 
 
 def cut(sequence: str, length: int) -> list[str]:
