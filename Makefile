@@ -1,0 +1,65 @@
+# `make help` lists what there is to do.
+#
+# PYTHON     a Python 3.11 to 3.13 (found by itself)
+# MODEL      for `make serve`: a hub id, a checkpoint's folder, or gena-mini
+# PIP_FLAGS  for pip, such as an index of CPU-only torch: on Linux the usual one brings CUDA along
+
+VENV ?= .venv
+PIP_FLAGS ?=
+MODEL ?=
+
+IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c '$(IN_RANGE)' 2>/dev/null && echo $$python && break; done)
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_FLAGS)
+
+.PHONY: help install dev demo serve test check format clean
+
+help:
+	@echo 'make demo                  serve the shipped model gena-mini, and print a request that works'
+	@echo 'make serve [MODEL=...]     serve GENA-LM bert-base, another hub id, a folder, or gena-mini'
+	@echo 'make test                  the tests'
+	@echo 'make check                 linter, formatter and type checker'
+	@echo 'make format                reformat'
+	@echo 'make install | make dev    only fill $(VENV), for use or for development'
+	@echo 'make clean                 remove $(VENV) and caches; bundles stay'
+
+install: $(VENV)/.installed
+
+dev: $(VENV)/.installed-dev
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 was found; name one: make PYTHON=...'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing into $(VENV) (torch and coremltools are large) ...'
+	$(PIP) -e .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+	@echo 'Installing into $(VENV) (torch and coremltools are large) ...'
+	$(PIP) -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+demo: install
+	$(BIN)/python -m tools.demo
+
+serve: install
+	$(BIN)/gena serve $(if $(MODEL),--model '$(MODEL)')
+
+test: dev
+	$(BIN)/python -m pytest
+
+check: dev
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: dev
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

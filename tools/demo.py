@@ -1,0 +1,74 @@
+"""Serve gena-mini and print requests that work: `make demo`. Ctrl-C ends it.
+
+GENA_PORT and the other settings of `gena serve` apply.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+MODEL = "gena-mini"
+# The first 60 bases of the phage lambda genome.
+SEQUENCE = "GGGCGGCGACCTCGCGGGTTTTCGCTATTTATGAAAATTTTCCGGTTTAAGGCGTTTCCG"
+
+
+def main() -> int:
+    """Run the server until it ends; its exit code."""
+    port = os.environ.get("GENA_PORT", "8000")
+    url = f"http://127.0.0.1:{port}"
+    server = subprocess.Popen(
+        [sys.executable, "-m", "app.cli", "serve", "--model", MODEL, "--port", port]
+    )
+    try:
+        if wait_until_ready(url, server):
+            print(requests(url), flush=True)
+        return server.wait()
+    except KeyboardInterrupt:
+        # The terminal sent the signal to the server as well; it ends in order.
+        return server.wait()
+    finally:
+        if server.poll() is None:
+            server.terminate()
+
+
+def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> bool:
+    """Ask until the model is served; False if the server ended or the model failed."""
+    while server.poll() is None:
+        status = health(url).get("status")
+        if status in ("ready", "failed"):
+            return bool(status == "ready")
+        time.sleep(0.3)
+    return False
+
+
+def health(url: str) -> dict[str, str]:
+    """What `/health` says; nothing while the socket is closed."""
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+            return dict(json.load(answer))
+    except urllib.error.HTTPError as error:  # 503 until it is ready, with the status inside
+        return dict(json.load(error))
+    except OSError:
+        return {}
+
+
+def requests(url: str) -> str:
+    """The lines for the terminal."""
+    sequence = json.dumps({"sequence": SEQUENCE, "pooling": "mean"})
+    return (
+        f"\n{MODEL} is served at {url} (a page for people; {url}/docs for programs).\n"
+        "In another terminal, one vector for a sequence:\n\n"
+        f"  curl -s {url}/features -H 'Content-Type: application/json' -d '{sequence}'\n\n"
+        "and the features of every token, 1 x 512 x 768, for numpy.load:\n\n"
+        f"  curl -s '{url}/features?format=npy' -H 'Content-Type: text/plain' "
+        f"-d {SEQUENCE} -o features.npy\n\n"
+        "Ctrl-C ends it.\n"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
