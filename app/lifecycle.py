@@ -52,7 +52,8 @@ _ADVICE = {
     "checkpoint": "Fetch the checkpoint again, or name another one with --model.",
     "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
-    "model": "Try GENA_COMPUTE_UNITS=cpu_only, and look at the log of the server.",
+    "runtime": "Choose another with --runtime or --compute-units.",
+    "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }
 
 

@@ -113,8 +113,9 @@ class Observe:
         }
         if not complete:
             fields["incomplete"] = True
-        quiet = route in _WHILE_STOPPING and status < 400
-        access_logger.log(logging.DEBUG if quiet else logging.INFO, "request", extra=fields)
+        # Asked for every few seconds by programs; the log is for the rest.
+        level = logging.DEBUG if route in _WHILE_STOPPING else logging.INFO
+        access_logger.log(level, "request", extra=fields)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -115,23 +115,18 @@ def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Any) -> None:
     slot_floats = len(memory) // SLOTS // 4
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
-        padded = np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :]
+        padded = np.array(np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :])
         started = time.perf_counter()
         try:
             features = runtime.predict(padded)[0]
+        except GenaError as error:
+            _reply(channel, number=number, error=error.code, message=str(error))
+            continue
         except Exception as error:
             logger.exception("a prediction failed")
             _reply(channel, number=number, error="model.error", message=type(error).__name__)
             continue
         seconds = time.perf_counter() - started
-        if not np.isfinite(features).all():
-            _reply(
-                channel,
-                number=number,
-                error="model.not_finite",
-                message="the model gave values that are not finite numbers",
-            )
-            continue
         target = np.frombuffer(memory, np.float32, features.size, slot * slot_floats * 4)
         target.reshape(features.shape)[...] = features
         del target  # the map cannot be closed while an array looks at it

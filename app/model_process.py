@@ -149,7 +149,7 @@ class ModelProcess:
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ApiError: 500 model.error or model.not_finite; the process lives on.
+            ApiError: 500 model.not_finite or model.error; the process lives on.
         """
         slot = await self._slots.get()
         if self._reason is not None:
@@ -261,5 +261,5 @@ def _model_error(code: str, message: str) -> ApiError:
         500,
         code,
         "The model failed on this sequence",
-        f"{message}. The model is well otherwise; the log of the server has more.",
+        f"{message.rstrip('.')}. Other sequences are answered; the log of the server has more.",
     )

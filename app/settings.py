@@ -54,7 +54,7 @@ class Settings(BaseSettings):
     compute_units: str = Field(
         "auto",
         min_length=1,
-        description="Core ML compute units: auto, all, cpu_and_ne, cpu_and_gpu, cpu_only.",
+        description="Of Core ML: auto, CPU_AND_NE, CPU_AND_GPU, CPU_ONLY or ALL.",
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
     predict_timeout_seconds: float = Field(
