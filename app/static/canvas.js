@@ -1,4 +1,4 @@
-/* What the plots share: a canvas that keeps the sharpness of the screen, and drawing once a frame. */
+/* What the plots share: a canvas as sharp as the screen, drawn once a frame at most. */
 
 import { onThemeChange } from './colours.js';
 

@@ -75,7 +75,8 @@ export function showCommand(panel, command) {
   said.className = 'soft';
   said.setAttribute('role', 'status');
   button.addEventListener('click', async () => {
-    said.textContent = (await copy(command, code)) ? 'Copied.' : 'Marked: copy it with the keyboard.';
+    const copied = await copy(command, code);
+    said.textContent = copied ? 'Copied.' : 'Marked: copy it with the keyboard.';
   });
   const actions = document.createElement('p');
   actions.className = 'actions';

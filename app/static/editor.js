@@ -1,6 +1,6 @@
 /* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
 
-import { GENES_FASTA, SWITCH } from './example.js';
+import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { estimateTokens, examine } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
@@ -32,7 +32,7 @@ export class Editor extends EventTarget {
     });
     this.field.addEventListener('scroll', () => this.alignMarks());
     new ResizeObserver(() => this.alignMarks()).observe(this.field);
-    find('example').addEventListener('click', () => this.set(SWITCH));
+    find('example').addEventListener('click', () => this.set(SWITCH_FASTA));
     find('example-records').addEventListener('click', () => this.set(GENES_FASTA));
     find('open').addEventListener('click', () => find('file').click());
     find('file').addEventListener('change', ({ target }) => {
@@ -150,7 +150,9 @@ export class Editor extends EventTarget {
         : plural(total, 'token');
     }
     const { low, high } = estimateTokens(bases);
-    return low === high ? `about ${plural(low, 'token')}` : `about ${format(low)} to ${format(high)} tokens`;
+    return low === high
+      ? `about ${plural(low, 'token')}`
+      : `about ${format(low)} to ${format(high)} tokens`;
   }
 
   /* How much of one window a single sequence fills. */
@@ -172,37 +174,49 @@ export class Editor extends EventTarget {
     const list = [];
     if (problem) {
       const more = problems > 1 ? ` ${format(problems - 1)} more like it.` : '';
-      list.push({ kind: 'bad', text: problem.message + more, excerpt: this.excerpt(problem), problem });
+      const excerpt = this.excerpt(problem);
+      list.push({ kind: 'bad', text: problem.message + more, excerpt, problem });
     }
-    if (folded) list.push({ text: `${plural(folded, 'lower-case letter is', 'lower-case letters are')} read as upper case.` });
-    if (uracil) list.push({ text: `${format(uracil)} U ${uracil === 1 ? 'is' : 'are'} read as T.` });
-    if (space) list.push({ text: `${plural(space, 'space or line break is', 'spaces and line breaks are')} left out.` });
+    if (folded) {
+      const letters = plural(folded, 'lower-case letter is', 'lower-case letters are');
+      list.push({ text: `${letters} read as upper case.` });
+    }
+    if (uracil) list.push({ text: `${plural(uracil, 'U is', 'U are')} read as T.` });
+    if (space) list.push({ text: `${plural(space, 'space is', 'spaces are')} left out.` });
     if (ambiguous.size) {
       const letters = Array.from(ambiguous, ([letter, count]) => `${letter} × ${format(count)}`);
-      const unknown = this.counted?.unknown;
-      const fate = this.counted
-        ? `${unknown ? plural(unknown, 'token is', 'tokens are') : 'no token is'} unknown to the model.`
-        : 'what the vocabulary lacks becomes an unknown token.';
-      list.push({ kind: 'note', text: `Ambiguous letters are kept (${letters.join(', ')}); ${fate}` });
+      const kept = `Ambiguous letters are kept (${letters.join(', ')})`;
+      list.push({ kind: 'note', text: `${kept}; ${this.unknownFate()}` });
     }
     const long = this.counted?.tokens.filter((count) => count > WINDOW_TOKENS) ?? [];
     if (long.length && this.examined.records.length === 1) {
       const windows = Math.ceil(long[0] / WINDOW_TOKENS);
-      list.push({ kind: 'note', text: `More than one window of ${WINDOW_TOKENS} tokens: it is read in ${windows} windows, one after the other.` });
+      const reason = `More than the ${WINDOW_TOKENS} tokens of one window`;
+      list.push({ kind: 'note', text: `${reason}: it is read in ${windows} windows.` });
     } else if (long.length) {
-      list.push({ kind: 'note', text: `${plural(long.length, 'record is', 'records are')} longer than ${WINDOW_TOKENS} tokens and read in windows; each token counts once.` });
+      const which = plural(long.length, 'record is', 'records are');
+      const reason = `${which} longer than ${WINDOW_TOKENS} tokens`;
+      list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
     }
     return list;
   }
 
+  unknownFate() {
+    if (!this.counted) return 'what the vocabulary lacks becomes an unknown token.';
+    const { unknown } = this.counted;
+    const which = unknown ? plural(unknown, 'token is', 'tokens are') : 'no token is';
+    return `${which} unknown to the model.`;
+  }
+
   excerpt({ at, length }) {
     const text = this.text;
+    const end = at + length;
     const around = 12;
     const tidy = (part) => part.replace(/\s/g, ' ');
     return [
       (at > around ? '…' : '') + tidy(text.slice(Math.max(0, at - around), at)),
-      text.slice(at, at + length),
-      tidy(text.slice(at + length, at + length + around)) + (at + length + around < text.length ? '…' : ''),
+      text.slice(at, end),
+      tidy(text.slice(end, end + around)) + (end + around < text.length ? '…' : ''),
     ];
   }
 
@@ -224,12 +238,12 @@ export class Editor extends EventTarget {
       }
       return item;
     });
-    const list_ = find('findings');
+    const shown = find('findings');
     const words = items.map((item) => item.textContent).join('\n');
     // Replaced only when it says something else: a screen reader reads it out each time.
-    if (list_.dataset.words === words) return;
-    list_.dataset.words = words;
-    list_.replaceChildren(...items);
+    if (shown.dataset.words === words) return;
+    shown.dataset.words = words;
+    shown.replaceChildren(...items);
   }
 
   /* A second layer behind the field, with the same letters, carries the marks. */

@@ -41,7 +41,8 @@ export function reverseComplement(sequence) {
 const wrap = (sequence) => sequence.match(/.{1,70}/g).join('\n');
 
 /** Start of cI, the operator OR, all of cro and cII: 913 bases. */
-export const SWITCH = wrap(slice(37741, 38653));
+export const SWITCH_FASTA = `>lambda_switch NC_001416.1:37741-38653, cI to cII of phage lambda
+${wrap(slice(37741, 38653))}`;
 
 const GENES = [
   ['cI', 'repressor', reverseComplement(slice(37227, 37940))],

@@ -64,8 +64,8 @@ function showState() {
 
   const notices = {
     away: ['The service does not answer', 'Asking again every second; nothing here is lost.'],
-    converting: ['The model is being prepared', `${message} This is done once and takes a minute or two; sequences can be pasted meanwhile.`],
-    loading: ['The model is being loaded', `${message} Sequences can be pasted meanwhile.`],
+    converting: ['The model is being prepared', `${sentence(message)} This is done once.`],
+    loading: ['The model is being loaded', message],
     failed: ['There is no model to answer', `${error?.message ?? message} ${error?.advice ?? ''}`],
     stopping: ['The service is shutting down', 'No new work is taken.'],
   };
@@ -82,6 +82,8 @@ function showState() {
   if (progress) bar.value = progress.fraction;
   else bar.removeAttribute('value');
 }
+
+const sentence = (text = '') => (text.endsWith('.') ? text : `${text}.`);
 
 /* Unchanged text stays untouched, so that it is not read out again. */
 function setText(id, text) {
@@ -167,7 +169,7 @@ async function submit() {
 async function showRecord(record, signal, { named, index = null }) {
   const path = '/features?format=npz&overflow=window';
   const buffer = await receive(path, { sequence: record.source.raw }, signal, {
-    text: record.id === 'sequence' ? 'Computing' : `Computing ${record.id}`,
+    text: named ? `Computing ${record.id}` : 'Computing',
     unit: 'window',
     count: windowCount(record, index),
     bytes: ROWS,
@@ -176,7 +178,7 @@ async function showRecord(record, signal, { named, index = null }) {
   const command = curlCommand('/features?format=npy&overflow=window', [record], {
     fasta: false,
     output: 'features.npy',
-    file: named ? undefined : editor.fileName,
+    file: named ? undefined : editor.fileName ?? undefined,
   });
   if (signal.aborted) return;
   if (index === null) {
@@ -214,7 +216,8 @@ async function openRecord(index) {
   const { records, counts } = vectorsShown;
   recordsView.choose(index);
   if (counts[index] > MOST_WINDOWS * WINDOW_TOKENS) {
-    throw new ServiceError(`${records[index].id} has ${format(counts[index])} tokens: too many to look at one by one. The curl command of /features has them all.`, 0);
+    const size = `${records[index].id} has ${format(counts[index])} tokens`;
+    throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
   }
   await showRecord(records[index], running.signal, { named: true, index });
 }
@@ -224,7 +227,7 @@ function windowCount(record, index) {
   return tokens === undefined ? null : Math.max(1, Math.ceil(tokens / WINDOW_TOKENS));
 }
 
-/* Progress is what has arrived: the service sends each window and each record once it is computed. */
+/* Progress is what has arrived: the service sends windows and records as they are computed. */
 async function receive(path, body, signal, { text, unit, count, bytes }, record = null) {
   const total = count === null || count === 1 ? '' : ` ${plural(count, unit)}`;
   work(`${text}${unit === 'window' && total ? `:${total}` : ''}…`);
@@ -275,7 +278,10 @@ function readVectors(buffer, count) {
   [, hiddenSize] = shape;
   const windows = read('windows').data;
   const counts = new Array(count).fill(0);
-  for (let at = 0; at < windows.length; at += 6) counts[windows[at]] += windows[at + 3] - windows[at + 2];
+  for (let at = 0; at < windows.length; at += 6) {
+    const [record, , firstToken, endToken] = windows.subarray(at, at + 4);
+    counts[record] += endToken - firstToken;
+  }
   return {
     values: data,
     shape,

@@ -15,14 +15,15 @@ export class MatrixPlot {
    * @param {HTMLCanvasElement} canvas
    * @param {{kind: 'diverging' | 'sequential', describe: (row: number, column: number,
    *   value: number) => string, onPick?: (row: number, column: number) => void,
-   *   readout?: HTMLElement}} options
+   *   readout?: HTMLElement, hint?: string}} options
    */
-  constructor(canvas, { kind, describe, onPick = () => {}, readout = null }) {
+  constructor(canvas, { kind, describe, onPick = () => {}, readout = null, hint = '' }) {
     this.canvas = canvas;
     this.kind = kind;
     this.describe = describe;
     this.onPick = onPick;
     this.readout = readout;
+    this.hint = hint;
     this.rows = this.columns = 0;
     this.cursor = 0;
     this.hovered = null;
@@ -161,7 +162,7 @@ export class MatrixPlot {
     this.canvas.setAttribute('aria-valuetext', this.text(this.cursor));
     if (this.readout) {
       const cell = this.active();
-      this.readout.textContent = cell === null ? '' : this.text(cell);
+      this.readout.textContent = cell === null ? this.hint : this.text(cell);
     }
     this.redraw();
   }

@@ -1,4 +1,4 @@
-/* One record, seen closely: its tokens, the mosaic of one of them, the heat map, the similarities. */
+/* One record, seen closely: its tokens, one token's mosaic, the heat map, the similarities. */
 
 import { absoluteMaximum, absoluteQuantile } from './analysis.js';
 import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
@@ -9,6 +9,7 @@ import { TokensView } from './tokens-view.js';
 const UNKNOWN_ID = 0;
 const find = (id) => document.getElementById(id);
 const format = (number) => number.toLocaleString('en');
+const plural = (count, one) => `${format(count)} ${one}${count === 1 ? '' : 's'}`;
 const signed = (value, digits = 4) => value.toFixed(digits).replace('-', '−');
 const TSV_ROWS_AT_ONCE = 64;
 
@@ -37,12 +38,14 @@ export class RecordView {
     this.mosaic = new MatrixPlot(find('mosaic'), {
       kind: 'diverging',
       readout: find('mosaic-readout'),
+      hint: 'Point at a cell, or use the arrow keys.',
       describe: (row, column, value) =>
         `feature ${row * this.mosaic.columns + column}: ${signed(value)}`,
     });
     this.heat = new MatrixPlot(find('heat'), {
       kind: 'diverging',
       readout: find('heat-readout'),
+      hint: 'One row a token, one column a feature. Choose a row.',
       describe: (row, column, value) =>
         `token ${row} ${this.tokenText(row)}, feature ${column}: ${signed(value)}`,
       onPick: (row, column) => {
@@ -53,6 +56,7 @@ export class RecordView {
     this.cosine = new MatrixPlot(find('cosine'), {
       kind: 'sequential',
       readout: find('cosine-readout'),
+      hint: 'Cosine of every token with every other. Choose a row.',
       describe: (row, column, value) =>
         `${row} ${this.tokenText(row)} with ${column} ${this.tokenText(column)}: ${signed(value, 3)}`,
       onPick: choose,
@@ -83,7 +87,7 @@ export class RecordView {
     find('result-title').textContent = record.named ? record.id : 'Features';
     find('result-facts').textContent = [
       `${format(record.sequence.length)} bases`,
-      `${format(total - specials)} tokens and ${specials} specials`,
+      `${format(total - specials)} tokens in ${plural(features.counts.length, 'window')}`,
       `${format(this.hidden)} features each`,
     ].join(' · ');
     showCommand(find('result-curl-panel'), command);
@@ -163,7 +167,13 @@ export class RecordView {
     const { values, count, hidden } = this;
     const centred = find('centred').checked;
     const ticket = (this.comparing = (this.comparing ?? 0) + 1);
-    const result = await this.compute({ task: 'cosine', values: values.slice(), rows: count, columns: hidden, centred });
+    const result = await this.compute({
+      task: 'cosine',
+      values: values.slice(),
+      rows: count,
+      columns: hidden,
+      centred,
+    });
     if (ticket !== this.comparing) return;
     let low = 1;
     for (const value of result) low = Math.min(low, value);
@@ -194,7 +204,9 @@ export class RecordView {
     const kind = this.tokenKind(row);
     if (kind === 'special') return `token ${row}, ${text}`;
     const [first, end] = this.bases(row);
-    const place = end - first === 1 ? `base ${format(end)}` : `bases ${format(first + 1)}–${format(end)}`;
+    const place = end - first === 1
+      ? `base ${format(end)}`
+      : `bases ${format(first + 1)}–${format(end)}`;
     const id = this.features.ids[this.window * this.length + row];
     return `token ${row}, ${text}, ${place}, ${kind === 'unknown' ? 'unknown' : `id ${id}`}`;
   }
@@ -215,12 +227,13 @@ export class RecordView {
       name: name(suffix),
       legend: { kind: legend.kind, labels: legend.labels },
     });
-    find('mosaic-png').addEventListener('click', () =>
-      picture(this.mosaic, this.legends.mosaic, find('mosaic-title').textContent, `.token-${this.row}.png`));
-    find('heat-png').addEventListener('click', () =>
-      picture(this.heat, this.legends.heat, this.titled('tokens × features'), '.heat-map.png', 4 / 3));
-    find('cosine-png').addEventListener('click', () =>
-      picture(this.cosine, this.legends.cosine, this.titled('cosine similarity of tokens'), '.similarity.png'));
+    const bind = (id, plot, title, suffix, aspect) => find(id).addEventListener('click', () =>
+      picture(plot, this.legends[id.replace('-png', '')], title(), suffix(), aspect));
+    bind('mosaic-png', this.mosaic, () => find('mosaic-title').textContent,
+      () => `.token-${this.row}.png`);
+    bind('heat-png', this.heat, () => this.titled('tokens × features'), () => '.heat-map.png', 4 / 3);
+    bind('cosine-png', this.cosine, () => this.titled('cosine similarity of tokens'),
+      () => '.similarity.png');
   }
 
   titled(what) {
@@ -241,7 +254,9 @@ export class RecordView {
         const [first, end] = this.features.offsets.subarray(2 * place, 2 * place + 2);
         const token = special ? (row ? '[SEP]' : '[CLS]') : this.record.sequence.slice(first, end);
         const own = values.subarray(place * this.hidden, (place + 1) * this.hidden);
-        parts.push(...tsv([[window, row, token, ids[place], special ? '' : first, special ? '' : end, ...Array.from(own, shortest)]]));
+        const bases = special ? ['', ''] : [first, end];
+        const cells = [window, row, token, ids[place], ...bases, ...Array.from(own, shortest)];
+        parts.push(...tsv([cells]));
         // The page stays alive while a long table is written.
         if (place % TSV_ROWS_AT_ONCE === 0) await new Promise((resolve) => { setTimeout(resolve); });
       }

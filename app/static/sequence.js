@@ -9,6 +9,9 @@ const URACIL = 4;
 const SPACE = 8;
 const AMBIGUOUS = 16;
 
+const LF = 10;
+const CR = 13;
+
 /* For each ASCII code: what it is, and the letter it becomes. */
 const KIND = new Uint8Array(128);
 const LETTER = new Uint8Array(128);
@@ -57,7 +60,8 @@ export function clean(raw) {
     let kind = code < 128 ? KIND[code] : REFUSED;
     if (code >= 128 && WHITE_SPACE.test(raw[index])) kind = SPACE;
     if (kind === SPACE) {
-      space += 1;
+      // Line breaks are how sequences are written; only other white space is worth a word.
+      if (code !== LF && code !== CR) space += 1;
     } else if (kind === REFUSED) {
       refusedCount += 1;
       const letter = String.fromCodePoint(raw.codePointAt(index));
