@@ -480,6 +480,7 @@ def split(
 
 @_rule(only_moves=True)
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
+    values = [value.reshape(1) if value.ndim == 0 else value for value in values]
     axis %= values[0].ndim
     if interleave:
         return torch.stack(list(values), axis + 1).flatten(axis, axis + 1)
@@ -538,18 +539,18 @@ def gather(
     places = torch.where(indices < 0, indices + x.shape[axis], indices).to(torch.int64)
     if batch_dims == 0:
         picked = x.index_select(axis, places.reshape(-1))
-        return picked.reshape(*x.shape[:axis], *places.shape, *x.shape[axis + 1 :])
+        return picked.reshape((*x.shape[:axis], *places.shape, *x.shape[axis + 1 :]))
     batch = prod(x.shape[:batch_dims])
     rows = [
         gather(values, wanted, axis - batch_dims)
         for values, wanted in zip(
-            x.reshape(batch, *x.shape[batch_dims:]),
-            places.reshape(batch, *places.shape[batch_dims:]),
+            x.reshape((batch, *x.shape[batch_dims:])),
+            places.reshape((batch, *places.shape[batch_dims:])),
             strict=True,
         )
     ]
     result = torch.stack(rows)
-    return result.reshape(*x.shape[:batch_dims], *result.shape[1:])
+    return result.reshape((*x.shape[:batch_dims], *result.shape[1:]))
 
 
 @_rule(only_moves=True)
@@ -571,10 +572,10 @@ def gather_nd(
     validate_indices: bool = False,  # noqa: ARG001 - PyTorch always does
 ) -> Tensor:
     batch = prod(x.shape[:batch_dims])
-    values = x.reshape(batch, *x.shape[batch_dims:])
-    wanted = indices.reshape(batch, *indices.shape[batch_dims:]).to(torch.int64)
+    values = x.reshape((batch, *x.shape[batch_dims:]))
+    wanted = indices.reshape((batch, *indices.shape[batch_dims:])).to(torch.int64)
     result = torch.stack([v[w.unbind(-1)] for v, w in zip(values, wanted, strict=True)])
-    return result.reshape(*x.shape[:batch_dims], *result.shape[1:])
+    return result.reshape((*x.shape[:batch_dims], *result.shape[1:]))
 
 
 @_rule(only_moves=True)
