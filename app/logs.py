@@ -11,8 +11,8 @@ from app.settings import Settings
 
 _ROTATED_BYTES, _ROTATED_FILES = 10_000_000, 5
 # A traceback or a library's message may quote what it worked on. Runs of letters this long,
-# out of this alphabet, are DNA and nothing else.
-_DNA = re.compile(r"(?:[ACGTUN]|\\n){16,}", re.IGNORECASE)
+# out of this alphabet and line ends, plain or escaped, are DNA and nothing else.
+_DNA = re.compile(r"(?:[ACGTUN\n]|\\+n){16,}", re.IGNORECASE)
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

@@ -74,6 +74,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(
         Gate,
+        max_header_bytes=settings.max_header_bytes,
         hosts=accepted_hosts(settings.host, settings.allowed_hosts),
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         stopping=stopping,

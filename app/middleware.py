@@ -126,10 +126,23 @@ def _request_id(scope: Scope) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
+def headers_too_large(limit: int) -> ApiError:
+    """431: the request line and the headers have more bytes than `limit`."""
+    return ApiError(
+        431,
+        "headers.too_large",
+        "The headers are too large",
+        f"The limit is {limit} bytes with the request line. DNA goes into the body.",
+        limit=limit,
+    )
+
+
 class Gate:
-    """Refuses requests for another host, without the key, or while the server stops.
+    """Refuses what has too large headers, is for another host or without the key, or comes late.
 
     Args:
+        max_header_bytes: of the request line and the headers. The parser keeps to it as well, but
+            only for what does not arrive at once.
         hosts: names accepted in the Host header; None accepts any. A web page elsewhere can point
             its own name at this machine (DNS rebinding) and would otherwise read the answers.
         api_key: None asks for none.
@@ -139,11 +152,13 @@ class Gate:
     def __init__(
         self,
         app: ASGIApp,
+        max_header_bytes: int,
         hosts: frozenset[str] | None,
         api_key: str | None,
         stopping: Callable[[], ApiError | None],
     ) -> None:
         self._app = app
+        self._max_header_bytes = max_header_bytes
         self._hosts = hosts
         self._api_key = api_key
         self._stopping = stopping
@@ -156,6 +171,10 @@ class Gate:
             await _refuse(refusal, scope, receive, send)
 
     def _refusal(self, scope: Scope) -> ApiError | None:
+        line = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size = line + sum(len(name) + len(value) for name, value in scope["headers"])
+        if size > self._max_header_bytes:
+            return headers_too_large(self._max_header_bytes)
         headers = Headers(scope=scope)
         host = headers.get("host")
         if self._hosts is not None and host is not None and _host_name(host) not in self._hosts:
@@ -168,8 +187,9 @@ class Gate:
             )
         path = scope["path"]
         if self._api_key is not None and not (path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX)):
-            given = _given_key(headers)
-            if not hmac.compare_digest(given.encode(), self._api_key.encode()):
+            # Starlette reads headers as Latin-1; this gives back the bytes that were sent.
+            given = _given_key(headers).encode("latin-1")
+            if not hmac.compare_digest(given, self._api_key.encode()):
                 return ApiError(
                     401,
                     "auth.invalid",

@@ -7,13 +7,18 @@ import math
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from types import FrameType
 
+import h11
 import uvicorn
 from fastapi import FastAPI
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.errors import ApiError, problem_response
 from app.lifecycle import Lifecycle
+from app.middleware import headers_too_large
 from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
@@ -21,6 +26,7 @@ logger = logging.getLogger("gena.server")
 _BACKLOG = 512
 # Past the grace period every waiting request has been answered with 503; this is for the bytes.
 _LAST_BYTES_SECONDS = 2
+_DROP_SECONDS = 2
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -53,7 +59,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     """Answer until SIGTERM or SIGINT; then finish what was accepted and return."""
     config = uvicorn.Config(
         app,
-        http="h11",
+        http=_Protocol,
         ws="none",
         loop="asyncio",
         lifespan="on",
@@ -96,3 +102,34 @@ class _Server(uvicorn.Server):
             os._exit(128 + sig)
         self.should_exit = True
         self._loop.call_soon_threadsafe(self._lifecycle.begin_stop)
+
+
+class _Protocol(H11Protocol):
+    """What is not HTTP, or has too much of a header, hears so like everything else."""
+
+    _refused = False
+
+    def data_received(self, data: bytes) -> None:
+        # The rest of what was refused is read and dropped: a connection that is closed on it
+        # would be reset, and the client would never see why.
+        if not self._refused:
+            super().data_received(data)
+
+    def send_400_response(self, msg: str) -> None:
+        self._refused = True
+        fault = sys.exception()
+        hint = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else 400
+        if hint == 431:
+            error = headers_too_large(self.config.h11_max_incomplete_event_size or 0)
+        else:
+            error = ApiError(400, "request.malformed", "This is not an HTTP request", msg)
+        answer = problem_response(error)
+        headers = [*answer.raw_headers, (b"connection", b"close")]
+        for event in (
+            h11.Response(status_code=error.status, headers=headers, reason=b""),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write_eof()
+        self.loop.call_later(_DROP_SECONDS, self.transport.close)
