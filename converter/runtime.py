@@ -146,6 +146,10 @@ class PackageInterface:
         """The package's function for a length."""
         return self._functions[length]
 
+    def core_ml_function(self, length: int) -> str | None:
+        """The function's name as Core ML wants it: None where the package has only one."""
+        return self._functions[length] if len(self._functions) > 1 else None
+
     def empty_window(self, length: int) -> NDArray[np.int32]:
         """(1, length) int32: the two specials and padding."""
         window = np.full((1, length), self._pad_id, dtype=np.int32)
