@@ -10,7 +10,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812
 
 from converter.config import EncoderConfig
 
@@ -36,15 +36,17 @@ class GenaEncoder(nn.Module):
         """
         return self.hidden_states(input_ids)[-1]
 
-    def hidden_states(self, input_ids: Tensor) -> list[Tensor]:
+    def hidden_states(
+        self, input_ids: Tensor, mask_value: float = torch.finfo(torch.float32).min
+    ) -> list[Tensor]:
         """Embedding output, each layer's output, and last the network's output; (B, L, H) each.
 
         With a last norm the list has one entry more: the normalised output of the last layer.
         """
         padding = input_ids == self.config.pad_token_id
-        # The additive mask of BERT: 0 for tokens, the lowest fp32 for padding.
+        # The additive mask of BERT: 0 for tokens, `mask_value` for padding.
         mask = torch.zeros(padding.shape, dtype=torch.float32, device=padding.device)
-        mask = mask.masked_fill(padding, torch.finfo(torch.float32).min)[:, None, None, :]
+        mask = mask.masked_fill(padding, mask_value)[:, None, None, :]
         states = [self.embeddings(input_ids)]
         for layer in self.encoder.layer:
             states.append(layer(states[-1], mask))
