@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from converter.cli import add_commands
+from converter.cli import add_commands, run_command
 from converter.sources import DEFAULT_MODEL, SHIPPED_MODELS
 
 if TYPE_CHECKING:
@@ -36,9 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add_commands(commands)
     _add_serve(commands)
     _add_service(commands)
-    arguments = parser.parse_args(argv)
-    code: int = arguments.func(arguments)
-    return code
+    return run_command(parser.parse_args(argv))
 
 
 def _add_serve(commands: Any) -> None:
