@@ -72,7 +72,7 @@ class EncoderConfig:
                 f"num_attention_heads {num_attention_heads}."
             )
         vocab_size = _positive_int(raw, "vocab_size")
-        pad_token_id = raw.get("pad_token_id")
+        pad_token_id: Any = raw.get("pad_token_id")
         if not _is_int(pad_token_id) or not 0 <= pad_token_id < vocab_size:
             raise CheckpointError(
                 f"config.json: pad_token_id is {_brief(pad_token_id)}; "
@@ -99,7 +99,7 @@ def _is_int(value: Any) -> bool:
 
 
 def _positive_int(raw: Mapping[str, Any], key: str) -> int:
-    value = raw.get(key)
+    value: Any = raw.get(key)
     if not _is_int(value) or value < 1:
         raise CheckpointError(
             f"config.json: {key} is {_brief(value)}; expected a positive integer."

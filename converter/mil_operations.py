@@ -377,13 +377,17 @@ for _type, _compute3 in _REDUCTIONS.items():
 
 
 @_rule()
-def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False) -> Tensor:
-    return torch.argmax(x, axis, keep_dims).to(torch.int32)
+def reduce_argmax(
+    x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Tensor:
+    return cast(torch.argmax(x, axis, keep_dims), output_dtype)
 
 
 @_rule()
-def reduce_argmin(x: Tensor, axis: int = -1, keep_dims: bool = False) -> Tensor:
-    return torch.argmin(x, axis, keep_dims).to(torch.int32)
+def reduce_argmin(
+    x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
+) -> Tensor:
+    return cast(torch.argmin(x, axis, keep_dims), output_dtype)
 
 
 @_rule()
@@ -597,14 +601,19 @@ def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
 
 @_rule(only_moves=True)
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: Number = 0) -> Tensor:
-    # MIL lists the last axes in their order, PyTorch from the last one backwards.
-    sizes = [n for i in reversed(range(len(pad) // 2)) for n in pad[2 * i : 2 * i + 2]]
+    first = x.ndim - len(pad) // 2
     if mode == "constant":
+        # MIL lists the last axes in their order, PyTorch from the last one backwards.
+        sizes = [n for i in reversed(range(len(pad) // 2)) for n in pad[2 * i : 2 * i + 2]]
         return F.pad(x, sizes, value=constant_val)
-    while len(sizes) > 2 and sizes[-2:] == [0, 0]:
-        sizes = sizes[:-2]
-    # These modes of PyTorch ask for axes before the padded ones.
-    return F.pad(x[None, None], sizes, mode=mode)[0, 0]
+    for axis in range(first, x.ndim):
+        before, after = pad[2 * (axis - first) : 2 * (axis - first) + 2]
+        last = x.shape[axis] - 1
+        places = torch.arange(-before, x.shape[axis] + after)
+        if mode == "reflect":
+            places = last - (last - places.abs()).abs()
+        x = x.index_select(axis, places.clamp(0, last))
+    return x
 
 
 @_rule("shape")

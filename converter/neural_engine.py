@@ -10,6 +10,7 @@ The surgery is exact in real arithmetic; each `fold_...` and `scale_...` functio
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +77,7 @@ class NeuralEngineEncoder(nn.Module):
         if options.residual_scale_log2 and not config.pre_layer_norm:
             raise ValueError("a post-LN network normalises its residual; it takes no scale")
         self.embedding_stage = EmbeddingStage(reference.embeddings, config, length, options)
-        block = PreNormBlock if config.pre_layer_norm else PostNormBlock
+        block: Any = PreNormBlock if config.pre_layer_norm else PostNormBlock
         self.blocks = nn.ModuleList(
             block(layer, config, options) for layer in reference.encoder.layer
         )
@@ -99,7 +100,7 @@ class NeuralEngineEncoder(nn.Module):
             x = block(x, mask)
         if self.last_norm is not None:
             x = self.last_norm(x)
-        rows = x.squeeze(2).transpose(1, 2)
+        rows: Tensor = x.squeeze(2).transpose(1, 2)
         return rows if self.output_scale == 1 else rows * self.output_scale
 
     def host_table(self) -> Tensor:
@@ -122,7 +123,7 @@ class EmbeddingStage(nn.Module):
         self.pad_token_id = config.pad_token_id
         words, positions = fold_token_type(embeddings)
         scale = embedding_scale(words, positions)
-        self.word_embeddings = nn.Embedding.from_pretrained(words * scale)
+        self.word_embeddings = nn.Embedding(words.shape[0], words.shape[1], _weight=words * scale)
         self.on_host = options.embedding == "host"
         self.positions: Tensor
         self.register_buffer("positions", (positions[:length] * scale).T[None, :, None, :])

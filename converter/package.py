@@ -114,7 +114,7 @@ def _convert(network: nn.Module, length: int, plan: PackagePlan) -> Any:
         pipeline.remove_passes(_NEEDLESS_PASSES)
         examples, inputs = _inputs(ct, network, length, plan)
         with torch.no_grad():
-            traced = torch.jit.trace(network, examples, check_trace=False)
+            traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
         model = ct.convert(
             traced,
             inputs=inputs,
@@ -134,15 +134,13 @@ def _inputs(
     if plan.options.embedding == "host":
         assert isinstance(network, NeuralEngineEncoder)
         hidden_size = network.host_table().shape[1]
-        examples = (torch.zeros(1, hidden_size, 1, length), torch.ones(1, length))
-        names, dtype = HOST_INPUTS, np.float16
-    else:
-        examples = (torch.zeros(1, length, dtype=torch.int32),)
-        names, dtype = (INPUT,), np.int32
-    return examples, [
-        ct.TensorType(name, tuple(example.shape), dtype)
-        for name, example in zip(names, examples, strict=True)
-    ]
+        activations = (torch.zeros(1, hidden_size, 1, length), torch.ones(1, length))
+        return activations, [
+            ct.TensorType(name, tuple(example.shape), np.float16)
+            for name, example in zip(HOST_INPUTS, activations, strict=True)
+        ]
+    input_ids = torch.zeros(1, length, dtype=torch.int32)
+    return (input_ids,), [ct.TensorType(INPUT, (1, length), np.int32)]
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:

@@ -167,7 +167,7 @@ def _scopes(network: nn.Module, fp16: frozenset[str], mode: Any) -> Iterator[Non
         yield
         return
     outer: list[bool] = []
-    handles = []
+    handles: list[Any] = []
 
     def enter(path: str, module: nn.Module) -> None:
         known = path in precision_paths

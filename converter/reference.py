@@ -7,6 +7,7 @@ there is no dropout.
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -109,10 +110,9 @@ class PostNormLayer(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.attention = Attention(config)
-        self.attention.output.LayerNorm = nn.LayerNorm(config.hidden_size, config.layer_norm_eps)
+        self.attention.output = NormedDense(config.hidden_size, config.hidden_size, config)
         self.intermediate = Dense(config.hidden_size, config.intermediate_size)
-        self.output = Dense(config.intermediate_size, config.hidden_size)
-        self.output.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.output = NormedDense(config.intermediate_size, config.hidden_size, config)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.attention.output.LayerNorm(x + self.attention(x, mask))
@@ -132,6 +132,14 @@ class Dense(nn.Module):
         return result
 
 
+class NormedDense(Dense):
+    """A linear layer and the norm that post-LN applies after the residual is added."""
+
+    def __init__(self, in_features: int, out_features: int, config: EncoderConfig) -> None:
+        super().__init__(in_features, out_features)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+
+
 class SelfAttention(nn.Module):
     """The three projections and softmax(Q K^T / sqrt(head size) + mask) V."""
 
@@ -148,7 +156,8 @@ class SelfAttention(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1]) + mask
-        return (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        result: Tensor = (scores.softmax(-1) @ value).transpose(1, 2).flatten(2)
+        return result
 
 
 class Attention(nn.Module):
@@ -157,7 +166,7 @@ class Attention(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.self = SelfAttention(config)
-        self.output = Dense(config.hidden_size, config.hidden_size)
+        self.output: Any = Dense(config.hidden_size, config.hidden_size)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         result: Tensor = self.output(self.self(x, mask))

@@ -95,7 +95,7 @@ class Report:
     def flag(self) -> Verdict:
         """The worst verdict of all gates."""
         verdicts = {result.verdict for result in self.gates}
-        return next(v for v in ("refused", "flagged", "expected") if v in verdicts)  # type: ignore[return-value]
+        return next(v for v in ("refused", "flagged", "expected") if v in verdicts)
 
     def as_dict(self) -> dict[str, Any]:
         """For the manifest and `--json`; every figure is finite or null."""
