@@ -84,17 +84,17 @@ def problem_response(error: ApiError, request_id: str | None = None) -> Response
 
 def validation_error(errors: Sequence[Any]) -> ApiError:
     """Pydantic's complaints as one problem that says where, and never what was sent."""
+    unknown = [error for error in errors if error.get("type") == "extra_forbidden"]
     problems = [
         {"where": _location(error.get("loc", ())), "message": _complaint(error)}
-        for error in errors[:20]
+        for error in [*unknown, *(error for error in errors if error not in unknown)][:20]
     ]
-    unknown = [error for error in errors if error.get("type") == "extra_forbidden"]
     first = problems[0] if problems else {"where": "request", "message": "is not valid"}
     return ApiError(
         422,
         "options.unknown" if unknown else "request.invalid",
         "Unknown field" if unknown else "The request does not fit its schema",
-        f"{first['where']}: {first['message']}.",
+        f"{first['where']}{' ' if unknown else ': '}{first['message']}.",
         problems=problems,
     )
 

@@ -216,8 +216,8 @@ def _from_list(body: SubmittedSequences) -> Iterator[Submitted]:
 
 def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
     file = io.BufferedReader(guarded, 2**17)
-    reader = FastaReader(file) if kind == "fasta" else FastqReader(file)
     try:
+        reader = FastaReader(file) if kind == "fasta" else FastqReader(file)
         for number, record in enumerate(reader, start=1):
             if guarded.line_breaks == 0:
                 raise _bad_file(

@@ -184,7 +184,7 @@ _PROBLEMS: dict[int, tuple[str, dict[str, tuple[str, str, dict[str, Any]]]]] = {
             "body.empty": ("The body is empty", "Send a sequence.", {}),
             "options.unknown": (
                 "Unknown field",
-                "poling: is not a field of this request.",
+                "poling is not a field of this request.",
                 {"problems": [{"where": "poling", "message": "is not a field of this request"}]},
             ),
             "options.conflict": (
