@@ -437,12 +437,14 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
 def reshape_like(
     x: Tensor,
     ref_tensors: Sequence[Tensor],
-    begins: Sequence[int],
-    ends: Sequence[int],
-    end_masks: Sequence[bool],
+    begins: int | Sequence[int],
+    ends: int | Sequence[int],
+    end_masks: bool | Sequence[bool],
 ) -> Tensor:
     sizes: list[int] = []
-    for tensor, begin, end, to_the_end in zip(ref_tensors, begins, ends, end_masks, strict=True):
+    # With one reference the three bounds come as scalars.
+    bounds = [[bound] if isinstance(bound, int) else bound for bound in (begins, ends, end_masks)]
+    for tensor, begin, end, to_the_end in zip(ref_tensors, *bounds, strict=True):
         sizes += tensor.shape[begin : None if to_the_end else end]
     return x.reshape(sizes)
 
