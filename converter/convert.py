@@ -41,7 +41,7 @@ from converter.neural_engine import (
     SplitHeadAttention,
 )
 from converter.package import EVERYTHING, PackagePlan, build_package, function_name, network_for
-from converter.precision import choose_fp32_modules
+from converter.precision import choose_fp32_modules, precision_modules
 from converter.reference import GenaEncoder
 from converter.sources import find_checkpoint
 from converter.tokenizer import WINDOW, DnaTokenizer
@@ -52,7 +52,8 @@ log = logging.getLogger(__name__)
 LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
 # Called with the stage, the fraction of it that is done (0 to 1), and a sentence for people.
 OnProgress = Callable[[str, float, str], None]
-STAGES = ("fetch", "read", "convert", "verify", "publish")
+# The effect of fp16 is measured on a window of this many tokens.
+_SEARCH_LENGTH = 128
 
 
 @dataclass(frozen=True)
@@ -227,7 +228,8 @@ def check_re_authored(
         index = golden.names.index(name)
         n = golden.n_tokens(index)
         with torch.no_grad():
-            result = network(*network_inputs(network, golden, index, WINDOW))[0, :n].numpy()
+            ids = torch.from_numpy(golden.input_ids[index : index + 1])
+            result = network(*network_inputs(network, ids))[0, :n].numpy()
         figures[name] = compare(golden.reference[index, :n], result)
     result = worst(RE_AUTHORED, figures)
     if result.verdict == "refused":
@@ -235,14 +237,12 @@ def check_re_authored(
     return result
 
 
-def network_inputs(
-    network: nn.Module, golden: Golden, index: int, length: int
-) -> tuple[Tensor, ...]:
-    """One window as `NeuralEngineEncoder.forward` takes it."""
-    input_ids = torch.from_numpy(golden.input_ids[index : index + 1, :length])
+def network_inputs(network: nn.Module, input_ids: Tensor) -> tuple[Tensor, ...]:
+    """Padded ids (1, L) int32 as the network's `forward` takes them."""
     if isinstance(network, NeuralEngineEncoder) and network.embedding_stage.on_host:
         rows = network.host_table()[input_ids.long()]  # (1, L, H)
-        return rows.transpose(1, 2)[:, :, None, :], (input_ids != golden.pad_id).float()
+        is_token = input_ids != network.embedding_stage.pad_token_id
+        return rows.transpose(1, 2)[:, :, None, :], is_token.float()
     return (input_ids,)
 
 
@@ -260,32 +260,36 @@ def _candidates(
     if options.precision == "fp16" or options.weights != "fp16":
         yield _Candidate((), "fp16", "asked for")
         return
-    sensitive: tuple[str, ...] = ()
     if options.layout == "neural-engine":
-        on_progress("read", 1.0, "Looking for operations that fp16 would blur")
-        network = NeuralEngineEncoder(reference, 128, graph).eval()
-        index = golden.names.index("intergenic")
-        n = min(golden.n_tokens(index), 128)
-        # The first 128 tokens of the window, as a window of their own.
-        cut = replace(golden, input_ids=golden.input_ids[:, :n])
-        inputs = network_inputs(network, _padded(cut, 128), index, 128)
-        with torch.no_grad():
-            truth = reference(torch.from_numpy(cut.input_ids[index : index + 1].astype(np.int64)))
-        sensitive = choose_fp32_modules(
-            network, inputs, truth, n, lambda f: on_progress("read", f, "Measuring fp16's effect")
-        )
+        on_progress("read", 1.0, "Looking for parts that fp16 would blur")
+        network = NeuralEngineEncoder(reference, _SEARCH_LENGTH, graph).eval()
+        sensitive = _sensitive_modules(network, reference, golden, on_progress)
+        if sensitive and sensitive != precision_modules(network):
+            yield _Candidate(sensitive, "mixed", f"fp16 would blur {', '.join(sensitive)}")
+    else:
+        sensitive = ()
     if not sensitive:
         yield _Candidate((), "fp16", "every gate is expected to pass")
-    elif len(sensitive) < reference.config.num_hidden_layers * 4:
-        yield _Candidate(sensitive, "mixed", f"fp16 would blur {len(sensitive)} parts")
     yield _Candidate(EVERYTHING, "fp32", "less does not pass every gate as expected")
 
 
-def _padded(golden: Golden, length: int) -> Golden:
-    ids = golden.input_ids
-    padded = np.full((len(ids), length), golden.pad_id, dtype=np.int32)
-    padded[:, : ids.shape[1]] = ids
-    return replace(golden, input_ids=padded)
+def _sensitive_modules(
+    network: NeuralEngineEncoder, reference: GenaEncoder, golden: Golden, on_progress: OnProgress
+) -> tuple[str, ...]:
+    """What needs fp32, measured on the first tokens of one window."""
+    index = golden.names.index("intergenic")
+    n_tokens = min(golden.n_tokens(index), _SEARCH_LENGTH)
+    ids = np.full((1, _SEARCH_LENGTH), golden.pad_id, dtype=np.int32)
+    ids[0, :n_tokens] = golden.input_ids[index, :n_tokens]
+    with torch.no_grad():
+        truth = reference(torch.from_numpy(ids[:, :n_tokens].astype(np.int64)))
+    return choose_fp32_modules(
+        network,
+        network_inputs(network, torch.from_numpy(ids)),
+        truth,
+        n_tokens,
+        lambda fraction: on_progress("read", fraction, "Measuring the effect of fp16"),
+    )
 
 
 def _plan(

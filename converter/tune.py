@@ -13,7 +13,6 @@ from converter.bundle import Bundle, default_bundle_folder, open_bundle
 from converter.coreml_library import CoreMLLibrary
 from converter.coreml_runtime import LIBRARY, compiled_package, default_cache
 from converter.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
-from converter.errors import GenaError
 from converter.runtime import COMPUTE_UNITS, RuntimeUnavailableError
 from converter.sources import DEFAULT_MODEL
 from converter.tuning import write_choice
@@ -57,24 +56,19 @@ def add_tune_command(subparsers: Any) -> None:
 
 
 def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | None = None) -> int:
-    """The command; its exit code."""
-    folders = arguments.bundle or [default_bundle_folder(DEFAULT_MODEL)]
-    try:
-        if library == LIBRARY and sys.platform != "darwin":
-            raise RuntimeUnavailableError("gena tune measures Core ML, which is on macOS only.")
-        tunings = [
-            tune(
-                open_bundle(folder),
-                arguments.compute_units,
-                repeats=max(1, arguments.repeats),
-                library=library,
-                cache=cache or default_cache(),
-            )
-            for folder in folders
-        ]
-    except GenaError as error:
-        print(f"gena: {error}", file=sys.stderr)
-        return 1
+    """The command; its exit code: 0 where something was chosen for every bundle."""
+    if library == LIBRARY and sys.platform != "darwin":
+        raise RuntimeUnavailableError("gena tune measures Core ML, which is on macOS only.")
+    tunings = [
+        tune(
+            open_bundle(folder),
+            arguments.compute_units,
+            repeats=max(1, arguments.repeats),
+            library=library,
+            cache=cache or default_cache(),
+        )
+        for folder in arguments.bundle or [default_bundle_folder(DEFAULT_MODEL)]
+    ]
     if arguments.json:
         print(json.dumps([_as_dict(tuning) for tuning in tunings], indent=2))
     else:

@@ -60,16 +60,16 @@ def random_weights(
     """Encoder weights by published names without "bert.": non-trivial norms and biases.
 
     Args:
-        outliers: factor on the residual writes of four channels in every layer, as trained
-            transformers have them.
+        outliers: factor on the scale of six channels in every norm, as trained transformers
+            have channels that dwarf the others.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
         shapes = {name: p.shape for name, p in GenaEncoder(config).state_dict().items()}
     weights = {name: _random(name, shape, generator) for name, shape in shapes.items()}
-    channels = torch.randperm(config.hidden_size, generator=generator)[:4]
+    channels = torch.randperm(config.hidden_size, generator=generator)[:6]
     for name, weight in weights.items():
-        if name.endswith(("output.dense.weight", "output.dense.bias")):
+        if _is_norm_scale(name):
             weight[channels] *= outliers
     return weights
 
@@ -84,7 +84,7 @@ def head_weights(config: EncoderConfig, seed: int = 1) -> dict[str, Tensor]:
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     noise = torch.randn(shape, generator=generator)
-    if "LayerNorm.weight" in name or name.endswith("_ln.weight"):
+    if _is_norm_scale(name):
         return 1 + 0.3 * noise
     if name.endswith("bias"):
         return 0.1 * noise
@@ -93,10 +93,14 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     return noise / shape[-1] ** 0.5
 
 
+def _is_norm_scale(name: str) -> bool:
+    return name.endswith(("LayerNorm.weight", "_ln.weight"))
+
+
 def make_tokenizer(vocab_size: int = 400) -> Tokenizer:
     """A BPE tokenizer with the special tokens, ids and post-processor of bert-base."""
     specials = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
-    letters = list("ACGT") + ["N"]
+    letters = [*"ACGT", "N"]
     tokens, merges = list(letters), []
     frontier = list("ACGT")
     while len(specials) + len(tokens) < vocab_size:
