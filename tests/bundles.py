@@ -80,7 +80,7 @@ def build_small(
     shutil.copy(checkpoint.tokenizer_file, destination / TOKENIZER)
     if embedding == "host":
         table = NeuralEngineEncoder(reference, 512, plan.graph).host_table()
-        np.save(destination / EMBEDDINGS, table.numpy().astype(np.float16))
+        np.save(destination / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     golden = np.full((n_golden, 512), 3, np.int32)
     generator = np.random.default_rng(0)
     for row, n_tokens in zip(golden, (60, 512, 300), strict=False):

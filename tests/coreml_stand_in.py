@@ -69,6 +69,7 @@ class _Model:
         if self._misbehaviour == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._misbehaviour == "hang":
+            note(f"hang {os.getpid()}")
             threading.Event().wait()
         if self._misbehaviour == "fail":
             raise RuntimeError("Unable to compute the prediction")
