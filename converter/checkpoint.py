@@ -29,6 +29,15 @@ _HEAD_PREFIX = "cls.predictions."
 _NOT_ENCODER = re.compile(
     r"cls\..+|pooler\..+|classifier\..+|embeddings\.(position_ids|token_type_ids)"
 )
+# What the libraries raise for a damaged file; torch gives OSError where a zip is cut short.
+_UNREADABLE = (
+    SafetensorError,
+    pickle.UnpicklingError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    OSError,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +49,7 @@ class Checkpoint:
         commit: the hub's commit, None for a folder.
         weights: encoder tensors by their published names less "bert.", in the file's dtype.
         head: tensors of the masked-language-model head, by names of `MaskedLanguageModelHead`;
-            None where the file has no complete one.
+            None where the file has no complete, finite one.
         sha256: hex digests of the files, by "config", "weights" and "tokenizer".
     """
 
@@ -125,7 +134,7 @@ def _read_tensors(path: Path) -> dict[str, Tensor]:
         loaded = torch.load(
             path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except _UNREADABLE as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(
             f"{path} cannot be read as weights ({reason}). It is truncated, or not a plain file "
@@ -178,7 +187,11 @@ def _head_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[
     with torch.device("meta"):
         expected = {n: t.shape for n, t in MaskedLanguageModelHead(config).state_dict().items()}
     found = {name: tensors.get(_HEAD_PREFIX + name) for name in expected}
-    head = {n: t for n, t in found.items() if t is not None and t.shape == expected[n]}
+    head = {
+        name: tensor
+        for name, tensor in found.items()
+        if tensor is not None and tensor.shape == expected[name] and torch.isfinite(tensor).all()
+    }
     return head if len(head) == len(expected) else None
 
 

@@ -79,7 +79,9 @@ def compare(reference: FloatArray, result: FloatArray) -> Figures:
     found = np.asarray(result, dtype=np.float64)
     norms = np.linalg.norm(truth, axis=-1) * np.linalg.norm(found, axis=-1)
     dots = (truth * found).sum(-1)
-    cosines = np.divide(dots, norms, out=np.where(dots == norms, 1.0, 0.0), where=norms > 0)
+    # A row of zeros has no direction; it agrees with a row of zeros only.
+    equal = (truth == found).all(-1).astype(np.float64)
+    cosines = np.divide(dots, norms, out=equal, where=norms > 0)
     return Figures(psnr=psnr(truth, found), cosine=float(cosines.min()), finite=True)
 
 

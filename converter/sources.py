@@ -35,7 +35,7 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
     """
     shipped = SHIPPED_MODELS.get(model)
     folder = shipped if shipped is not None else Path(model).expanduser()
-    if folder.is_dir():
+    if model and folder.is_dir():  # Path("") would be the working directory
         if revision is not None:
             raise CheckpointError(f"{model} is a folder; a revision goes with a hub id only.")
         return _in_folder(folder, source=model if shipped else folder.resolve().name, commit=None)
