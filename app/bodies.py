@@ -4,7 +4,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
@@ -28,15 +28,15 @@ class ReceivedBody:
 
     Attributes:
         media_type: of the content, lower case, without parameters; empty when the client gave
-            none, or sent a form (then its file is recognised by content).
+            none.
         size: bytes as sent; of a form the file's.
-        fields: of a form, beside the file.
+        fields: of a form, beside the file; None when it was no form.
     """
 
     file: BinaryIO
     media_type: str
     size: int
-    fields: dict[str, str] = field(default_factory=dict)
+    fields: dict[str, str] | None = None
 
     def close(self) -> None:
         """Give the disk space back."""

@@ -27,12 +27,12 @@ Format = Literal["json", "npy", "npz", "tsv", "arrow"]
 OnError = Literal["error", "skip"]
 
 MAX_ID_LENGTH = 256
-_LETTERS = "ACGTURYSWKMBDHVNacgturyswkmbdhvn"
+DNA_LETTERS = "ACGTURYSWKMBDHVNacgturyswkmbdhvn"
 # Told to people and to clients that generate requests; the service itself says which letter is
 # wrong and where, which a pattern cannot.
 SEQUENCE_SCHEMA: dict[str, Any] = {
     "minLength": 1,
-    "pattern": rf"^[ \t\r\n]*[{_LETTERS}][{_LETTERS} \t\r\n]*$",
+    "pattern": rf"^[ \t\r\n]*[{DNA_LETTERS}][{DNA_LETTERS} \t\r\n]*$",
 }
 _ID_SCHEMA: dict[str, Any] = {
     "minLength": 1,
@@ -49,6 +49,8 @@ def _switch(value: Any, info: ValidationInfo) -> Any:
 
 
 def _whole_number(value: Any, info: ValidationInfo) -> Any:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of number
     if info.mode != "json" and isinstance(value, str) and value.isascii() and value.isdigit():
         return int(value) if len(value) <= 9 else value
     return value
@@ -209,6 +211,9 @@ class TokenizeBody(SubmittedSequences, TokenizeOptions):
     model_config = ConfigDict(json_schema_extra=_EITHER)
 
 
+TokenId = Annotated[int, Field(ge=0), BeforeValidator(_whole_number)]
+
+
 class OpenAIEmbeddingsBody(BaseModel):
     """JSON body of `POST /v1/embeddings`, as OpenAI's clients send it."""
 
@@ -217,9 +222,9 @@ class OpenAIEmbeddingsBody(BaseModel):
     input: (
         DnaText
         | Annotated[list[DnaText], Field(min_length=1)]
-        | Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+        | Annotated[list[TokenId], Field(min_length=1)]
         | Annotated[
-            list[Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]],
+            list[Annotated[list[TokenId], Field(min_length=1)]],
             Field(min_length=1),
         ]
     ) = Field(description="DNA, or token ids as `POST /tokenize` gives them.")
@@ -227,8 +232,8 @@ class OpenAIEmbeddingsBody(BaseModel):
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="`base64`: little-endian float32."
     )
-    dimensions: int | None = Field(
-        None, ge=1, description="Only the model's own size: vectors are not shortened."
+    dimensions: Annotated[int, Field(ge=1), BeforeValidator(_whole_number)] | None = Field(
+        None, description="Only the model's own size: vectors are not shortened."
     )
     user: str | None = Field(None, description="Ignored.")
     pooling: VectorPoolingField = "mean"
@@ -275,7 +280,7 @@ def choose(*places: BaseModel, pooling: Pooling = "none") -> Choices:
             said.add(name)
             chosen[name] = value
     choices = Choices(**chosen)
-    _check(choices, said)
+    _check(choices)
     return choices
 
 
@@ -297,8 +302,8 @@ def check_format(choices: Choices, chosen: Format) -> None:
         )
 
 
-def _check(choices: Choices, said: set[str]) -> None:
-    if "stride" in said and choices.overflow != "window":
+def _check(choices: Choices) -> None:
+    if choices.stride and choices.overflow != "window":
         raise conflict("stride is the overlap of windows: add overflow=window.", "stride")
     if choices.pooled:
         if choices.resolution == "base":

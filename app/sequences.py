@@ -146,7 +146,7 @@ def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
         raise ApiError(422, "body.empty", "The body is empty", "Send a sequence. " + _HOW_TO_SEND)
     if first == b"{" and media_type in _SAID_NOTHING:
         return "json"
-    if media_type in _SAID_NOTHING:
+    if media_type in _SAID_NOTHING and received.fields is None:
         raise _unsupported(
             "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
             "say what it is."

@@ -9,9 +9,10 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import PROBLEM_JSON
-from app.schemas import SEQUENCE_SCHEMA
+from app.schemas import DNA_LETTERS, SEQUENCE_SCHEMA
 
 _EXAMPLE_DNA = "ATGGCGTACGTTAGCCTGACCTGA"
+_FASTA_PATTERN = rf"^(>[!-~]{{1,200}}( [ -~]*)?\n\n*[{DNA_LETTERS}][{DNA_LETTERS}\n]*(\n|$))+$"
 _EXAMPLE_FASTA = f">gene1\n{_EXAMPLE_DNA}\n>gene2\nTTGACANNRYACGT\n"
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -319,7 +320,10 @@ def sequences_request(schema: type[BaseModel], options: type[BaseModel]) -> dict
         name: {key: value for key, value in field.items() if key != "default"}
         for name, field in form["properties"].items()
     }
-    fasta = {"schema": {"type": "string"}, "example": _EXAMPLE_FASTA}
+    fasta = {
+        "schema": {"type": "string", "pattern": _FASTA_PATTERN},
+        "example": _EXAMPLE_FASTA,
+    }
     return {
         "requestBody": {
             "required": True,
