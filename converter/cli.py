@@ -208,7 +208,8 @@ def _end_with_parent() -> None:
     """Interrupt this process when standard input closes: whoever asked for the work is gone."""
 
     def wait() -> None:
-        while sys.stdin.buffer.read(4096):
+        # Not sys.stdin: its lock, held by this thread, would abort the interpreter's exit.
+        while os.read(sys.stdin.fileno(), 4096):
             pass
         os.kill(os.getpid(), signal.SIGINT)
 
