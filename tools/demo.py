@@ -24,7 +24,10 @@ def main() -> int:
         [sys.executable, "-m", "app.cli", "serve", "--model", MODEL, "--port", port]
     )
     try:
-        if wait_until_ready(url, server):
+        status = wait_for_model(url, server)
+        if status == "failed":  # the server's log has said why
+            return 1
+        if status == "ready":
             print(requests(url), flush=True)
         return server.wait()
     except KeyboardInterrupt:
@@ -35,14 +38,14 @@ def main() -> int:
             server.terminate()
 
 
-def wait_until_ready(url: str, server: subprocess.Popen[bytes]) -> bool:
-    """Ask until the model is served; False if the server ended or the model failed."""
+def wait_for_model(url: str, server: subprocess.Popen[bytes]) -> str:
+    """Ask until the model is "ready" or has "failed"; "ended" if the server did before."""
     while server.poll() is None:
-        status = health(url).get("status")
+        status = health(url).get("status", "")
         if status in ("ready", "failed"):
-            return bool(status == "ready")
+            return status
         time.sleep(0.3)
-    return False
+    return "ended"
 
 
 def health(url: str) -> dict[str, str]:

@@ -1,0 +1,56 @@
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tools.demo import wait_for_model
+
+ANSWERS = [(503, "converting"), (503, "loading")]
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A server whose model is converted, loaded, and then ends as the test says."""
+    answers = [*ANSWERS, request.param]
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, word = answers.pop(0)
+            body = json.dumps({"status": word}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    yield child
+    child.communicate(b"\n")
+
+
+@pytest.mark.parametrize("url", [(200, "ready"), (503, "failed")], indirect=True)
+def test_the_demo_waits_until_the_model_is_served_or_has_failed(
+    url: str, process: subprocess.Popen[bytes], request: pytest.FixtureRequest
+) -> None:
+    assert wait_for_model(url, process) == request.node.callspec.params["url"][1]
+
+
+def test_the_demo_does_not_wait_for_a_server_that_ended() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    assert wait_for_model("http://127.0.0.1:9", child) == "ended"
