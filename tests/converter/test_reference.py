@@ -128,7 +128,7 @@ def test_post_norm_with_a_last_norm_normalises_once_more() -> None:
     config, weights = settings(pre_layer_norm=False, last_layer_norm=True)
     plain_config, _ = settings(pre_layer_norm=False, last_layer_norm=False)
     plain = {n: w for n, w in weights.items() if "last_layer_ln" not in n}
-    ids, mask = batch()
+    ids, _ = batch()
     with torch.no_grad():
         inner = reference(plain_config, plain)(ids)
         found = reference(config, weights)(ids)
