@@ -15,7 +15,7 @@ from app.children import describe_exit, kill_child, log_lines, module_command, s
 logger = logging.getLogger("gena.conversion")
 
 CONVERT_COMMAND = module_command("converter", "convert", "--progress", "json")
-_STOP_SECONDS = 10.0
+_INTERRUPTS, _INTERRUPT_SECONDS = 6, 2.0
 
 
 class ConversionError(Exception):
@@ -87,14 +87,20 @@ async def _read_progress(
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    # An interrupt lets the converter remove the folder that it builds in.
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGINT)
-    try:
-        async with asyncio.timeout(_STOP_SECONDS):
-            await process.wait()
-    except TimeoutError:
+    """An interrupt lets the converter remove the folder that it builds in; else it is killed.
+
+    More than one, because an interrupt that arrives in a callback of a library is lost. What a
+    killed build leaves is swept by the next one.
+    """
+    for _ in range(_INTERRUPTS):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INTERRUPT_SECONDS):
+                await process.wait()
+    if process.returncode is None:
+        logger.warning("the converter does not heed interrupts and is killed")
         kill_child(process)
         await process.wait()

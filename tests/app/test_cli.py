@@ -1,0 +1,93 @@
+"""The `gena` command as a process."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.server import bind, url_of
+from tests.app.running import running
+from tests.app.stand_in_bundle import make_bundle
+
+GENA = (sys.executable, "-m", "app.cli")
+
+
+def gena(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*GENA, *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_command_is_there() -> None:
+    said = gena("--help").stdout
+    for command in ("convert", "verify", "inspect", "tune", "serve", "service"):
+        assert f"\n    {command} " in said
+
+
+def test_a_wrong_setting_is_named() -> None:
+    done = gena("serve", "--port", "70000", GENA_QUEUE_TOKENS="many")
+    assert done.returncode == 2
+    assert "GENA_PORT" in done.stderr
+    assert "GENA_QUEUE_TOKENS" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_port_that_is_taken_is_said() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        done = gena("serve", "--port", port)
+    assert done.returncode == 1
+    assert port in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_log_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = gena("serve", "--port", "0", "--log-file", str(tmp_path / "file" / "gena.log"))
+    assert done.returncode == 1
+    assert "cannot log" in done.stderr
+
+
+def test_options_win_over_the_environment(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    command = (*GENA, "serve", "--bundle", str(bundle), "--model", "lab/one")
+    with running(command, GENA_MODEL="lab/other", GENA_BUNDLE="/nowhere") as server:
+        # No network is in this bundle; that it is this one is all that is asked.
+        health = server.wait_for("failed")
+        assert health["model"] == "stand-in"
+        assert health["error"]["code"].startswith(("package.", "model.", "bundle."))
+
+
+def test_the_users_folder_is_not_searched_for_modules(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('the wrong app')")
+    (tmp_path / "torch.py").write_text("raise SystemExit('the wrong torch')")
+    bundle = make_bundle(tmp_path / "bundle")
+    root = Path(__file__).resolve().parent.parent.parent
+    command = ("env", "-C", str(tmp_path), sys.executable, "-P", *GENA[1:], "serve")
+    with running(command, GENA_BUNDLE=str(bundle), PYTHONPATH=str(root)) as server:
+        server.wait_for("failed")
+        assert "the wrong" not in server.text
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_addresses_to_listen_on(host: str) -> None:
+    try:
+        with bind(host, 0) as listener:
+            port = listener.getsockname()[1]
+            socket.create_connection((host, port)).close()
+            assert url_of(listener).endswith(f":{port}")
+    except OSError as error:
+        if host != "::1":
+            raise
+        pytest.skip(f"no IPv6 here: {error}")

@@ -1,0 +1,87 @@
+"""`gena serve` as it is: the converter, the package and its executor behind it."""
+
+import io
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converter.bundle import Bundle
+from tests.app.running import Server, running
+from tests.app.scenarios import is_running
+
+SERVE = (sys.executable, "-m", "app.cli", "serve")
+DNA = "ACGTTGCAAGGCTATTC" * 20
+
+
+def features(server: Server) -> np.ndarray:
+    answer = server.http.post("/features?format=npy", json={"sequence": DNA})
+    assert answer.status_code == 200, answer.text
+    return np.load(io.BytesIO(answer.content))
+
+
+def test_a_bundle_is_served_and_survives_the_death_of_its_model(
+    tiny_bundle: Bundle, tiny_checkpoint: Path
+) -> None:
+    from app.children import module_command
+    from converter.checkpoint import load_checkpoint
+    from converter.tokenizer import DnaTokenizer
+
+    assert module_command("app.cli")[0] == sys.executable
+    with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as server:
+        health = server.wait_for("ready")
+        assert health["fingerprint"] == tiny_bundle.manifest.fingerprint
+        assert health["runtime"]["name"] == "mil"
+        answered = features(server)
+
+        tokenizer = DnaTokenizer(tiny_bundle.tokenizer_file)
+        window = tokenizer.window(tokenizer.encode(DNA).ids)
+        import torch
+
+        with torch.no_grad():
+            encoder = load_checkpoint(str(tiny_checkpoint)).encoder()
+            expected = encoder(torch.from_numpy(window[None].astype(np.int64)))[0].numpy()
+        real = answered[0, : len(window)]
+        error = np.sqrt(np.mean((real - expected) ** 2))
+        assert 20 * np.log10(np.abs(expected).max() / error) >= 60
+
+        maps = Path(f"/proc/{server.process.pid}/maps").read_text()
+        assert "tokenizers" in maps
+        assert "site-packages/torch" not in maps
+        assert "site-packages/coremltools" not in maps
+
+        (model,) = server.children()
+        os.kill(model, signal.SIGKILL)
+        server.wait_for("ready", restarts=1)
+        np.testing.assert_array_equal(features(server), answered)
+        (model,) = server.children()
+        assert server.stop() == 0
+        assert not is_running(model)
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Everything below a folder that is more than a lock."""
+    return [each for each in folder.rglob("*") if each.is_file() and each.stat().st_size]
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_end_in_the_middle_of_a_real_conversion(
+    tiny_checkpoint: Path, tmp_path: Path, end: signal.Signals
+) -> None:
+    settings = {"GENA_BUNDLES": str(tmp_path), "GENA_MODEL": str(tiny_checkpoint)}
+    with running(SERVE, **settings) as server:
+        while server.wait_for("converting")["progress"]["stage"] != "convert":
+            time.sleep(0.05)
+        (converter,) = server.children()
+        server.process.send_signal(end)
+        code = server.wait()
+    assert code == (0 if end is signal.SIGTERM else -end)
+    deadline = time.monotonic() + 30
+    while is_running(converter):
+        assert time.monotonic() < deadline, "the converter outlived its server"
+        time.sleep(0.05)
+    assert leftovers(tmp_path) == []
