@@ -216,9 +216,7 @@ def test_sigterm_finishes_accepted_work_and_takes_no_more(server: Server) -> Non
         socket.create_connection(("127.0.0.1", server.port)) as slow,
         slow.makefile("rb") as answer,
     ):
-        slow.sendall(
-            b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nAC"
-        )
+        slow.sendall(b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nAC")
         work.start()
         while "gena_open_flows 1.0" not in early.get("/metrics").text:
             pass
