@@ -124,6 +124,7 @@ class EmbeddingStage(nn.Module):
         words, positions = fold_token_type(embeddings)
         scale = embedding_scale(words, positions)
         self.word_embeddings = nn.Embedding(words.shape[0], words.shape[1], _weight=words * scale)
+        self.word_embeddings.requires_grad_(False)
         self.on_host = options.embedding == "host"
         self.positions: Tensor
         self.register_buffer("positions", (positions[:length] * scale).T[None, :, None, :])
