@@ -11,6 +11,7 @@ the next request for data tries again, once a pause has passed that doubles with
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -63,7 +64,7 @@ class State:
 
     Attributes:
         message: a sentence for people.
-        stage, fraction: of a conversion; fraction is from 0 to 1.
+        stage, fraction: of a conversion; the fraction of this stage, 0 to 1.
         code: of a failure, dotted and stable.
         advice: what to do about a failure.
     """
@@ -112,7 +113,7 @@ class Lifecycle:
         self.runtime: dict[str, Any] | None = None
         self._bundle: Bundle | None = None
         self._tokenizer: DnaTokenizer | None = None
-        self._process: ModelProcess | None = None
+        self.process: ModelProcess | None = None
         self._failures = 0
         self._retry_at = 0.0
         self._retry = asyncio.Event()
@@ -202,6 +203,7 @@ class Lifecycle:
 
     async def _prepare(self) -> Bundle:
         """The bundle, opened and checked; converted first where that is needed."""
+        self._bundle = None
         folder = self._settings.bundle
         if folder is not None:
             return await asyncio.to_thread(open_bundle, folder.expanduser())
@@ -266,14 +268,16 @@ class Lifecycle:
         message = f"Loading {manifest.model}."
         deaths, loaded = 0, False
         while True:
+            self.runtime = None
             self._set(State("loading", message))
             process = await ModelProcess.start(
                 bundle.path, shape, self._settings, self._model_command
             )
-            began = time.monotonic()
+            self.process = process
+            ready_at = math.inf
             try:
                 self.runtime = await process.ready(self._settings.load_timeout_seconds)
-                loaded, self._failures = True, 0
+                loaded, self._failures, ready_at = True, 0, time.monotonic()
                 self._set(State("ready", f"{manifest.model} answers."))
                 self.scheduler.attach(process)
                 reason = await process.died()
@@ -286,8 +290,9 @@ class Lifecycle:
                     ) from error
             finally:
                 self.scheduler.detach()
+                self.process = None
                 await process.stop()
-            deaths = 1 if time.monotonic() - began > _STABLE_SECONDS else deaths + 1
+            deaths = 1 if time.monotonic() - ready_at > _STABLE_SECONDS else deaths + 1
             self.restarts += 1
             self.metrics.model_restarts.inc()
             message = f"Restarting the model: {reason}."

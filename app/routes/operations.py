@@ -22,7 +22,7 @@ class Progress(BaseModel):
     """How far a conversion is."""
 
     stage: str = Field(examples=["convert"])
-    fraction: float = Field(ge=0, le=1, examples=[0.4])
+    fraction: float = Field(ge=0, le=1, description="Of this stage.", examples=[0.4])
 
 
 class Failure(BaseModel):
