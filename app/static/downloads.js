@@ -58,15 +58,15 @@ export function curlCommand(path, records, { fasta, output, file }) {
   return `${[...lines, "--data-binary @- <<'END'"].join(' \\\n  ')}\n${text}END\n`;
 }
 
-/** Fill a panel with a command and a button that copies it. */
-export function showCommand(panel, command) {
+/** Fill a panel with a command, for what `subject` names, and a button that copies it. */
+export function showCommand(panel, command, subject) {
   const pre = document.createElement('pre');
   const code = document.createElement('code');
   code.textContent = command;
   pre.append(code);
   pre.tabIndex = 0;
   pre.setAttribute('role', 'region');
-  pre.setAttribute('aria-label', 'curl command');
+  pre.setAttribute('aria-label', `curl command for ${subject}`);
   const button = document.createElement('button');
   button.type = 'button';
   button.className = 'quiet';

@@ -120,7 +120,8 @@ let running = new AbortController();
 let vectorsShown = null;
 
 const recordView = new RecordView(compute);
-const recordsView = new RecordsView(compute, (index) => run(() => openRecord(index)));
+const recordsView = new RecordsView(compute, (index) =>
+  run((signal) => openRecord(index, signal)));
 
 async function run(task) {
   running.abort();
@@ -212,14 +213,14 @@ async function showRecords(records, signal) {
   arrive('map-result', `The map of ${plural(records.length, 'record')} is shown.`);
 }
 
-async function openRecord(index) {
+async function openRecord(index, signal) {
   const { records, counts } = vectorsShown;
   recordsView.choose(index);
   if (counts[index] > MOST_WINDOWS * WINDOW_TOKENS) {
     const size = `${records[index].id} has ${format(counts[index])} tokens`;
     throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
   }
-  await showRecord(records[index], running.signal, { named: true, index });
+  await showRecord(records[index], signal, { named: true, index });
 }
 
 function windowCount(record, index) {
@@ -329,7 +330,7 @@ function showError(error) {
     const index = Array.from(raw).slice(0, position - 1).join('').length;
     shownProblem = { at: record.source.textIndex(index), length: (letter ?? ' ').length };
   }
-  find('error-show').hidden = shownProblem === null;
+  find('error-show').hidden = shownProblem === null || editor.attached !== null;
   if (shownProblem) editor.show(shownProblem);
 }
 
@@ -381,5 +382,7 @@ for (const name of ['map-curl', 'result-curl']) {
   });
 }
 
+// navigator.userAgentData is not everywhere; this is only the name of a key.
+if (navigator.userAgent.includes('Macintosh')) setText('run-key', '⌘');
 showState();
 health.ask();

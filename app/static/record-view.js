@@ -11,6 +11,7 @@ const find = (id) => document.getElementById(id);
 const format = (number) => number.toLocaleString('en');
 const plural = (count, one) => `${format(count)} ${one}${count === 1 ? '' : 's'}`;
 const signed = (value, digits = 4) => value.toFixed(digits).replace('-', '−');
+const pause = () => new Promise((resolve) => { setTimeout(resolve); });
 const TSV_ROWS_AT_ONCE = 64;
 
 /** @typedef {object} Features what /features?format=npz holds
@@ -57,8 +58,10 @@ export class RecordView {
       kind: 'sequential',
       readout: find('cosine-readout'),
       hint: 'Cosine of every token with every other. Choose a row.',
-      describe: (row, column, value) =>
-        `${row} ${this.tokenText(row)} with ${column} ${this.tokenText(column)}: ${signed(value, 3)}`,
+      describe: (row, column, value) => {
+        const [one, other] = [row, column].map((place) => `${place} ${this.tokenText(place)}`);
+        return `token ${one} with ${other}: ${signed(value, 3)}`;
+      },
       onPick: choose,
     });
     this.legends = {
@@ -90,7 +93,7 @@ export class RecordView {
       `${format(total - specials)} tokens in ${plural(features.counts.length, 'window')}`,
       `${format(this.hidden)} features each`,
     ].join(' · ');
-    showCommand(find('result-curl-panel'), command);
+    showCommand(find('result-curl-panel'), command, 'the features');
     find('windows').hidden = features.counts.length < 2;
     find('unknown-key').hidden = !features.ids.some((id, place) =>
       id === UNKNOWN_ID && place % this.length < features.counts[Math.floor(place / this.length)]);
@@ -144,8 +147,8 @@ export class RecordView {
     if (!this.scales.has(share)) this.scales.set(share, this.measure(share));
     const limit = this.scales.get(share);
     this.span = [-limit, limit];
-    const beyond = share < 1 ? '≤ ' : '';
-    const labels = [`${beyond}−${limit.toFixed(2)}`, '0', `${limit.toFixed(2)}${beyond ? ' ≤' : ''}`];
+    const [below, above] = share < 1 ? ['≤ ', ' ≤'] : ['', ''];
+    const labels = [`${below}−${limit.toFixed(2)}`, '0', `${limit.toFixed(2)}${above}`];
     this.legends.mosaic.show(labels);
     this.legends.heat.show(labels);
     this.heat.show(this.values, this.count, this.hidden, this.span);
@@ -231,7 +234,8 @@ export class RecordView {
       picture(plot, this.legends[id.replace('-png', '')], title(), suffix(), aspect));
     bind('mosaic-png', this.mosaic, () => find('mosaic-title').textContent,
       () => `.token-${this.row}.png`);
-    bind('heat-png', this.heat, () => this.titled('tokens × features'), () => '.heat-map.png', 4 / 3);
+    bind('heat-png', this.heat, () => this.titled('tokens × features'),
+      () => '.heat-map.png', 4 / 3);
     bind('cosine-png', this.cosine, () => this.titled('cosine similarity of tokens'),
       () => '.similarity.png');
   }
@@ -258,7 +262,7 @@ export class RecordView {
         const cells = [window, row, token, ids[place], ...bases, ...Array.from(own, shortest)];
         parts.push(...tsv([cells]));
         // The page stays alive while a long table is written.
-        if (place % TSV_ROWS_AT_ONCE === 0) await new Promise((resolve) => { setTimeout(resolve); });
+        if (place % TSV_ROWS_AT_ONCE === 0) await pause();
       }
     }
     return parts;

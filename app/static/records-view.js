@@ -67,7 +67,7 @@ export class RecordsView {
       ? 'One vector' : `${format(records.length)} records`;
     find('map-facts').textContent =
       `${format(this.hidden)} features a record · pooling: ${pooling}`;
-    showCommand(find('map-curl-panel'), command);
+    showCommand(find('map-curl-panel'), command, 'the vectors');
     this.map.choose(null);
     this.map.show(points, records.map(({ id }) => id), explained);
     this.fillTable();
