@@ -329,7 +329,13 @@ def batch_norm(
     beta: Tensor | None = None,
     epsilon: float = 1e-5,
 ) -> Tensor:
-    return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
+    scale = torch.rsqrt(variance + epsilon)
+    if gamma is not None:
+        scale = scale * gamma
+    shift = -mean * scale if beta is None else beta - mean * scale
+    sizes = [1, -1] + [1] * (x.ndim - 2)
+    # Elementwise, so that the order of x in memory stays.
+    return torch.addcmul(shift.reshape(sizes), x, scale.reshape(sizes))
 
 
 @_rule()
