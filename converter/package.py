@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from converter.bundle import BuildOptions
+from converter.multifunction import merge_functions
 from converter.neural_engine import MASK_VALUE, GraphOptions, NeuralEngineEncoder
 from converter.reference import GenaEncoder
 
@@ -84,7 +85,10 @@ def build_package(
         if len(parts) == 1:
             shutil.move(next(iter(parts.values())), destination)
         else:
-            _merge(parts, destination)
+            functions = {function_name(n, plan.lengths): path for n, path in parts.items()}
+            with coremltools_quietly() as ct:
+                default = function_name(max(parts), plan.lengths)
+                merge_functions(ct.proto.Model_pb2, functions, default, destination)
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
@@ -174,30 +178,18 @@ def _target(ct: ModuleType, plan: PackagePlan) -> Any:
 
 
 def _compress(ct: ModuleType, model: Any, weights: str) -> Any:
+    """Compress the matrices; the small position table stays, so that all lengths agree."""
     if weights == "fp16":
         return model
     optimize = ct.optimize.coreml
     if weights == "int8":
-        config = optimize.OptimizationConfig(
-            global_config=optimize.OpLinearQuantizerConfig(
-                mode="linear_symmetric", granularity="per_channel"
-            )
-        )
-        return optimize.linear_quantize_weights(model, config)
-    config = optimize.OptimizationConfig(
-        global_config=optimize.OpPalettizerConfig(mode="kmeans", nbits=6)
-    )
-    return optimize.palettize_weights(model, config)
-
-
-def _merge(parts: dict[int, Path], destination: Path) -> None:
-    with coremltools_quietly() as ct:
-        descriptor = ct.utils.MultiFunctionDescriptor()
-        for length, path in parts.items():
-            name = function_name(length, list(parts))
-            descriptor.add_function(str(path), src_function_name="main", target_function_name=name)
-        descriptor.default_function_name = function_name(max(parts), list(parts))
-        ct.utils.save_multifunction(descriptor, str(destination))
+        how = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
+        compress = optimize.linear_quantize_weights
+    else:
+        how = optimize.OpPalettizerConfig(mode="kmeans", nbits=6)
+        compress = optimize.palettize_weights
+    matrices = dict.fromkeys(("conv", "linear", "gather"), how)
+    return compress(model, optimize.OptimizationConfig(op_type_configs=matrices))
 
 
 def _describe(package: Path, plan: PackagePlan) -> None:

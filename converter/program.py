@@ -54,8 +54,8 @@ _NUMPY = {
     **{f"{s}int{b}": np.dtype(f"<{s or 'i'}{b // 8}") for s in ("", "u") for b in (8, 16, 32, 64)},
 }
 # One record of a weight file: sentinel, data type, size in bytes, offset of the data.
-_BLOB_HEADER = struct.Struct("<IIQQ")
-_BLOB_SENTINEL = 0xDEADBEEF
+BLOB_HEADER = struct.Struct("<IIQQ")
+BLOB_SENTINEL = 0xDEADBEEF
 
 
 @dataclass(frozen=True)
@@ -380,11 +380,11 @@ def _read_blob(blob: Blob, expected: int) -> NDArray[np.uint8]:
     try:
         with blob.file.open("rb") as file:
             file.seek(blob.offset)
-            header = file.read(_BLOB_HEADER.size)
-            if len(header) < _BLOB_HEADER.size:
+            header = file.read(BLOB_HEADER.size)
+            if len(header) < BLOB_HEADER.size:
                 raise PackageError(f"{blob.file} is cut short: no record at {blob.offset}.")
-            sentinel, _, size, offset = _BLOB_HEADER.unpack(header)
-            if sentinel != _BLOB_SENTINEL or size != expected:
+            sentinel, _, size, offset = BLOB_HEADER.unpack(header)
+            if sentinel != BLOB_SENTINEL or size != expected:
                 raise PackageError(
                     f"{blob.file} is damaged: the record at {blob.offset} is not the "
                     f"{expected} bytes that the program expects."

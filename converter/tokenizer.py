@@ -12,6 +12,7 @@ What counts as DNA:
   one reads ten or more N as one `-`).
 """
 
+import os
 import re
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +23,10 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer, models
 
 from converter.errors import GenaError, TokenizerError
+
+# A batch is one sequence here: threads would gain nothing, and the library warns of them when a
+# process is started afterwards.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WINDOW = 512
 MAX_TOKENS = WINDOW - 2
@@ -171,7 +176,8 @@ class DnaTokenizer:
 
     def encode(self, sequence: str) -> Encoding:
         """Tokenize clean DNA (see `clean`) of any length, about a second for a megabase."""
-        encoding = self._tokenizer.encode(sequence, add_special_tokens=False)
+        # Unlike `encode`, this lets other threads run meanwhile: a megabase takes a second.
+        encoding = self._tokenizer.encode_batch([sequence], add_special_tokens=False)[0]
         ids = np.array(encoding.ids, dtype=np.int32)
         ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
         # Where a normalizer replaces a run by one character, the library gives only the run's
