@@ -146,12 +146,14 @@ def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
         raise ApiError(422, "body.empty", "The body is empty", "Send a sequence. " + _HOW_TO_SEND)
     if first == b"{" and media_type in _SAID_NOTHING:
         return "json"
-    if media_type in _SAID_NOTHING and received.fields is None:
+    if media_type in ("", "application/x-www-form-urlencoded") and received.fields is None:
         raise _unsupported(
             "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
             "say what it is."
         )
-    raise _bad_file("fasta", "It begins neither with > (FASTA) nor with @ (FASTQ).")
+    raise _bad_file(
+        "fasta", f"It begins neither with > (FASTA) nor with @ (FASTQ). {_HOW_TO_SEND}"
+    )
 
 
 _HOW_TO_SEND = (

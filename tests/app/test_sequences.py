@@ -180,6 +180,15 @@ def test_a_body_that_says_nothing_is_told_which_header_curl_needs(service, conte
     assert "-H 'Content-Type: text/plain'" in problem(response)["detail"]
 
 
+@pytest.mark.parametrize("media_type", ["text/x-fasta", "application/octet-stream"])
+def test_a_file_that_is_neither_fasta_nor_fastq(service, media_type):
+    response = tokenize(service, b"%PDF-1.4", headers={"Content-Type": media_type})
+    form = service.post("/tokenize", files={"file": b"%PDF-1.4"})
+
+    assert (response.status_code, problem(response)["code"]) == (400, "fasta.invalid")
+    assert (form.status_code, problem(form)["code"]) == (400, "fasta.invalid")
+
+
 def test_other_types_and_encodings_are_refused(service):
     xml = tokenize(service, b"<a/>", headers={"Content-Type": "application/xml"})
     brotli = tokenize(service, b"ACGT", headers={"Content-Encoding": "br"})
