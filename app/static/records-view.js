@@ -63,10 +63,12 @@ export class RecordsView {
     });
     this.points = points;
     find('map-result').hidden = false;
-    find('map-title').textContent = records.length === 1
-      ? 'One vector' : `${format(records.length)} records`;
-    find('map-facts').textContent =
-      `${format(this.hidden)} features a record · pooling: ${pooling}`;
+    const alone = records.length === 1;
+    const facts = [`${format(this.hidden)} features a record`, `pooling: ${pooling}`];
+    if (alone) facts.push('too long to show every token');
+    find('map-title').textContent = alone ? 'One vector' : `${format(records.length)} records`;
+    find('map-facts').textContent = facts.join(' · ');
+    find('map-panel').hidden = alone;
     showCommand(find('map-curl-panel'), command, 'the vectors');
     this.map.choose(null);
     this.map.show(points, records.map(({ id }) => id), explained);

@@ -20,9 +20,9 @@ WIDE, PHONE = (1440, 900), (390, 844)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests in this folder are marked, and skip with a reason where they cannot run."""
+    """Mark the tests that drive Chromium."""
     for item in items:
-        if Path(__file__).parent in item.path.parents:
+        if "playwright" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
 
 

@@ -1,0 +1,66 @@
+"""How the page's files are served, and what they may hold. No browser needed."""
+
+import re
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+from app.routes import page
+
+STATIC = Path(page.__file__).resolve().parent.parent / "static"
+FILES = sorted(path.name for path in STATIC.iterdir())
+
+
+@pytest.fixture(scope="module")
+def client() -> TestClient:
+    app = FastAPI()
+    app.include_router(page.router)
+    return TestClient(app)
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"),
+    [
+        ("/", "text/html"),
+        ("/static/page.css", "text/css"),
+        ("/static/main.js", "text/javascript"),
+        ("/static/favicon.svg", "image/svg+xml"),
+    ],
+)
+def test_files_are_served_and_revalidated(client: TestClient, path: str, media_type: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"].startswith(media_type)
+    assert answer.headers["cache-control"] == "no-cache"
+    again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.head(path).headers["content-length"] == str(len(answer.content))
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/none.js", "/static/..%2froutes%2fpage.py", "/static/%2e%2e%2fmain.py"]
+)
+def test_nothing_else_is_served(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_no_file_names_another_host(name: str) -> None:
+    text = (STATIC / name).read_text()
+    assert set(re.findall(r"(?:https?:)?//[\w-]+\.[\w.-]+", text)) <= {"http://www.w3.org"}
+
+
+def test_the_page_has_nothing_inline() -> None:
+    html = (STATIC / "index.html").read_text()
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)|javascript:", html)
+
+
+def test_every_file_that_is_asked_for_is_there() -> None:
+    texts = {name: (STATIC / name).read_text() for name in FILES}
+    used: set[str] = set()
+    for text in texts.values():
+        used |= set(re.findall(r"""(?:/static/|\./)([\w-]+\.\w+)""", text))
+    assert "worker.js" in used
+    assert used <= set(FILES)
