@@ -5,6 +5,7 @@ GENA_PORT and the other settings of `gena serve` apply.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,6 +21,8 @@ def main() -> int:
     """Run the server until it ends; its exit code."""
     port = os.environ.get("GENA_PORT", "8000")
     url = f"http://127.0.0.1:{port}"
+    # As Ctrl-C, which a terminal sends to the server as well: it must not outlive this process.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = subprocess.Popen(
         [sys.executable, "-m", "app.cli", "serve", "--model", MODEL, "--port", port]
     )
@@ -31,11 +34,10 @@ def main() -> int:
             print(requests(url), flush=True)
         return server.wait()
     except KeyboardInterrupt:
-        # The terminal sent the signal to the server as well; it ends in order.
         return server.wait()
     finally:
-        if server.poll() is None:
-            server.terminate()
+        server.terminate()
+        server.wait()
 
 
 def wait_for_model(url: str, server: subprocess.Popen[bytes]) -> str:
