@@ -102,13 +102,10 @@ class Report:
         return {
             "flag": self.flag,
             "gates": [result.as_dict() for result in self.gates],
-            "activations": [asdict(a) for a in self.activations if a.exceeds]
-            or [asdict(max(self.activations, key=lambda a: a.largest))],
-            "head": None if self.head is None else asdict(self.head),
-            "layers": [
-                {key: _finite(value) for key, value in asdict(layer).items()}
-                for layer in self.layers
-            ],
+            "activations": [_for_json(a) for a in self.activations if a.exceeds]
+            or [_for_json(max(self.activations, key=lambda a: a.largest))],
+            "head": None if self.head is None else _for_json(self.head),
+            "layers": [_for_json(layer) for layer in self.layers],
         }
 
     def as_text(self) -> str:
@@ -308,6 +305,8 @@ def _audit(package: _Package, golden: Golden) -> Iterable[Activation]:
         layer = (norms - first_norm_of_layer) // 2
         label = "embedding" if layer < 0 else str(layer)
         largest = float(value.abs().max())
+        if math.isnan(largest):  # compares as neither larger nor smaller: it must not get lost
+            largest = math.inf
         known = found.get((label, kind))
         if known is None or largest > known.largest:
             exceeds = tuple(limit for limit, bound in LIMITS.items() if not largest < bound)
@@ -345,12 +344,11 @@ def _head_figures(
 
 
 def _layers(fp32: dict[str, float], fp16: dict[str, float]) -> tuple[LayerFigure, ...]:
-    return tuple(LayerFigure(name, fp32[name], fp16[name]) for name in fp32)
+    return tuple(LayerFigure(name, round(fp32[name], 2), round(fp16[name], 2)) for name in fp32)
 
 
-def _finite(value: Any) -> Any:
-    return (
-        round(value, 2)
-        if isinstance(value, float) and math.isfinite(value)
-        else (None if isinstance(value, float) else value)
-    )
+def _for_json(figures: Any) -> dict[str, Any]:
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in asdict(figures).items()
+    }
