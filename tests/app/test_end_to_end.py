@@ -27,11 +27,9 @@ def features(server: Server) -> np.ndarray:
 def test_a_bundle_is_served_and_survives_the_death_of_its_model(
     tiny_bundle: Bundle, tiny_checkpoint: Path
 ) -> None:
-    from app.children import module_command
     from converter.checkpoint import load_checkpoint
     from converter.tokenizer import DnaTokenizer
 
-    assert module_command("app.cli")[0] == sys.executable
     with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as server:
         health = server.wait_for("ready")
         assert health["fingerprint"] == tiny_bundle.manifest.fingerprint
