@@ -145,9 +145,11 @@ export class Editor extends EventTarget {
     const { records, bases } = this.examined;
     if (this.counted) {
       const total = this.counted.tokens.reduce((sum, count) => sum + count, 0);
-      return records.length === 1
-        ? `${format(total)} of ${WINDOW_TOKENS} tokens`
-        : plural(total, 'token');
+      if (records.length > 1) return plural(total, 'token');
+      const windows = Math.ceil(total / WINDOW_TOKENS);
+      return windows > 1
+        ? `${format(total)} tokens, read in ${windows} windows of ${WINDOW_TOKENS}`
+        : `${format(total)} of ${WINDOW_TOKENS} tokens`;
     }
     const { low, high } = estimateTokens(bases);
     return low === high
@@ -189,11 +191,7 @@ export class Editor extends EventTarget {
       list.push({ kind: 'note', text: `${kept}; ${this.unknownFate()}` });
     }
     const long = this.counted?.tokens.filter((count) => count > WINDOW_TOKENS) ?? [];
-    if (long.length && this.examined.records.length === 1) {
-      const windows = Math.ceil(long[0] / WINDOW_TOKENS);
-      const reason = `More than the ${WINDOW_TOKENS} tokens of one window`;
-      list.push({ kind: 'note', text: `${reason}: it is read in ${windows} windows.` });
-    } else if (long.length) {
+    if (long.length && this.examined.records.length > 1) {
       const which = plural(long.length, 'record is', 'records are');
       const reason = `${which} longer than ${WINDOW_TOKENS} tokens`;
       list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
