@@ -151,9 +151,7 @@ def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
             "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
             "say what it is."
         )
-    raise _bad_file(
-        "fasta", f"It begins neither with > (FASTA) nor with @ (FASTQ). {_HOW_TO_SEND}"
-    )
+    raise _bad_file("fasta", f"It begins neither with > (FASTA) nor with @ (FASTQ). {_HOW_TO_SEND}")
 
 
 _HOW_TO_SEND = (

@@ -4,6 +4,7 @@ import base64
 import threading
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import ClassVar
 
 import orjson
@@ -65,6 +66,7 @@ async def openai_embeddings(
                 exchange.limits,
                 single=False,
                 stop=stop,
+                observe=partial(exchange.metrics.observe_stage, "tokenizing"),
             )
         return job, OpenAIWriter(job, body, model.manifest.hidden_size)
 
