@@ -5,6 +5,9 @@
 Both run in this process, in turns, in fp32 with the same number of threads; the medians are
 compared. Peak memory is that of a spawned process that only executes the package. The exit
 status is 1 where a limit is exceeded.
+
+Idle OpenMP threads sleep here instead of spinning: on a machine that others use too, spinning
+slows both down severalfold, and by chance.
 """
 
 import argparse
@@ -19,6 +22,8 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read once, when PyTorch is loaded
 
 import numpy as np
 import torch

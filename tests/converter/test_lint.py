@@ -132,6 +132,18 @@ def test_islands_cut_the_graph_into_segments(islands: int, tmp_path: Path) -> No
     assert len(found.findings) == 3 * islands
 
 
+def test_an_output_that_is_computed_with_is_an_island_all_the_same(tmp_path: Path) -> None:
+    def body(x: Any) -> Any:
+        wide = mb.cast(x=conv(x), dtype="fp32", name="wide")
+        return wide, mb.exp(x=wide, name="beyond")
+
+    found = report(tmp_path, ACTIVATIONS, body).findings
+    assert {(f.operation, f.rule) for f in found} == {
+        ("wide", "dtype-island"),
+        ("beyond", "dtype-island"),
+    }
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_flexible_shapes_are_found(tmp_path: Path) -> None:
     model = ct.convert(

@@ -93,12 +93,17 @@ def test_observe_sees_every_result_in_order_and_nothing_outlives_its_use(tmp_pat
 
 
 def test_results_belong_to_the_caller(tmp_path: Path) -> None:
-    package = save_program(tmp_path, {"x": ONES}, lambda x: mb.identity(x=x))
-    executor = PackageExecutor(package)
-    given = ONES.copy()
-    (result,) = executor.predict({"x": given}).values()
-    result[:] = 7
-    assert given.tolist() == ONES.tolist()
+    weight = np.arange(6, dtype=np.float32).reshape(2, 3)
+
+    def body(x: Any) -> Any:
+        return mb.identity(x=mb.const(val=weight)), mb.transpose(x=x, perm=[1, 0])
+
+    executor = PackageExecutor(save_program(tmp_path, {"x": ONES}, body))
+    constant, transposed = executor.predict({"x": ONES}).values()
+    assert transposed.flags.c_contiguous
+    constant[:] = 7
+    constant, _ = executor.predict({"x": ONES}).values()
+    assert constant.tolist() == weight.tolist()
 
 
 @pytest.mark.parametrize(
