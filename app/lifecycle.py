@@ -351,7 +351,7 @@ def stopping_error() -> ApiError:
     )
 
 
-def ready_model(request: Request) -> ReadyModel:
+async def ready_model(request: Request) -> ReadyModel:  # async: no thread is needed
     """Dependency: the model, or ApiError 503 (model.not_ready, model.failed) with Retry-After."""
     lifecycle: Lifecycle = request.app.state.lifecycle
     return lifecycle.ready_model()

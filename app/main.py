@@ -29,6 +29,9 @@ _EXPOSED_HEADERS = [
     "X-Gena-Tokens",
     "X-Gena-Unknown",
     "X-Gena-Windows",
+    "X-Gena-Records",
+    "X-Gena-Skipped",
+    "X-Gena-Truncated",
 ]
 
 

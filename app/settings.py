@@ -102,7 +102,7 @@ class Settings(BaseSettings):
     )
 
 
-def get_settings(request: Request) -> Settings:
+async def get_settings(request: Request) -> Settings:  # async: no thread is needed
     """Dependency: the settings of the server that answers."""
     settings: Settings = request.app.state.settings
     return settings
