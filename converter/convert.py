@@ -31,7 +31,8 @@ from converter.bundle import (
     write_manifest,
 )
 from converter.checkpoint import Checkpoint, load_checkpoint
-from converter.errors import BundleError, CheckpointError, FidelityError
+from converter.config import EncoderConfig
+from converter.errors import BundleError, CheckpointError, FidelityError, GenaError
 from converter.fidelity import RE_AUTHORED, GateResult, compare, worst
 from converter.golden import Golden, make_golden
 from converter.neural_engine import (
@@ -88,6 +89,7 @@ def convert(
         CheckpointError: the checkpoint is missing, damaged or of another architecture.
         FidelityError: no package passes the gates; nothing is published.
         BundleError: the bundle cannot be written.
+        GenaError: the options do not go together, or not with this checkpoint.
     """
     options = options or BuildOptions()
     destination = output or default_bundle_folder(model, revision)
@@ -106,6 +108,7 @@ def convert(
                 return bundle
         on_progress("read", 0.0, f"Reading {files.weights.name}")
         checkpoint = load_checkpoint(model, revision)
+        _require_possible(options, checkpoint.config)
         with building_folder(destination) as building:
             _build(checkpoint, options, building, on_progress)
             on_progress("publish", 0.5, "Publishing the bundle")
@@ -126,8 +129,7 @@ def _build(
     golden.save(building / GOLDEN)
     if not np.isfinite(golden.reference).all():
         raise CheckpointError(f"{checkpoint.source}: the reference network gives NaN or infinity.")
-    graph = graph_options(reference, golden, options)
-    re_authored = check_re_authored(reference, golden, options, graph)
+    graph, re_authored = _checked_graph(reference, golden, options)
     on_progress("read", 1.0, "The re-authored network agrees with the reference")
 
     for candidate in _candidates(reference, golden, options, graph, on_progress):
@@ -149,6 +151,20 @@ def _build(
     # The last candidate is the most exact one: it stands or falls by its own figures.
     report.require()
     _manifest(checkpoint, plan, candidate, building, fidelity=_fidelity(report, graph))
+
+
+def _require_possible(options: BuildOptions, config: EncoderConfig) -> None:
+    chunks = options.ffn_chunks
+    if chunks < 1 or config.intermediate_size % chunks:
+        raise GenaError(
+            f"The {config.intermediate_size} channels of the feed-forward do not divide into "
+            f"{chunks} chunks (--ffn-chunks)."
+        )
+    if options.layout == "published" and (options.embedding == "host" or chunks > 1):
+        raise GenaError(
+            "The published layout is the network as it is: it goes without --embedding host and "
+            "--ffn-chunks."
+        )
 
 
 def _require_matching_tokenizer(tokenizer: DnaTokenizer, checkpoint: Checkpoint) -> None:
@@ -192,6 +208,22 @@ def graph_options(reference: GenaEncoder, golden: Golden, options: BuildOptions)
             graph.residual_scale_log2,
         )
     return graph
+
+
+def _checked_graph(
+    reference: GenaEncoder, golden: Golden, options: BuildOptions
+) -> tuple[GraphOptions, GateResult]:
+    """Options of the graph, and how the re-authored network agrees with the reference."""
+    graph = graph_options(reference, golden, options)
+    try:
+        return graph, check_re_authored(reference, golden, options, graph)
+    except FidelityError:
+        if graph.residual_scale_log2 == 0:
+            raise
+    # Scaled that far, ordinary rows drown in the norms' eps. fp32 has room without a scale.
+    log.warning("a scale of 2^%d blurs other rows: not scaled", graph.residual_scale_log2)
+    graph = replace(graph, residual_scale_log2=0)
+    return graph, check_re_authored(reference, golden, options, graph)
 
 
 def _largest(reference: GenaEncoder, golden: Golden, graph: GraphOptions) -> tuple[float, float]:
