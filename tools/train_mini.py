@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, models, processors, trainers
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional as F  # noqa: N812  # noqa: N812
 from tqdm import tqdm
 
 from converter.config import EncoderConfig
