@@ -7,8 +7,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,13 @@ def _convert(args: argparse.Namespace) -> int:
         _end_with_parent()
     try:
         with ExitStack() as stack:
-            on_progress = stack.enter_context(progress_display(args.progress))
+            show = stack.enter_context(progress_display(args.progress))
+            require_no_interrupt = stack.enter_context(_lasting_interrupts())
+
+            def on_progress(stage: str, fraction: float, message: str) -> None:
+                require_no_interrupt()
+                show(stage, fraction, message)
+
             bundle = convert(
                 args.model,
                 revision=args.revision,
@@ -202,6 +208,30 @@ def _verify(args: argparse.Namespace) -> int:
 
 def _print_json(document: dict[str, Any], indent: int | None = None) -> None:
     print(json.dumps(document, indent=indent, allow_nan=False), flush=True)
+
+
+@contextmanager
+def _lasting_interrupts() -> Iterator[Callable[[], None]]:
+    """Remember an interrupt: libraries swallow a KeyboardInterrupt that hits a bare `except`.
+
+    Yields:
+        A function that raises KeyboardInterrupt if there was one.
+    """
+    interrupted = threading.Event()
+
+    def remember(*_: Any) -> None:
+        interrupted.set()
+        raise KeyboardInterrupt
+
+    def require_none() -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield require_none
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _end_with_parent() -> None:

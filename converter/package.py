@@ -75,10 +75,10 @@ def build_package(
     Args:
         progress: called with the fraction done, 0 to 1.
     """
-    with tempfile.TemporaryDirectory(prefix="gena-package-") as scratch:
+    with _scratch_folder(destination.parent) as scratch:
         parts = {}
         for index, length in enumerate(plan.lengths):
-            path = Path(scratch) / f"{length}.mlpackage"
+            path = scratch / f"{length}.mlpackage"
             _convert(network_for(reference, plan, length), length, plan).save(str(path))
             parts[length] = path
             progress((index + 1) / (len(plan.lengths) + 1))
@@ -92,6 +92,20 @@ def build_package(
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder that temporary files of coremltools go to as well.
+
+    It keeps copies of every package until the process ends, and for good where that is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=parent) as folder:
+        elsewhere, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = elsewhere
 
 
 def network_for(reference: GenaEncoder, plan: PackagePlan, length: int) -> nn.Module:
