@@ -251,3 +251,18 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(TokenizerError, match=r"absent\.json"):
         DnaTokenizer(tmp_path / "absent.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"), [("gena-lm-bert-base", 159), ("gena-lm-bert-base-t2t", 157)]
+)
+def test_the_example_of_the_readme_has_the_known_number_of_ids(name: str, count: int) -> None:
+    file = PUBLISHED / name / "tokenizer.json"
+    if not file.is_file():
+        pytest.skip("the published tokenizers are not beside this clone")
+    example = Path(__file__).resolve().parents[2] / "docs" / "aph.fa"
+    _, *lines = example.read_text().splitlines()
+    sequence = clean("\n".join(lines)).sequence
+    tokenizer = DnaTokenizer(file)
+    assert len(sequence) == 921
+    assert len(tokenizer.window(tokenizer.encode(sequence).ids)) == count
