@@ -79,12 +79,6 @@ class EncoderConfig:
                 f"expected an id from 0 to {vocab_size - 1} (3 in GENA-LM)."
             )
         pre_layer_norm = _switch(raw, "pre_layer_norm", default=False)
-        last_layer_norm = _switch(raw, "last_layer_norm", default=pre_layer_norm)
-        if last_layer_norm and not pre_layer_norm:
-            raise UnsupportedModelError(
-                "config.json says last_layer_norm=true with pre_layer_norm=false; GENA-LM has a "
-                "last norm in pre-LN models only."
-            )
         return cls(
             vocab_size=vocab_size,
             hidden_size=hidden_size,
@@ -96,7 +90,7 @@ class EncoderConfig:
             layer_norm_eps=_layer_norm_eps(raw),
             pad_token_id=pad_token_id,
             pre_layer_norm=pre_layer_norm,
-            last_layer_norm=last_layer_norm,
+            last_layer_norm=_switch(raw, "last_layer_norm", default=pre_layer_norm),
         )
 
 
