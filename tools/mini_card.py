@@ -24,7 +24,7 @@ examples, tests, demonstrations, a first look behind a firewall. Same file layou
 arithmetic, same special tokens and the same output shape (512 x 768) as GENA-LM bert-base;
 $layers layers instead of 12 and a vocabulary of $vocab_size tokens.
 
-**What it is not for.** Not for results. It has seen two species for about an hour on two
+**What it is not for.** Not for results. It has seen two species, for an hour and a half on two busy
 CPU cores and knows little more about DNA than composition, which the tables below show:
 where 4-mer frequencies do as well or better, use those. It has seen no mammal, no plant, no
 fungus, and only upstream regions of the fly. It is not a stand-in for GENA-LM bert-base:
