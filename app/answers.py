@@ -25,9 +25,10 @@ from starlette.types import Receive, Scope, Send
 
 from app.bodies import open_decoded, receive_body
 from app.cache import WindowCache
-from app.engine import Job, Limits, Predictor, feature_blocks, prepare
+from app.engine import Predictor, feature_blocks
 from app.errors import ApiError
 from app.formats import WRITERS, Answer, Writer, negotiate
+from app.jobs import Job, Limits, prepare
 from app.lifecycle import ReadyModel
 from app.metrics import Metrics
 from app.scheduler import Flow

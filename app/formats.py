@@ -15,8 +15,9 @@ import orjson
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from app.engine import Block, Job, ReadStrand, Record
+from app.engine import Block
 from app.errors import ApiError
+from app.jobs import Job, ReadStrand, Record
 from app.schemas import Format
 from app.windows import Window
 from converter.tokenizer import WINDOW, DnaTokenizer

@@ -13,8 +13,9 @@ from fastapi.responses import Response
 
 from app.answers import Computation, Exchange
 from app.bodies import open_decoded, receive_body
-from app.engine import Block, Job, prepare, prepare_ids
+from app.engine import Block
 from app.errors import ApiError
+from app.jobs import Job, prepare, prepare_ids
 from app.lifecycle import ReadyModel, ReadyModelDep
 from app.routes.contract import OPENAI_ANSWER, json_request, problem_responses
 from app.schemas import OpenAIEmbeddingsBody, choose

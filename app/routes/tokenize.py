@@ -14,8 +14,8 @@ from fastapi.responses import Response
 
 from app.answers import Exchange, StreamedAnswer, job_headers, stamp_headers
 from app.bodies import open_decoded, receive_body
-from app.engine import Job, Record, prepare
 from app.formats import negotiate
+from app.jobs import Job, Record, prepare
 from app.lifecycle import ReadyModelDep
 from app.routes.contract import TOKENIZE_ANSWER, problem_responses, sequences_request
 from app.schemas import Choices, TokenizeBody, TokenizeOptions, choose, options_from_form

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from app.engine import AbandonedError, Limits, prepare, reverse_complement
+from app.jobs import AbandonedError, Limits, prepare, reverse_complement
 from app.schemas import Choices
 from app.sequences import Submitted
 from converter.tokenizer import DnaTokenizer
