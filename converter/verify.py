@@ -330,7 +330,7 @@ def _head_figures(
     positions = np.flatnonzero(golden.input_ids[index] != unmasked)
     with torch.no_grad():
         truth, found = (
-            head(torch.from_numpy(rows[positions].astype(np.float32)), word_embeddings)
+            head(torch.from_numpy(rows[positions].astype(np.float32)), word_embeddings).double()
             for rows in (golden.reference[index], result)
         )
     divergence = torch.nn.functional.kl_div(
