@@ -19,17 +19,20 @@ FILES = ("config.json", "tokenizer.json", "model.safetensors", "training.json", 
 _CARD = Template("""\
 # gena-mini
 
-A small GENA-LM that ships with this project, so that everything runs with no download:
-examples, tests, demonstrations, a first look behind a firewall. Same file layout, same
+A small GENA-LM that ships with this project, so that everything runs with no download. Same file layout, same
 arithmetic, same special tokens and the same output shape (512 x 768) as GENA-LM bert-base;
 $layers layers instead of 12 and a vocabulary of $vocab_size tokens.
 
-**What it is not for.** Not for results. It has seen two species, for an hour and a half on two busy
-CPU cores and knows little more about DNA than composition, which the tables below show:
-where 4-mer frequencies do as well or better, use those. It has seen no mammal, no plant, no
-fungus, and only upstream regions of the fly. It is not a stand-in for GENA-LM bert-base:
-features of the two cannot be compared or mixed. It says nothing about variants, disease or
-people.
+**What it is not for.** Not for results, and not for judging GENA-LM. It was trained for an hour
+and a half on two busy CPU cores, $million_tokens million tokens, which is far too little:
+
+$verdict
+
+Use 4-mer frequencies rather than this model wherever the answer matters. It has seen two
+species and a phage, of the fly only upstream regions; no mammal, no plant, no fungus. It is not a
+stand-in for GENA-LM bert-base: features of the two cannot be compared or mixed. It says
+nothing about variants, disease or people. What it is good for is everything that needs real
+weights in the real layout and not good features: trying the service, tests, demonstrations.
 
 ## Data
 
@@ -148,8 +151,25 @@ def card(folder: Path) -> str:
         sources="\n".join(f"{digest}  {name}" for name, digest in training["sources"].items()),
         hashes="\n".join(f"{digest}  {name}" for name, digest in hashes.items()),
         table=table(figures),
+        verdict="\n".join(verdict(row) for row in figures["probes"]),
         **{**choices, "regularisation": ", ".join(f"{c:g}" for c in choices["regularisation"])},
     )
+
+
+def verdict(row: dict[str, Any]) -> str:
+    """What a probe's intervals say, as one item of a list."""
+    sayings = []
+    for kind, name in (("untrained", "the same network untrained"), ("4-mers", "4-mers")):
+        figure = row["trained_minus"][kind]
+        if figure["low"] > 0:
+            comparison = "better than"
+        elif figure["high"] < 0:
+            comparison = "worse than"
+        else:
+            comparison = "not distinguishable from"
+        sayings.append(f"{comparison} {name} ({100 * row['accuracy'][kind]['mean']:.1f} %)")
+    accuracy = 100 * row["accuracy"]["trained"]["mean"]
+    return f"- {row['name']}: {accuracy:.1f} %, {' and '.join(sayings)}."
 
 
 def _read(path: Path) -> dict[str, Any]:
