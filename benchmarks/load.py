@@ -1,4 +1,4 @@
-"""Many clients at once: does every request end, does memory stay flat, does a short one get through?
+"""Many clients at once: every request ends, memory stays flat, a short one passes a long one?
 
     python -m benchmarks.load [--bundle FOLDER] [--clients 64] [--seconds 60] [--upload 5000]
 
@@ -6,7 +6,7 @@ Starts a server of its own on a free loopback port, without `--bundle` with a ti
 weights. The exit status is 1 where a promise is broken: an answer other than 200 or 429, a request
 that hangs, memory that grows, a short request that waits for a long upload.
 
-The server's memory is its resident set without the file pages that it shares, sampled twice a second.
+Memory is the resident set without the pages of files, sampled twice a second.
 """
 
 import argparse
