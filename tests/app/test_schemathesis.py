@@ -1,0 +1,43 @@
+"""Generated requests on a live server, all checks: it keeps to its OpenAPI document."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from converter.bundle import Bundle
+from tests.app.running import Server, running
+
+ROOT = Path(__file__).resolve().parents[2]
+SERVE = (sys.executable, "-m", "app.cli", "serve")
+LEAST_CASES = 2000
+
+
+@pytest.fixture
+def server(tiny_bundle: Bundle) -> Iterator[Server]:
+    with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as started:
+        started.wait_for("ready")
+        yield started
+
+
+@pytest.mark.timeout(420)
+def test_at_least_2000_generated_requests(server: Server, tmp_path: Path) -> None:
+    command = [
+        *(sys.executable, "-m", "schemathesis.cli", "--config-file", ROOT / "schemathesis.toml"),
+        *("run", f"{server.url}/openapi.json"),
+        *("--phases", "examples,coverage,fuzzing", "--max-examples", "150"),
+        # One worker: hypothesis in several threads fails now and then by itself.
+        *("--workers", "1", "--generation-deterministic", "--no-shrink", "--max-time", "150"),
+        *("--no-color", "--warnings", "off"),
+    ]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=360)
+
+    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
+    generated = re.search(r"(\d+) generated", done.stdout)
+    assert generated is not None, done.stdout[-3000:]
+    assert int(generated[1]) >= LEAST_CASES
+    assert not re.search(r"status=5\d\d", server.text)
+    assert server.health()["restarts"] == 0
