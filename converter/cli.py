@@ -219,9 +219,11 @@ def _lasting_interrupts() -> Iterator[Callable[[], None]]:
     """
     interrupted = threading.Event()
 
-    def remember(*_: Any) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
+    def remember(*_: object) -> None:
+        # Only the first one raises: a second must not tear what the first one tidies up.
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
 
     def require_none() -> None:
         if interrupted.is_set():

@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_nothing_behind(
     child = start(*convert_arguments(checkpoint, tmp_path / "out"))
     lines_until(child, "convert")
     child.send_signal(signal.SIGINT)
-    _, errors = child.communicate(timeout=60)
+    _, errors = child.communicate(timeout=60)  # closes stdin, which interrupts once more
     assert child.returncode == 130
     assert "interrupted" in errors
     assert "Traceback" not in errors
