@@ -5,7 +5,8 @@
 The reference is the same `runtime.predict` on the same window, in a process of its own that does
 nothing else. It is measured in turns with the requests, so that what else the machine does
 meets both; medians are compared. The cache is off, but for the rows that say so. Requests go over
-a kept connection on loopback; their answers are received whole and not decoded.
+a kept connection on loopback, by the standard library's client; answers are received whole, not
+decoded. (httpx, which takes a body in pieces of 64 kB, would add some 4 ms of its own to 1.5 MB.)
 
 With several clients at once the model is the bottleneck: a request's time is compared with that of
 as many predictions as there are clients, one after the other.
@@ -17,7 +18,6 @@ The exit status is 1 where the median for one client is over its limit: npy 5 ms
 """
 
 import argparse
-import asyncio
 import json
 import multiprocessing
 import os
@@ -26,15 +26,16 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
+from http.client import HTTPConnection
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep; see benchmarks.runtime
 
-import httpx
 import numpy as np
 
 from benchmarks.load import served
@@ -132,7 +133,7 @@ class Bench:
     """One server, one reference, and the clients."""
 
     def __init__(self, url: str, bare: Bare, tokenizer: DnaTokenizer, rounds: int) -> None:
-        self._url = url
+        self._address = url.removeprefix("http://")
         self._bare = bare
         self._tokenizer = tokenizer
         self._rounds = rounds
@@ -145,16 +146,16 @@ class Bench:
     def _bare_seconds(self, sequence: str) -> float:
         return self._bare.seconds(self._tokenizer.window(self._tokenizer.encode(sequence).ids))
 
-    async def one(self, what: str, n_tokens: int, *, cached: bool = False) -> Row:
+    def one(self, what: str, n_tokens: int, *, cached: bool = False) -> Row:
         """One client; the prediction and the request in turns, first one, then the other first."""
         bare, answers, around = [], [], []
         sequence = self._sequence(n_tokens)
         path = f"/features?format={what}"
-        async with httpx.AsyncClient(base_url=self._url, timeout=120) as client:
+        with closing(HTTPConnection(self._address, timeout=120)) as client:
             for turn in range(self._rounds + 3):
                 if turn % 2:
                     bare_seconds = self._bare_seconds(sequence)
-                answer_seconds, own_seconds = await _timed(client, path, sequence)
+                answer_seconds, own_seconds = _timed(client, path, sequence)
                 if not turn % 2:
                     bare_seconds = self._bare_seconds(sequence)
                 if turn >= 3:
@@ -165,16 +166,20 @@ class Bench:
         limit = None if cached else LIMIT_MS[what]
         return _row(label, n_tokens, 1, bare, answers, around, limit)
 
-    async def many(self, what: str, n_tokens: int, clients: int) -> Row:
+    def many(self, what: str, n_tokens: int, clients: int) -> Row:
         """`clients` at once; as many predictions one after the other are the reference."""
         bare, answers = [], []
         sequences = [self._sequence(n_tokens) for _ in range(clients)]
         path = f"/features?format={what}"
-        limits = httpx.Limits(max_connections=clients)
-        async with httpx.AsyncClient(base_url=self._url, timeout=120, limits=limits) as client:
+        with ExitStack() as stack:
+            threads = stack.enter_context(ThreadPoolExecutor(clients))
+            connections = [
+                stack.enter_context(closing(HTTPConnection(self._address, timeout=120)))
+                for _ in range(clients)
+            ]
             for turn in range(max(3, self._rounds // clients) + 1):
                 began = time.perf_counter()
-                await asyncio.gather(*(_timed(client, path, each) for each in sequences))
+                list(threads.map(_timed, connections, [path] * clients, sequences))
                 taken = time.perf_counter() - began
                 predicted = sum(self._bare_seconds(each) for each in sequences)
                 if turn >= 1:
@@ -183,14 +188,16 @@ class Bench:
         return _row(what, n_tokens, clients, bare, answers, (), None)
 
 
-async def _timed(client: httpx.AsyncClient, path: str, sequence: str) -> tuple[float, float]:
+def _timed(client: HTTPConnection, path: str, sequence: str) -> tuple[float, float]:
     """Seconds of a request, and of the prediction in it."""
     began = time.perf_counter()
-    answer = await client.post(path, content=sequence, headers=PLAIN)
+    client.request("POST", path, sequence, PLAIN)
+    answer = client.getresponse()
+    body = answer.read()
     taken = time.perf_counter() - began
-    answer.raise_for_status()
-    found = re.search(r"predict;dur=([\d.]+)", answer.headers["Server-Timing"])
-    assert found is not None
+    found = re.search(r"predict;dur=([\d.]+)", answer.headers["Server-Timing"] or "")
+    if answer.status != 200 or found is None:
+        raise RuntimeError(f"{answer.status}: {body[:500]!r}")
     return taken, float(found[1]) / 1000
 
 
@@ -218,13 +225,13 @@ def _row(
     )
 
 
-async def _measure(bench: Bench) -> list[Row]:
-    rows = [await bench.one(what, n_tokens) for n_tokens in TOKENS for what in ("npy", "json")]
-    return rows + [await bench.many(what, 510, 8) for what in ("npy", "json")]
+def _measure(bench: Bench) -> list[Row]:
+    rows = [bench.one(what, n_tokens) for n_tokens in TOKENS for what in ("npy", "json")]
+    return rows + [bench.many(what, 510, 8) for what in ("npy", "json")]
 
 
-async def _measure_cached(bench: Bench) -> list[Row]:
-    return [await bench.one(what, 510, cached=True) for what in ("npy", "json")]
+def _measure_cached(bench: Bench) -> list[Row]:
+    return [bench.one(what, 510, cached=True) for what in ("npy", "json")]
 
 
 def _print(rows: Sequence[Row]) -> None:
@@ -263,7 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for cache_bytes, measure in (("0", _measure), (str(2**26), _measure_cached)):
                 with served(bundle, GENA_CACHE_BYTES=cache_bytes, **settings) as server:
                     bench = Bench(server.url, bare, tokenizer, arguments.rounds)
-                    rows += asyncio.run(measure(bench))
+                    rows += measure(bench)
             runtime = bare.runtime
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))
