@@ -32,7 +32,14 @@ from app.jobs import Job, Limits, prepare
 from app.lifecycle import ReadyModel
 from app.metrics import Metrics
 from app.scheduler import Flow
-from app.schemas import Pooling, SubmittedSequences, check_format, choose, options_from_form
+from app.schemas import (
+    Pooling,
+    SubmittedSequences,
+    check_format,
+    choose,
+    conflict,
+    options_from_form,
+)
 from app.sequences import read_submission
 from app.settings import Settings
 
@@ -70,6 +77,7 @@ class Exchange:
         self.metrics: Metrics = request.app.state.metrics
         self.timings = Timings()
         self._deadline = time.monotonic() + settings.deadline_seconds
+        _refuse_repeated_options(request)
 
     @property
     def limits(self) -> Limits:
@@ -116,6 +124,14 @@ class Exchange:
             "raise GENA_DEADLINE_SECONDS.",
             limit=seconds,
         )
+
+
+def _refuse_repeated_options(request: Request) -> None:
+    """FastAPI would take the last one in silence."""
+    names = [name for name, _ in request.query_params.multi_items()]
+    for name in names:
+        if names.count(name) > 1:
+            raise conflict(f"{name} is given twice in the query.", name)
 
 
 def _bulk_threads(request: Request) -> anyio.CapacityLimiter:

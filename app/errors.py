@@ -22,6 +22,10 @@ PROBLEM_JSON = "application/problem+json"
 CLIENT_GONE = 499
 
 _HTTP_CODES = {404: "route.not_found", 405: "route.method_not_allowed"}
+_HTTP_DETAILS = {
+    404: "There is nothing at this path. /docs lists what there is.",
+    405: "This path takes another method; the header Allow names it.",
+}
 
 log = logging.getLogger("gena.errors")
 
@@ -143,7 +147,7 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
         status,
         _HTTP_CODES.get(status, f"http.{status}"),
         title,
-        str(error.detail) if error.detail else title,
+        _HTTP_DETAILS.get(status) or str(error.detail or title),
         headers=error.headers,
     )
     return problem_response(problem, _request_id(request))

@@ -40,7 +40,8 @@ _FILE_TYPES = frozenset(
         "text/x-fastq",
     }
 )
-_LEADING = b"\xef\xbb\xbf \t\r\n"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LEADING = b" \t\r\n"
 _SAID_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 # Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
 # error names the place, while free text after an id may hold it.
@@ -170,6 +171,8 @@ def _unsupported(reason: str) -> ApiError:
 def _skip_leading(file: BinaryIO) -> bytes:
     """The first byte that is neither white space nor a byte order mark; it stays unread."""
     assert isinstance(file, io.BufferedReader)
+    if file.peek(3).startswith(_BYTE_ORDER_MARK):
+        file.read(3)
     while True:
         block = file.peek(1)
         rest = block.lstrip(_LEADING)
@@ -189,7 +192,7 @@ def parse_json(data: bytes, schema: type[Body]) -> Body:
         ApiError: 400 json.invalid, 422 by the schema.
     """
     try:
-        return schema.model_validate_json(data, strict=True)
+        return schema.model_validate_json(data.removeprefix(_BYTE_ORDER_MARK), strict=True)
     except pydantic.ValidationError as error:
         errors = error.errors(include_input=False, include_url=False, include_context=False)
         if errors[0]["type"] == "json_invalid":
