@@ -1,13 +1,12 @@
 """The converter's process without a converter: same command line, same lines of progress.
 
 The file `convert_orders` beside the output says what it does, one line a run:
-`fail`, `die`, `wait` (until it is ended) or nothing.
+`fail`, `die`, `wait` (until it is ended, or its parent is gone) or nothing.
 """
 
 import argparse
 import json
 import sys
-import time
 from pathlib import Path
 
 from tests.app.stand_in_bundle import make_bundle
@@ -35,7 +34,7 @@ def main() -> int:
     try:
         say(stage="convert", fraction=0.5, message="Converting")
         if order == "wait":
-            time.sleep(1000)
+            sys.stdin.read()
         if order == "die":
             return 3
         if order == "fail":
