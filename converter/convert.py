@@ -43,6 +43,7 @@ from converter.neural_engine import (
 )
 from converter.package import EVERYTHING, PackagePlan, build_package, function_name, network_for
 from converter.precision import choose_fp32_modules, precision_modules
+from converter.progress import OnProgress
 from converter.reference import GenaEncoder
 from converter.sources import find_checkpoint
 from converter.tokenizer import WINDOW, DnaTokenizer
@@ -51,8 +52,6 @@ from converter.verify import LIMITS, Report, verify_bundle
 log = logging.getLogger(__name__)
 
 LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
-# Called with the stage, the fraction of it that is done (0 to 1), and a sentence for people.
-OnProgress = Callable[[str, float, str], None]
 # The effect of fp16 is measured on a window of this many tokens.
 _SEARCH_LENGTH = 128
 

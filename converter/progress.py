@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+# Called with the stage, the fraction of it that is done (0 to 1), and a sentence for people.
 OnProgress = Callable[[str, float, str], None]
 
 # Share of the whole that each stage takes, from a full-size conversion.

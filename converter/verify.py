@@ -160,12 +160,11 @@ def verify_bundle(
     """
     compressed = bundle.manifest.options.weights != "fp16"
     exact = _Package(bundle, "fp32")
-    results, reached = {}, 0.0
+    results = {}
     for index, name in enumerate(golden.names):
         for length in exact.lengths_for(golden.n_tokens(index)):
             results[name, length] = exact.features(golden, index, length)
-        reached = 0.5 * (index + 1) / len(golden.names)
-        progress(reached)
+        progress(0.5 * (index + 1) / len(golden.names))
     repeated = exact.features(golden, 0, exact.lengths_for(golden.n_tokens(0))[0])
     activations = tuple(_audit(exact, golden))
     states = exact.states(golden, reference) if reference else None
