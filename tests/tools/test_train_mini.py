@@ -154,6 +154,28 @@ def test_the_untrained_network_depends_on_the_seed_only() -> None:
     assert not torch.equal(first[name], other[name])
 
 
+def test_logits_and_gradients_are_those_of_the_reference_network() -> None:
+    """The last layer, computed at the chosen tokens only, is what the whole encoder gives there."""
+    model = untrained(TINY).double()
+    with torch.no_grad():  # scores and norms that matter
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    generator = np.random.default_rng(0)
+    batch = mask_tokens(generator.integers(5, 64, size=(3, 46), dtype=np.int32), TINY, generator)
+
+    def gradients(logits: torch.Tensor) -> list[torch.Tensor]:
+        loss = torch.nn.functional.cross_entropy(logits, batch.labels)
+        return list(torch.autograd.grad(loss, list(model.parameters())))
+
+    hidden_states = model.bert(batch.input_ids)[batch.chosen]
+    words = model.bert.embeddings.word_embeddings.weight
+    expected = model.cls["predictions"](hidden_states, words)
+    logits = model(batch.input_ids, batch.chosen)
+    torch.testing.assert_close(logits, expected)
+    for ours, theirs in zip(gradients(logits), gradients(expected), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
 def test_masking_follows_bert() -> None:
     generator = np.random.default_rng(0)
     tokens = generator.integers(5, 64, size=(500, 100), dtype=np.int32)
@@ -173,12 +195,12 @@ def test_masking_follows_bert() -> None:
 
 
 def test_learning_rate_rises_stays_and_falls_to_zero() -> None:
-    rates = [TINY.learning_rate_at(step, 100) for step in range(101)]
-    assert rates[0] == TINY.learning_rate / 4
-    assert rates[3:70] == [TINY.learning_rate] * 67
-    assert rates[69:] == sorted(set(rates[69:]), reverse=True)
-    assert 0 < rates[99] < TINY.learning_rate / 20
-    assert rates[100] == 0
+    shares = [TINY.learning_rate_share(step, 100) for step in range(101)]
+    assert shares[0] == 1 / 4
+    assert shares[3:70] == [1] * 67
+    assert shares[69:] == sorted(set(shares[69:]), reverse=True)
+    assert 0 < shares[99] < 1 / 20
+    assert shares[100] == 0
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason=f"{PUBLISHED} is not here")
