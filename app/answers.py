@@ -9,7 +9,15 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -27,7 +35,7 @@ from app.bodies import open_decoded, receive_body
 from app.cache import WindowCache
 from app.engine import Predictor, feature_blocks
 from app.errors import ApiError
-from app.formats import WRITERS, Answer, Writer, negotiate
+from app.formats import WRITERS, Answer, Chunk, Writer, negotiate
 from app.jobs import Job, Limits, prepare
 from app.lifecycle import ReadyModel
 from app.metrics import Metrics
@@ -50,6 +58,10 @@ log = logging.getLogger("gena.answers")
 # An answer up to here is computed before it is sent.
 _SMALL_BYTES = 8 * 2**20
 _SMALL_WINDOWS = 16
+# The most that is handed to the socket at a time: of more, it takes a part and the rest is copied.
+_CHUNK_BYTES = 2**18
+# Less is put together first, as every message on its way has its price.
+_SMALL_CHUNK_BYTES = 2**14
 # Bodies above this wait for each other, so that a single sequence always finds a thread.
 _BULK_BYTES = 2**18
 _BULK_THREADS = 4
@@ -227,7 +239,7 @@ class Computation:
         timings = self.exchange.timings.stages
         timings["tokenize"] = self.job.tokenizing_seconds
         small = self.job.n_windows <= _SMALL_WINDOWS and self.writer.estimate <= _SMALL_BYTES
-        start: list[bytes] = []
+        start: list[Chunk] = []
         async for chunk in chunks:
             start.append(chunk)
             if progress.n_blocks and not small:
@@ -236,37 +248,35 @@ class Computation:
         if small:
             timings["predict"] = self.flow.predicting_seconds
             timings["encode"] = progress.encoding_seconds
-            return Response(
-                b"".join(start), headers=self._headers(), media_type=self.writer.media_type
-            )
+            return ComputedAnswer(start, headers=self._headers(), media_type=self.writer.media_type)
         headers = self._headers()
         if self.writer.length is not None:
             headers["Content-Length"] = str(self.writer.length)
         return StreamedAnswer(
             self.exchange,
-            b"".join(start),
+            start,
             chunks,
             resources.pop_all(),
             headers=headers,
             media_type=self.writer.media_type,
         )
 
-    async def _chunks(self, progress: "_Progress") -> AsyncGenerator[bytes, None]:
+    async def _chunks(self, progress: "_Progress") -> AsyncGenerator[Chunk, None]:
         model, writer, metrics = self.exchange.model, self.writer, self.exchange.metrics
         predictor = Predictor(
             self.flow, self.exchange.cache, model.manifest.fingerprint, model.tokenizer
         )
         try:
-            for chunk in writer.begin():
+            for chunk in _sized(writer.begin()):
                 yield chunk
             async with aclosing(feature_blocks(self.job, predictor)) as blocks:  # type: ignore[type-var]
                 async for block in blocks:
                     progress.n_blocks += 1
-                    for chunk in progress.timed(writer.block(block)):
+                    for chunk in _sized(progress.timed(writer.block(block))):
                         yield chunk
                         # Others take their turn between two pieces.
                         await asyncio.sleep(0)
-            for chunk in progress.timed(writer.end()):
+            for chunk in _sized(progress.timed(writer.end())):
                 yield chunk
             metrics.tokens.inc(self.job.n_rows)
             metrics.records.inc(len(self.job.records))
@@ -315,7 +325,7 @@ class _Progress:
         self.n_blocks = 0
         self.encoding_seconds = 0.0
 
-    def timed(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    def timed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """The same chunks; the time that making them took is added up."""
         iterator = iter(chunks)
         while True:
@@ -327,6 +337,27 @@ class _Progress:
             yield chunk
 
 
+class ComputedAnswer(Response):
+    """An answer that is all there, sent as it lies in memory."""
+
+    def __init__(
+        self, chunks: Sequence[Chunk], *, headers: Mapping[str, str], media_type: str
+    ) -> None:
+        self.status_code = 200
+        self.media_type = media_type
+        self.background = None
+        length = sum(len(chunk) for chunk in chunks)
+        self.init_headers({**headers, "Content-Length": str(length)})
+        self._chunks = chunks
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        """Send it."""
+        await _send_start(self, send)
+        for chunk in self._chunks[:-1]:
+            await _send_chunk(chunk, send)
+        await _send_chunk(self._chunks[-1], send, more=False)
+
+
 class StreamedAnswer(Response):
     """An answer that is sent while it is computed.
 
@@ -336,8 +367,8 @@ class StreamedAnswer(Response):
     def __init__(
         self,
         exchange: Exchange,
-        start: bytes,
-        rest: AsyncIterator[bytes],
+        start: Sequence[Chunk],
+        rest: AsyncIterator[Chunk],
         resources: AsyncExitStack,
         *,
         headers: Mapping[str, str],
@@ -364,16 +395,41 @@ class StreamedAnswer(Response):
                 log.exception("answer cut off")
 
     async def _send(self, send: Send) -> None:
-        await send(
-            {
-                "type": "http.response.start",
-                "status": self.status_code,
-                "headers": self.raw_headers,
-            }
-        )
-        await send({"type": "http.response.body", "body": self._start, "more_body": True})
-        self._start = b""
+        await _send_start(self, send)
+        for chunk in self._start:
+            await _send_chunk(chunk, send)
+        self._start = ()
         async for chunk in self._rest:
-            if chunk:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await _send_chunk(chunk, send)
+        await _send_chunk(b"", send, more=False)
+
+
+async def _send_start(response: Response, send: Send) -> None:
+    await send(
+        {
+            "type": "http.response.start",
+            "status": response.status_code,
+            "headers": response.raw_headers,
+        }
+    )
+
+
+async def _send_chunk(chunk: Chunk, send: Send, *, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": chunk, "more_body": more})
+
+
+def _sized(chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+    """The same bytes in pieces that the socket takes well; none of them is empty."""
+    small: list[Chunk] = []
+    for chunk in chunks:
+        if len(chunk) < _SMALL_CHUNK_BYTES:
+            small.append(chunk)
+            continue
+        if small:
+            yield b"".join(small)
+            small.clear()
+        view = memoryview(chunk)
+        for start in range(0, len(view), _CHUNK_BYTES):
+            yield view[start : start + _CHUNK_BYTES]
+    if any(small):
+        yield b"".join(small)

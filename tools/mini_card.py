@@ -73,11 +73,11 @@ a random token, 10 % stay. $steps batches of $tokens_per_batch tokens ($million_
 million tokens, [CLS] and [SEP] included): $short_window-token windows and, for $long_share
 of the batches before and $long_share_in_decay during the decay of the learning rate,
 $long_window-token windows. Windows begin anywhere, are full, and never cross a contig's
-end. Shares of the windows: $species. Muon for the hidden matrices
-($muon_learning_rate), AdamW for embeddings, norms and biases ($learning_rate); $warmup_steps steps of warm-up,
-linear to zero over the last $decay_share of the steps; weight decay $weight_decay. Matrix
-products in $arithmetic, everything else in float32; weights are stored in fp16. No dropout.
-Seed $seed.
+end. Shares of the windows: $species. Muon for hidden matrices
+(learning rate $muon_learning_rate), AdamW for embeddings, norms and biases ($learning_rate);
+$warmup_steps steps of warm-up, linear to zero over the last $decay_share of the steps; weight
+decay $weight_decay. Matrix products in $arithmetic, the rest in float32; weights are stored in
+fp16. No dropout. Seed $seed.
 
 The tokenizer is BPE over $tokenizer_letters letters of the same training DNA in the same
 shares; $vocab_size tokens, about 5 bp a token. N is a token of its own; it is rare in

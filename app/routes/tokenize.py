@@ -89,7 +89,7 @@ async def tokenize(
             return Response(b"".join(pieces), headers=headers, media_type="application/json")
         return StreamedAnswer(
             exchange,
-            b"",
+            (),
             _in_turns(pieces),
             resources.pop_all(),
             headers=headers,
