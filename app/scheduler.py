@@ -67,17 +67,25 @@ class Flow:
     """The predictions of one request. Made by `Scheduler.open_flow`.
 
     Attributes:
-        queued_seconds: time that its windows waited for the model, added up.
-        predicting_seconds: time that the model took for them, added up.
+        predicting_seconds: time that the model took for its windows, added up.
     """
 
     _scheduler: "Scheduler"
-    queued_seconds: float = 0.0
     predicting_seconds: float = 0.0
     _jobs: deque[_Job] = field(default_factory=deque)
     _answers: set[asyncio.Future[NDArray[np.float32]]] = field(default_factory=set)
     _has_turn: bool = False
     _ended: Exception | None = None
+    _waited_seconds: float = 0.0
+    _waits_since: float = 0.0
+
+    @property
+    def queued_seconds(self) -> float:
+        """Time that it waited for windows while the model computed none of them."""
+        waited = self._waited_seconds
+        if self._answers:
+            waited += time.perf_counter() - self._waits_since
+        return max(0.0, waited - self.predicting_seconds)
 
     async def predict(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         """Features of one window.
@@ -230,6 +238,8 @@ class Scheduler:
             await self._room.wait()
         job = _Job(window, asyncio.get_running_loop().create_future(), time.perf_counter())
         flow._jobs.append(job)
+        if not flow._answers:
+            flow._waits_since = job.queued_at
         flow._answers.add(job.answer)
         self._take_turn(flow)
         self._dispatch()
@@ -237,6 +247,8 @@ class Scheduler:
             return await job.answer
         finally:
             flow._answers.discard(job.answer)
+            if not flow._answers:
+                flow._waited_seconds += time.perf_counter() - flow._waits_since
             if job in flow._jobs:
                 flow._jobs.remove(job)
                 self._wake()
@@ -280,7 +292,6 @@ class Scheduler:
             _refuse(job, error)
             return
         queued = max(0.0, time.perf_counter() - job.queued_at - prediction.seconds)
-        flow.queued_seconds += queued
         flow.predicting_seconds += prediction.seconds
         self._observe("queued", queued)
         self._observe("predicting", prediction.seconds)

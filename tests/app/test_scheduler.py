@@ -1,6 +1,7 @@
 """The queue: bounds, turns, deadlines, leaving, and models that die."""
 
 import asyncio
+import time
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -58,6 +59,36 @@ async def test_features_come_back_to_who_asked() -> None:
         np.testing.assert_array_equal(await first, np.full((3, 1), 7, np.float32))
         np.testing.assert_array_equal(await second, np.full((5, 1), 8, np.float32))
         assert flow.predicting_seconds == pytest.approx(0.02)
+
+
+@scenario
+async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
+    """Windows that wait at the same time wait once."""
+
+    class SlowModel:
+        def __init__(self) -> None:
+            self.free = asyncio.Lock()
+
+        async def predict(self, window: NDArray[np.int32]) -> Prediction:
+            async with self.free:
+                began = time.perf_counter()
+                await asyncio.sleep(0.02)
+                features = window[:, None].astype(np.float32)
+                return Prediction(features, time.perf_counter() - began)
+
+    scheduler = Scheduler(5120, 60)
+    scheduler.attach(SlowModel())
+    async with scheduler.open_flow() as alone:
+        await asyncio.gather(*ask(alone, *[window(name) for name in range(6)]))
+        assert alone.queued_seconds < 0.02 < 6 * 0.02 <= alone.predicting_seconds
+    began = time.perf_counter()
+    async with scheduler.open_flow() as one, scheduler.open_flow() as other:
+        flows = (one, other)
+        await asyncio.gather(*[task for flow in flows for task in ask(flow, *[window(1)] * 4)])
+        passed = time.perf_counter() - began
+        assert sum(flow.queued_seconds for flow in flows) > 3 * 0.02
+        for flow in flows:
+            assert flow.queued_seconds < passed - flow.predicting_seconds + 1e-3
 
 
 @scenario
