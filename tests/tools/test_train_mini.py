@@ -44,6 +44,7 @@ TINY = Recipe(
     tokens_per_batch=96,
     short_window=16,
     warmup_steps=4,
+    decay_share=0.3,
 )
 STEPS = 60
 
