@@ -338,7 +338,11 @@ class _Progress:
 
 
 class ComputedAnswer(Response):
-    """An answer that is all there, sent as it lies in memory."""
+    """An answer that is all there, sent as it lies in memory.
+
+    Args:
+        chunks: at least one, none of them empty.
+    """
 
     def __init__(
         self, chunks: Sequence[Chunk], *, headers: Mapping[str, str], media_type: str

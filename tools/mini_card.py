@@ -96,7 +96,8 @@ threads (here: 2; products in $arithmetic depend on the CPU's instructions too) 
 PyTorch and tokenizers, however often it is killed; that is tested on a tiny network. The full
 run took 68 minutes on two cores with AVX512-BF16 and was not repeated. Optimizer, learning
 rates and weight decay were chosen in runs of 300 to 900 steps, by the loss and by the first probe
-below on windows of *training* DNA; held-out DNA was not chosen by.
+below on windows of *training* DNA. The training log has the loss on held-out DNA too; nothing was
+chosen by it.
 
 ## Figures
 

@@ -78,9 +78,6 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
 
     scheduler = Scheduler(5120, 60)
     scheduler.attach(SlowModel())
-    async with scheduler.open_flow() as alone:
-        await asyncio.gather(*ask(alone, *[window(name) for name in range(6)]))
-        assert alone.queued_seconds < 0.02 < 6 * 0.02 <= alone.predicting_seconds
     began = time.perf_counter()
     async with scheduler.open_flow() as one, scheduler.open_flow() as other:
         flows = (one, other)
@@ -88,7 +85,7 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
         passed = time.perf_counter() - began
         assert sum(flow.queued_seconds for flow in flows) > 3 * 0.02
         for flow in flows:
-            assert flow.queued_seconds < passed - flow.predicting_seconds + 1e-3
+            assert flow.queued_seconds + flow.predicting_seconds <= passed
 
 
 @scenario
