@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.cli import add_commands, run_command
-from converter.sources import DEFAULT_MODEL, SHIPPED_MODELS
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -113,8 +113,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if settings is None:
         return 2
-    from app.logs import configure_logging
-    from app.server import bind, serve
+    from app.host.logs import configure_logging
+    from app.host.server import bind, serve
 
     try:
         # Before the slow imports: connections that come now wait and are answered.
@@ -135,7 +135,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from app import service_agent
+    from app.host import launch_agent as service_agent
 
     if arguments.action != "install":
         return service_agent.run(arguments.action, dry_run=arguments.dry_run)

@@ -7,11 +7,11 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.cache import WindowCache
-from app.errors import ApiError, install_error_handlers
-from app.lifecycle import Lifecycle, stopping_error
+from app.host.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
+from app.inference.cache import WindowCache
 from app.metrics import Metrics
-from app.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
+from app.model.lifecycle import Lifecycle, stopping_error
+from app.problems import ApiError, install_error_handlers
 from app.routes import data_routers, documentation, operations, page
 from app.settings import Settings
 

@@ -7,7 +7,7 @@ from fastapi import Depends, Request
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from converter.sources import DEFAULT_MODEL
+from converter.checkpoint.files import DEFAULT_MODEL
 
 WINDOW_TOKENS = 512
 _MIB = 2**20

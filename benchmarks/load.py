@@ -318,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle
         if bundle is None:
-            from tests.bundles import build_small
+            from tests.support.bundles import build_small
 
             bundle = build_small(Path(folder) / "bundle").path
         with served(bundle, GENA_QUEUE_TOKENS=arguments.queue_tokens) as server:

@@ -21,8 +21,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from converter.inspect import PackageReport, inspect_package  # noqa: E402
-from tests.gena_checkpoints import BERT_BASE, make_checkpoint  # noqa: E402
+from converter.package.inspection import PackageReport, inspect_package  # noqa: E402
+from tests.support.checkpoints import BERT_BASE, make_checkpoint  # noqa: E402
 
 BERT_LARGE = {
     "vocab_size": 32000,

@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from converter.bundle import BuildOptions
-from converter.config import EncoderConfig
-from converter.mil import PackageExecutor
-from converter.neural_engine import GraphOptions
-from converter.package import PackagePlan, build_package, function_name
-from converter.reference import GenaEncoder
+from converter.bundle.opening import BuildOptions
+from converter.conversion.build import PackagePlan, build_package, function_name
+from converter.mil.executor import PackageExecutor
+from converter.network.config import EncoderConfig
+from converter.network.neural_engine import GraphOptions
+from converter.network.reference import GenaEncoder
 
 LENGTHS = (128, 512)
 MAX_RATIO = 1.25

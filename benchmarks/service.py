@@ -39,7 +39,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep; see b
 import numpy as np
 
 from benchmarks.load import served
-from converter.bundle import open_bundle
+from converter.bundle.opening import open_bundle
 from converter.tokenizer import DnaTokenizer
 
 MINI = Path(__file__).resolve().parent.parent / "models" / "bundles" / "gena-mini"
@@ -66,7 +66,7 @@ class Row:
 
 def _predict_bare(bundle: Path, threads: int, channel: Connection) -> None:
     """In a child: windows in, seconds of their predictions out."""
-    from converter.runtime import load_runtime
+    from converter.runtime.loading import load_runtime
 
     opened = open_bundle(bundle)
     runtime = load_runtime(opened, threads=threads)
@@ -259,7 +259,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle or (MINI if MINI.is_dir() else None)
         if bundle is None:
-            from tests.bundles import build_small
+            from tests.support.bundles import build_small
 
             bundle = build_small(Path(folder) / "bundle").path
         opened = open_bundle(bundle)

@@ -12,10 +12,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.errors import GenaError
-from converter.inspect import add_inspect_command
-from converter.sources import DEFAULT_MODEL, SHIPPED_MODELS
-from converter.tune import add_tune_command
+from converter.package.inspection import add_inspect_command
+from converter.runtime.tuning import add_tune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -120,9 +120,9 @@ def _add_verify_command(subparsers: Any) -> None:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from converter.bundle import BuildOptions
-    from converter.convert import convert
-    from converter.progress import progress_display
+    from converter.bundle.opening import BuildOptions
+    from converter.conversion.convert import convert
+    from converter.conversion.progress import progress_display
 
     if args.ffn_chunks < 1:
         raise GenaError(f"--ffn-chunks {args.ffn_chunks}: expected 1 or more.")
@@ -178,10 +178,10 @@ def _summary(manifest: Any) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from converter.bundle import open_bundle
-    from converter.checkpoint import load_checkpoint
-    from converter.golden import Golden
-    from converter.verify import verify_bundle
+    from converter.bundle.opening import open_bundle
+    from converter.checkpoint.loading import load_checkpoint
+    from converter.fidelity.golden import Golden
+    from converter.fidelity.verify import verify_bundle
 
     bundle = open_bundle(args.bundle)
     golden = Golden.load(bundle.golden, bundle.manifest.pad_token_id)

@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from converter.bundle import Bundle
+from converter.bundle.opening import Bundle
 
 
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a 2-layer pre-LN checkpoint, hidden size 64, seeded random weights."""
-    from tests.gena_checkpoints import make_checkpoint
+    from tests.support.checkpoints import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
 
@@ -18,6 +18,6 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tiny_checkpoint: Path) -> Bundle:
     """That checkpoint converted and verified, once a session."""
-    from converter.convert import convert
+    from converter.conversion.convert import convert
 
     return convert(str(tiny_checkpoint), output=tiny_checkpoint.with_name("bundle"))

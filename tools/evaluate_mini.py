@@ -27,8 +27,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from converter.checkpoint import Checkpoint, load_checkpoint
-from converter.reference import GenaEncoder
+from converter.checkpoint.loading import Checkpoint, load_checkpoint
+from converter.network.reference import GenaEncoder
 from tools.dinucleotide_shuffle import dinucleotide_shuffle
 from tools.mini_data import Contig, Corpus, TokenStream, find_sources, load_corpus
 from tools.mini_data import reverse_complement as rc

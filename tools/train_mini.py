@@ -38,8 +38,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
-from converter.config import EncoderConfig
-from converter.reference import GenaEncoder, MaskedLanguageModelHead, PreNormLayer
+from converter.network.config import EncoderConfig
+from converter.network.reference import GenaEncoder, MaskedLanguageModelHead, PreNormLayer
 from tools.mini_data import (
     Contig,
     Corpus,

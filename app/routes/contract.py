@@ -8,8 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.errors import PROBLEM_JSON
-from app.schemas import DNA_LETTERS, SEQUENCE_SCHEMA
+from app.problems import PROBLEM_JSON
+from app.requests.schemas import DNA_LETTERS, SEQUENCE_SCHEMA
 
 _EXAMPLE_DNA = "ATGGCGTACGTTAGCCTGACCTGA"
 _FASTA_PATTERN = rf"^(>[!-~]{{1,200}}( [ -~]*)?\n\n*[{DNA_LETTERS}][{DNA_LETTERS}\n]*(\n|$))+$"

@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.answers import Exchange, answer_sequences
-from app.lifecycle import ReadyModelDep
+from app.answers.exchange import Exchange, answer_sequences
+from app.model.lifecycle import ReadyModelDep
+from app.requests.schemas import FeaturesBody, FeaturesOptions
 from app.routes.contract import FEATURES_ANSWER, problem_responses, sequences_request
-from app.schemas import FeaturesBody, FeaturesOptions
 from app.settings import SettingsDep
 
 router = APIRouter(tags=["data"])

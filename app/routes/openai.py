@@ -11,15 +11,15 @@ import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from app.answers import Computation, Exchange
-from app.bodies import open_decoded, receive_body
-from app.engine import Block
-from app.errors import ApiError
-from app.jobs import Job, prepare, prepare_ids
-from app.lifecycle import ReadyModel, ReadyModelDep
+from app.answers.exchange import Computation, Exchange
+from app.inference.engine import Block
+from app.inference.prepare import Job, prepare, prepare_ids
+from app.model.lifecycle import ReadyModel, ReadyModelDep
+from app.problems import ApiError
+from app.requests.bodies import open_decoded, receive_body
+from app.requests.schemas import OpenAIEmbeddingsBody, choose
+from app.requests.sequences import Submitted, read_json
 from app.routes.contract import OPENAI_ANSWER, json_request, problem_responses
-from app.schemas import OpenAIEmbeddingsBody, choose
-from app.sequences import Submitted, read_json
 from app.settings import SettingsDep
 
 router = APIRouter(tags=["data"])

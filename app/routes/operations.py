@@ -8,9 +8,9 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.errors import PROBLEM_JSON, ApiError
-from app.lifecycle import Lifecycle, State
 from app.metrics import Metrics
+from app.model.lifecycle import Lifecycle, State
+from app.problems import PROBLEM_JSON, ApiError
 from app.settings import WINDOW_TOKENS, Settings, SettingsDep
 
 router = APIRouter(tags=["operations"])

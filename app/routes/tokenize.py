@@ -12,14 +12,14 @@ import orjson
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.answers import Exchange, StreamedAnswer, job_headers, stamp_headers
-from app.bodies import open_decoded, receive_body
-from app.formats import negotiate
-from app.jobs import Job, Record, prepare
-from app.lifecycle import ReadyModelDep
+from app.answers.exchange import Exchange, StreamedAnswer, job_headers, stamp_headers
+from app.answers.formats import negotiate
+from app.inference.prepare import Job, Record, prepare
+from app.model.lifecycle import ReadyModelDep
+from app.requests.bodies import open_decoded, receive_body
+from app.requests.schemas import Choices, TokenizeBody, TokenizeOptions, choose, options_from_form
+from app.requests.sequences import read_submission
 from app.routes.contract import TOKENIZE_ANSWER, problem_responses, sequences_request
-from app.schemas import Choices, TokenizeBody, TokenizeOptions, choose, options_from_form
-from app.sequences import read_submission
 from app.settings import SettingsDep
 from converter.tokenizer import WINDOW, DnaTokenizer
 

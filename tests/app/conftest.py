@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.cache import WindowCache
-from tests.app.live_service import Service, Truth, running
+from app.inference.cache import WindowCache
+from tests.support.live_service import Service, Truth, running
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from app.server import bind, url_of
-from tests.app.running import running
-from tests.app.stand_in_bundle import make_bundle
+from app.host.server import bind, url_of
+from tests.support.paths import ROOT
+from tests.support.running import running
+from tests.support.stand_in_bundle import make_bundle
 
 GENA = (sys.executable, "-m", "app.cli")
 
@@ -73,9 +74,8 @@ def test_the_users_folder_is_not_searched_for_modules(tmp_path: Path) -> None:
     (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('the wrong app')")
     (tmp_path / "torch.py").write_text("raise SystemExit('the wrong torch')")
     bundle = make_bundle(tmp_path / "bundle")
-    root = Path(__file__).resolve().parent.parent.parent
     command = ("env", "-C", str(tmp_path), sys.executable, "-P", *GENA[1:], "serve")
-    with running(command, GENA_BUNDLE=str(bundle), PYTHONPATH=str(root)) as server:
+    with running(command, GENA_BUNDLE=str(bundle), PYTHONPATH=str(ROOT)) as server:
         server.wait_for("failed")
         assert "the wrong" not in server.text
 

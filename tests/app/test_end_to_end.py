@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from converter.bundle import Bundle
-from tests.app.running import Server, running
-from tests.app.scenarios import is_running
+from converter.bundle.opening import Bundle
+from tests.support.running import Server, running
+from tests.support.scenarios import is_running
 
 SERVE = (sys.executable, "-m", "app.cli", "serve")
 DNA = "ACGTTGCAAGGCTATTC" * 20
@@ -27,7 +27,7 @@ def features(server: Server) -> np.ndarray:
 def test_a_bundle_is_served_and_survives_the_death_of_its_model(
     tiny_bundle: Bundle, tiny_checkpoint: Path
 ) -> None:
-    from converter.checkpoint import load_checkpoint
+    from converter.checkpoint.loading import load_checkpoint
     from converter.tokenizer import DnaTokenizer
 
     with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as server:

@@ -22,7 +22,7 @@ from benchmarks.load import (
     served,
     short_during_upload,
 )
-from converter.bundle import Bundle
+from converter.bundle.opening import Bundle
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is read from /proc"),

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from converter.bundle import Bundle
-from tests.app.running import Server, running
+from converter.bundle.opening import Bundle
+from tests.support.paths import ROOT
+from tests.support.running import Server, running
 
-ROOT = Path(__file__).resolve().parents[2]
 SERVE = (sys.executable, "-m", "app.cli", "serve")
 LEAST_CASES = 2000
 

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.bundle import GOLDEN, PACKAGE, TOKENIZER, BuildOptions, write_manifest
-from converter.sources import SHIPPED_MODELS
-from tests.app.running import Server, running
+from converter.bundle.opening import GOLDEN, PACKAGE, TOKENIZER, BuildOptions, write_manifest
+from converter.checkpoint.files import SHIPPED_MODELS
+from tests.support.running import Server, running
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SERVER = (sys.executable, "-m", "app.cli", "serve")
@@ -83,9 +83,9 @@ def mini_bundle(playwright: Any, tmp_path_factory: pytest.TempPathFactory) -> Pa
 
 def build_mini(folder: Path) -> Path:
     """Convert gena-mini without the gates, which have their own tests."""
-    from converter.checkpoint import load_checkpoint
-    from converter.neural_engine import GraphOptions
-    from converter.package import PackagePlan, build_package, function_name
+    from converter.checkpoint.loading import load_checkpoint
+    from converter.conversion.build import PackagePlan, build_package, function_name
+    from converter.network.neural_engine import GraphOptions
 
     if not (SHIPPED_MODELS["gena-mini"] / "config.json").is_file():
         pytest.skip("gena-mini is not here.")

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.app.running import STAND_IN_SERVER, Server, running
 from tests.browser.conftest import CHROMIUM, PHONE, SERVER, build_mini
+from tests.support.paths import ROOT
+from tests.support.running import STAND_IN_SERVER, Server, running
 
-FOLDER = Path(__file__).resolve().parent.parent.parent / "docs" / "screenshots"
+FOLDER = ROOT / "docs" / "screenshots"
 DESK = (1280, 800)
 MOST_BYTES = 200_000
 _COLOURS = 96

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from converter.tokenizer import SequenceError, clean
-from tests.app.running import Server
+from tests.support.running import Server
 
 CODE = dict(
     zip(

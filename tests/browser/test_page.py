@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from converter.bundle import TOKENIZER
+from converter.bundle.opening import TOKENIZER
 from converter.tokenizer import DnaTokenizer, clean
-from tests.app.running import STAND_IN_SERVER, Server, running
 from tests.browser.conftest import PHONE, Visit
+from tests.support.running import STAND_IN_SERVER, Server, running
 
 expect = pytest.importorskip("playwright.sync_api", reason="playwright is not installed").expect
 expect.set_options(timeout=30_000)

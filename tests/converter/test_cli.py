@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 
-from converter.bundle import BuildOptions, Bundle, open_bundle
+from converter.bundle.opening import BuildOptions, Bundle, open_bundle
 from converter.cli import main
-from converter.convert import convert
+from converter.conversion.convert import convert
 from converter.errors import BundleError
-from converter.runtime import load_runtime
-from tests.gena_checkpoints import BERT_BASE, make_checkpoint
+from converter.runtime.loading import load_runtime
+from tests.support.checkpoints import BERT_BASE, make_checkpoint
+from tests.support.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 OFFICIAL_TOKENIZER = ROOT.parent / "shared" / "data" / "gena-lm-bert-base" / "tokenizer.json"
 STAGES = ("fetch", "read", "convert", "verify", "publish")
 Start = Callable[..., subprocess.Popen[str]]
@@ -181,7 +181,7 @@ def test_an_interrupt_that_a_library_swallows_is_not_lost(
         on_progress("publish", 0.5, "Publishing the bundle")
         published.append(True)
 
-    monkeypatch.setattr("converter.convert.convert", swallowing)
+    monkeypatch.setattr("converter.conversion.convert.convert", swallowing)
     before = signal.getsignal(signal.SIGINT)
     assert main(["convert", "--model", str(checkpoint), "--progress", "none"]) == 130
     assert not published

@@ -9,9 +9,10 @@ from tokenizers import Tokenizer
 
 from converter.errors import TokenizerError
 from converter.tokenizer import CleanSequence, DnaTokenizer, SequenceError, clean
-from tests.gena_checkpoints import make_tokenizer
+from tests.support.checkpoints import make_tokenizer
+from tests.support.paths import ROOT, SHARED
 
-PUBLISHED = Path(__file__).resolve().parents[3] / "shared" / "data"
+PUBLISHED = SHARED / "data"
 BASE = PUBLISHED / "gena-lm-bert-base" / "tokenizer.json"
 T2T = PUBLISHED / "gena-lm-bert-base-t2t" / "tokenizer.json"
 
@@ -260,7 +261,7 @@ def test_the_example_of_the_readme_has_the_known_number_of_ids(name: str, count:
     file = PUBLISHED / name / "tokenizer.json"
     if not file.is_file():
         pytest.skip("the published tokenizers are not beside this clone")
-    example = Path(__file__).resolve().parents[2] / "docs" / "aph.fa"
+    example = ROOT / "docs" / "aph.fa"
     _, *lines = example.read_text().splitlines()
     sequence = clean("\n".join(lines)).sequence
     tokenizer = DnaTokenizer(file)

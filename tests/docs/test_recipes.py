@@ -14,10 +14,11 @@ import httpx
 import numpy as np
 import pytest
 
-from converter.bundle import Bundle
-from tests.app.running import Server, running
+from converter.bundle.opening import Bundle
+from tests.support.paths import ROOT
+from tests.support.running import Server, running
 
-PAGE = Path(__file__).resolve().parents[2] / "docs" / "recipes.md"
+PAGE = ROOT / "docs" / "recipes.md"
 SERVE = (sys.executable, "-m", "app.cli", "serve")
 FILES = "Files that are used here"
 KEY = "a key of the test"

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.tools.synthetic import random_dna, write_sources
+from tests.support.synthetic import random_dna, write_sources
 from tools.evaluate_mini import (
     REGIONS,
     coding_examples,

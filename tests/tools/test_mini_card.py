@@ -1,11 +1,11 @@
 import hashlib
 import re
-from pathlib import Path
 
-from converter.checkpoint import load_checkpoint
+from converter.checkpoint.loading import load_checkpoint
+from tests.support.paths import ROOT
 from tools.mini_card import FILES, card, verdict
 
-SHIPPED = Path(__file__).parents[2] / "models" / "gena-mini"
+SHIPPED = ROOT / "models" / "gena-mini"
 
 
 def test_the_card_quotes_the_files_as_they_are() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer, models
 
-from tests.tools.synthetic import random_dna, write_sources
+from tests.support.synthetic import random_dna, write_sources
 from tools.mini_data import (
     FLY_ARMS,
     FLY_HELD_OUT_ARM,

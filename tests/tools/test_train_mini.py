@@ -13,8 +13,9 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 import tools.train_mini
-from converter.checkpoint import load_checkpoint
-from tests.tools.synthetic import write_sources
+from converter.checkpoint.loading import load_checkpoint
+from tests.support.paths import ROOT
+from tests.support.synthetic import write_sources
 from tools.mini_data import load_corpus
 from tools.train_mini import (
     CONFIG,
@@ -28,7 +29,6 @@ from tools.train_mini import (
     untrained,
 )
 
-ROOT = Path(__file__).parents[2]
 PUBLISHED = ROOT.parent / "shared" / "data" / "gena-lm-bert-base" / "tokenizer.json"
 
 TINY = Recipe(

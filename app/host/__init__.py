@@ -1,0 +1,1 @@
+"""The server around the application: sockets, middleware, logs, the launch agent."""

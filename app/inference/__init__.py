@@ -1,0 +1,1 @@
+"""Records to checked ids, ids to features."""

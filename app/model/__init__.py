@@ -1,0 +1,1 @@
+"""The model behind the service: its life, its queue, its processes."""

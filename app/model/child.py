@@ -1,0 +1,142 @@
+"""The process that holds the model: windows in, features out, one at a time.
+
+Requests and answers are small messages on a socket; features travel in shared memory, so that a
+megabyte and a half costs one copy at each end and the model never waits for a slow reader.
+Started by `app.model.process`. It ends when its stdin closes.
+"""
+
+import argparse
+import json
+import logging
+import mmap
+import os
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.errors import GenaError
+
+SLOTS = 2
+# Number of the request, slot for its answer, count of int32 ids that follow.
+REQUEST = struct.Struct("<III")
+# Bytes of the JSON object that follows.
+REPLY = struct.Struct("<I")
+
+logger = logging.getLogger("gena.model")
+
+
+def slot_bytes(hidden_size: int) -> int:
+    """Room for the features of one full window."""
+    return 512 * hidden_size * np.dtype(np.float32).itemsize
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line that `app.model.process` writes."""
+    parser = argparse.ArgumentParser(prog="app.model.child")
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--memory", type=int, required=True)
+    parser.add_argument("--runtime", required=True)
+    parser.add_argument("--compute-units", required=True)
+    parser.add_argument("--threads", type=int)
+    return parser.parse_args(argv)
+
+
+def load_bundle_runtime(arguments: argparse.Namespace) -> Any:
+    """The runtime of a bundle, warmed up."""
+    from converter.bundle.opening import open_bundle
+    from converter.runtime.loading import load_runtime
+
+    runtime = load_runtime(
+        open_bundle(arguments.bundle),
+        compute_units=arguments.compute_units,
+        threads=arguments.threads,
+        runtime=arguments.runtime,
+    )
+    runtime.warm_up()
+    return runtime
+
+
+def main(
+    argv: list[str] | None = None,
+    load: Callable[[argparse.Namespace], Any] = load_bundle_runtime,
+) -> int:
+    """Load the model, say so, answer until the server goes away.
+
+    Args:
+        load: makes the runtime from the parsed arguments; tests give their own.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_server, daemon=True).start()
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
+    arguments = parse_arguments(argv)
+    channel = socket.socket(fileno=arguments.socket)
+    try:
+        runtime = load(arguments)
+    except GenaError as error:
+        _reply(channel, failed={"code": error.code, "message": str(error)})
+        return 1
+    except Exception as error:
+        logger.exception("the model cannot be loaded")
+        text = f"{type(error).__name__}: {error}"
+        _reply(channel, failed={"code": "model.load", "message": text})
+        return 1
+    _reply(
+        channel,
+        runtime={
+            "name": runtime.name,
+            "compute_units": runtime.compute_units,
+            "lengths": list(runtime.lengths),
+            "device_checks": getattr(runtime, "device_checks", None),
+        },
+    )
+    with mmap.mmap(arguments.memory, 0) as memory:
+        _answer(channel, memory, runtime)
+    return 0
+
+
+def _end_with_server() -> None:
+    # Also out of a prediction that hangs; nothing here needs an orderly end.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(0)
+
+
+def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Any) -> None:
+    stream = channel.makefile("rb")
+    slot_floats = len(memory) // SLOTS // 4
+    while len(header := stream.read(REQUEST.size)) == REQUEST.size:
+        number, slot, count = REQUEST.unpack(header)
+        padded = np.array(np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :])
+        started = time.perf_counter()
+        try:
+            features = runtime.predict(padded)[0]
+        except GenaError as error:
+            _reply(channel, number=number, error=error.code, message=str(error))
+            continue
+        except Exception as error:
+            logger.exception("a prediction failed")
+            _reply(channel, number=number, error="model.error", message=type(error).__name__)
+            continue
+        seconds = time.perf_counter() - started
+        target = np.frombuffer(memory, np.float32, features.size, slot * slot_floats * 4)
+        target.reshape(features.shape)[...] = features
+        del target  # the map cannot be closed while an array looks at it
+        _reply(channel, number=number, shape=list(features.shape), seconds=seconds)
+
+
+def _reply(channel: socket.socket, **message: Any) -> None:
+    data = json.dumps(message).encode()
+    channel.sendall(REPLY.pack(len(data)) + data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Python children of the server: how they are started, heard and ended."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+_LONGEST_LINE = 2000
+
+
+def module_command(module: str, *arguments: str) -> list[str]:
+    """The command line that runs a module of this project with this interpreter.
+
+    -P: the working directory is the user's, and may hold an `app` or a `torch.py` of its own.
+    """
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+async def start_child(
+    command: Sequence[str], *, stdout: int, pass_fds: Sequence[int] = ()
+) -> asyncio.subprocess.Process:
+    """Start a child in a session of its own, with pipes for stdin and stderr.
+
+    Its own session, because Ctrl-C in the terminal is for the server alone, and so that it can
+    be ended with everything it started. The open stdin is its life line: children of this project
+    end when it closes, also when the server was killed.
+    """
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    # OpenMP threads that spin while they wait slow a busy machine down several times over.
+    threads = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
+    return await asyncio.create_subprocess_exec(
+        *command,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=stdout,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        pass_fds=pass_fds,
+        start_new_session=True,
+    )
+
+
+def kill_child(process: asyncio.subprocess.Process) -> None:
+    """SIGKILL to a child and to what it started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+async def log_lines(stream: asyncio.StreamReader, logger: logging.Logger) -> None:
+    """Log what a child writes to stderr, line by line, until it ends."""
+    rest = b""
+    while block := await stream.read(65536):
+        # A progress bar ends its lines with carriage returns only.
+        *lines, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
+        rest = rest[-_LONGEST_LINE:]
+        for line in lines:
+            _log(line, logger)
+    _log(rest, logger)
+
+
+def _log(line: bytes, logger: logging.Logger) -> None:
+    text = line.decode(errors="replace").strip()
+    if text:
+        logger.info("%s", text[:_LONGEST_LINE])
+
+
+def describe_exit(returncode: int) -> str:
+    """`exit code 1` or `signal SIGKILL`."""
+    if returncode >= 0:
+        return f"exit code {returncode}"
+    try:
+        return f"signal {signal.Signals(-returncode).name}"
+    except ValueError:
+        return f"signal {-returncode}"

@@ -1,0 +1,106 @@
+"""Conversion of a checkpoint in a child process, whose memory goes back to the system."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
+
+logger = logging.getLogger("gena.conversion")
+
+CONVERT_COMMAND = module_command("converter", "convert", "--progress", "json")
+_INTERRUPTS, _INTERRUPT_SECONDS = 6, 2.0
+
+
+class ConversionError(Exception):
+    """The checkpoint could not be converted.
+
+    Attributes:
+        code: the converter's dotted code, or conversion.died.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+async def convert(
+    model: str,
+    revision: str | None,
+    output: Path,
+    on_progress: Callable[[str, float, str], None],
+    command: Sequence[str] = CONVERT_COMMAND,
+) -> None:
+    """Convert and publish a bundle. When this is cancelled, the child is ended first.
+
+    Args:
+        on_progress: called with stage, fraction (0 to 1) and a message.
+
+    Raises:
+        ConversionError: the converter refused, or its process died.
+    """
+    options = ["--model", model, "--output", str(output)]
+    if revision is not None:
+        options += ["--revision", revision]
+    process = await start_child([*command, *options], stdout=asyncio.subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    logger.info("conversion started", extra={"pid": process.pid})
+    stderr = asyncio.create_task(log_lines(process.stderr, logger))
+    try:
+        last = await _read_progress(process.stdout, on_progress)
+        returncode = await process.wait()
+    finally:
+        await _end(process)
+        await stderr
+    if "error" in last:
+        raise ConversionError(last["error"]["code"], last["error"]["message"])
+    if returncode != 0 or "bundle" not in last:
+        raise ConversionError(
+            "conversion.died",
+            f"The process that converts {model} ended ({describe_exit(returncode)}) before it was "
+            "done. The log of the server has what it wrote last.",
+        )
+
+
+async def _read_progress(
+    stream: asyncio.StreamReader, on_progress: Callable[[str, float, str], None]
+) -> dict[str, Any]:
+    last: dict[str, Any] = {}
+    async for line in stream:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            logger.warning("not progress: %s", line.decode(errors="replace").strip()[:200])
+            continue
+        if "stage" in message:
+            on_progress(message["stage"], message["fraction"], message["message"])
+        else:
+            last = message
+    return last
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """An interrupt lets the converter remove the folder that it builds in; else it is killed.
+
+    More than one, because an interrupt that arrives in a callback of a library is lost. What a
+    killed build leaves is swept by the next one.
+    """
+    for _ in range(_INTERRUPTS):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_INTERRUPT_SECONDS):
+                await process.wait()
+    if process.returncode is None:
+        logger.warning("the converter does not heed interrupts and is killed")
+        kill_child(process)
+        await process.wait()

@@ -1,0 +1,311 @@
+"""What a user sends -> records: JSON, bare text, FASTA and FASTQ, recognised where unambiguous.
+
+Records are read one at a time; a file is never in memory as a whole. Bodies that begin with `>`
+or `@` are FASTA and FASTQ whatever they are called, apart from JSON and forms: no DNA begins so.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, TypeVar
+
+import pydantic
+from dnaio import FastaReader, FastqReader
+from dnaio.exceptions import FileFormatError
+
+from app.problems import ApiError, validation_error
+from app.requests.bodies import ReceivedBody
+from app.requests.schemas import MAX_ID_LENGTH, SubmittedSequences
+
+Kind = Literal["json", "text", "fasta", "fastq"]
+Body = TypeVar("Body", bound=pydantic.BaseModel)
+
+_FILE_TYPES = frozenset(
+    {
+        "",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",  # what curl says when it is not told
+        "application/gzip",
+        "application/x-gzip",
+        "application/fasta",
+        "application/x-fasta",
+        "application/fastq",
+        "application/x-fastq",
+        "chemical/seq-na-fasta",
+        "chemical/seq-na-fastq",
+        "text/fasta",
+        "text/fastq",
+        "text/x-fasta",
+        "text/x-fastq",
+    }
+)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LEADING = b" \t\r\n"
+_SAID_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
+# Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
+# error names the place, while free text after an id may hold it.
+_FOREIGN = "\x7f"
+_TO_ASCII = bytes(byte if byte < 128 else ord(_FOREIGN) for byte in range(256))
+_UNFIT_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+# White space that may come with a record, beside its bases.
+_SLACK_BYTES = 2**20
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A record as it was sent. `problem` is set where it has no usable id."""
+
+    id: str
+    text: str
+    problem: ApiError | None = None
+
+
+@dataclass
+class Submission:
+    """The records of a request, to be read once, in order.
+
+    Attributes:
+        single: one bare sequence: the answer is not a list.
+        body: what the JSON said beside the sequences, if it was JSON.
+    """
+
+    records: Iterator[Submitted]
+    single: bool
+    body: SubmittedSequences | None = None
+
+
+def read_submission(
+    received: ReceivedBody, schema: type[SubmittedSequences], file: BinaryIO, max_bases: int
+) -> Submission:
+    """Recognise a body and read its records.
+
+    Args:
+        schema: of the JSON body.
+        file: the decoded body, from `open_decoded`.
+        max_bases: of one record; what is far beyond is refused while it is read.
+
+    Raises:
+        ApiError: 415 body.unsupported_type, 422 body.empty, 400 json.invalid, 422 by the schema.
+            While records are read also 400 fasta.invalid, fastq.invalid; 413 record.too_long.
+    """
+    kind = _recognise(received, file)
+    if kind == "json":
+        return _from_json(file.read(), schema)
+    guarded = _Guarded(file, kind, max_bases)
+    if kind == "text":
+        text = _decode(guarded.read_all())
+        return Submission(iter([Submitted("1", text)]), single=True)
+    return Submission(_from_file(guarded, kind), single=False)
+
+
+def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Body:
+    """The body of an endpoint that takes JSON only.
+
+    Raises:
+        ApiError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
+    """
+    if not (received.media_type in _SAID_NOTHING or _is_json(received.media_type)):
+        raise ApiError(
+            415,
+            "body.unsupported_type",
+            "Content-Type not supported",
+            "This endpoint takes JSON: -H 'Content-Type: application/json'.",
+        )
+    return parse_json(file.read(), schema)
+
+
+def _is_json(media_type: str) -> bool:
+    return media_type == "application/json" or media_type.endswith("+json")
+
+
+def duplicate_id(record_id: str) -> ApiError:
+    """The same id twice in one request."""
+    return ApiError(
+        422,
+        "record.duplicate_id",
+        "Two records have the same id",
+        f"The id {record_id!r} occurs more than once; answers could not be told apart.",
+        record=record_id,
+    )
+
+
+def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
+    media_type = received.media_type
+    if _is_json(media_type):
+        return "json"
+    if media_type != "text/plain" and media_type not in _FILE_TYPES:
+        raise _unsupported(f"{media_type[:60]} is not a type that is read here.")
+    first = _skip_leading(file)
+    if first == b">":
+        return "fasta"
+    if first == b"@":
+        return "fastq"
+    if media_type == "text/plain":
+        return "text"
+    if not first:
+        raise ApiError(422, "body.empty", "The body is empty", "Send a sequence. " + _HOW_TO_SEND)
+    if first == b"{" and media_type in _SAID_NOTHING:
+        return "json"
+    if media_type in ("", "application/x-www-form-urlencoded") and received.fields is None:
+        raise _unsupported(
+            "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
+            "say what it is."
+        )
+    raise _bad_file("fasta", f"It begins neither with > (FASTA) nor with @ (FASTQ). {_HOW_TO_SEND}")
+
+
+_HOW_TO_SEND = (
+    "With curl: -H 'Content-Type: text/plain' -d ACGT for a bare sequence, "
+    "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
+    "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
+)
+
+
+def _unsupported(reason: str) -> ApiError:
+    return ApiError(
+        415, "body.unsupported_type", "Content-Type not supported", f"{reason} {_HOW_TO_SEND}"
+    )
+
+
+def _skip_leading(file: BinaryIO) -> bytes:
+    """The first byte that is neither white space nor a byte order mark; it stays unread."""
+    assert isinstance(file, io.BufferedReader)
+    if file.peek(3).startswith(_BYTE_ORDER_MARK):
+        file.read(3)
+    while True:
+        block = file.peek(1)
+        rest = block.lstrip(_LEADING)
+        file.read(len(block) - len(rest))
+        if rest or not block:
+            return rest[:1]
+
+
+def _decode(data: bytes) -> str:
+    return data.decode("utf-8", errors="replace")
+
+
+def parse_json(data: bytes, schema: type[Body]) -> Body:
+    """A JSON body.
+
+    Raises:
+        ApiError: 400 json.invalid, 422 by the schema.
+    """
+    try:
+        return schema.model_validate_json(data.removeprefix(_BYTE_ORDER_MARK), strict=True)
+    except pydantic.ValidationError as error:
+        errors = error.errors(include_input=False, include_url=False, include_context=False)
+        if errors[0]["type"] == "json_invalid":
+            raise ApiError(
+                400, "json.invalid", "The body is not JSON", errors[0]["msg"] + "."
+            ) from None
+        raise validation_error(errors) from None
+
+
+def _from_json(data: bytes, schema: type[SubmittedSequences]) -> Submission:
+    body = parse_json(data, schema)
+    if "sequence" in body.model_fields_set:
+        return Submission(iter([Submitted("1", body.sequence)]), single=True, body=body)
+    return Submission(_from_list(body), single=False, body=body)
+
+
+def _from_list(body: SubmittedSequences) -> Iterator[Submitted]:
+    for number, item in enumerate(body.sequences, start=1):
+        if isinstance(item, str):
+            yield Submitted(str(number), item)
+        else:
+            yield Submitted(item.id, item.sequence, _id_problem(item.id, number))
+
+
+def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
+    file = io.BufferedReader(guarded, 2**17)
+    try:
+        reader = FastaReader(file) if kind == "fasta" else FastqReader(file)
+        for number, record in enumerate(reader, start=1):
+            if guarded.line_breaks == 0:
+                raise _bad_file(
+                    kind,
+                    "It has no line breaks. curl's -d removes them: use --data-binary @genes.fa.",
+                )
+            text = record.sequence
+            if _FOREIGN in text:
+                text = text.replace(_FOREIGN, "\ufffd")
+            yield Submitted(record.id, text, _id_problem(record.id, number))
+    except FileFormatError as error:
+        where = "" if error.line is None else f" (line {error.line + 1})"
+        raise _bad_file(kind, f"{error.message[:300]}{where}.") from None
+
+
+def _bad_file(kind: Kind, reason: str) -> ApiError:
+    name = kind.upper()
+    return ApiError(400, f"{kind}.invalid", f"The {name} file cannot be read", reason)
+
+
+def _id_problem(record_id: str, number: int) -> ApiError | None:
+    if not record_id or record_id.isspace():
+        reason = "has no id"
+    elif len(record_id) > MAX_ID_LENGTH:
+        reason = f"has an id of more than {MAX_ID_LENGTH} characters"
+    elif _UNFIT_ID.search(record_id):
+        reason = "has control characters, or bytes that are not ASCII in a file, in its id"
+    else:
+        return None
+    return ApiError(
+        422,
+        "record.invalid_id",
+        "A record's id cannot be used",
+        f"Record {number} {reason}.",
+        record_number=number,
+    )
+
+
+class _Guarded(io.RawIOBase):
+    """What a parser reads: ASCII, and an error instead of a record that memory should not hold."""
+
+    def __init__(self, file: BinaryIO, kind: Kind, max_bases: int) -> None:
+        self._file = file
+        self._kind = kind
+        # What begins something new: the run between two of them is in memory at once.
+        self._mark = b">" if kind == "fasta" else b"\n"
+        self._max_bases = max_bases
+        self._run = 0
+        self._last = b""
+        self.line_breaks = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        chunk = self._file.read(len(buffer))
+        self._watch(chunk)
+        buffer[: len(chunk)] = chunk.translate(_TO_ASCII)
+        return len(chunk)
+
+    def read_all(self) -> bytes:
+        """A bare sequence: everything, as it is."""
+        parts = []
+        while chunk := self._file.read(2**17):
+            self._run += len(chunk)
+            self._check_run()
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def _watch(self, chunk: bytes) -> None:
+        mark = chunk.rfind(self._mark)
+        self._run = self._run + len(chunk) if mark < 0 else len(chunk) - mark
+        self._check_run()
+        self.line_breaks += chunk.count(b"\n") + chunk.count(b"\r")
+        if self._kind == "fasta" and b"\n#" in self._last + chunk:
+            # dnaio takes such a line for a comment; in a sequence it would vanish in silence.
+            raise _bad_file("fasta", "A line begins with #.")
+        self._last = chunk[-1:]
+
+    def _check_run(self) -> None:
+        if self._run > 2 * self._max_bases + _SLACK_BYTES:
+            raise ApiError(
+                413,
+                "record.too_long",
+                "A record is too long",
+                f"A record may have {self._max_bases} bases.",
+                limit=self._max_bases,
+            )

@@ -1,0 +1,1 @@
+"""What is served: package, tokenizer and manifest in one folder."""

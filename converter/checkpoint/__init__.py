@@ -1,0 +1,1 @@
+"""Where a checkpoint lies, and its strict loading."""

@@ -1,0 +1,71 @@
+"""Where a checkpoint's files lie: a folder, a shipped model, or the hub. No torch in here."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from converter.errors import CheckpointError, CheckpointUnavailableError
+
+DEFAULT_MODEL = "AIRI-Institute/gena-lm-bert-base"
+SHIPPED_MODELS = {"gena-mini": Path(__file__).resolve().parents[2] / "models" / "gena-mini"}
+
+_CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
+# In order of preference.
+_WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """Where a checkpoint's files lie on this machine."""
+
+    source: str
+    commit: str | None
+    config: Path
+    tokenizer: Path
+    weights: Path
+
+
+def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
+    """Locate a checkpoint's files, fetching them from the hub where needed.
+
+    Raises:
+        CheckpointUnavailableError, CheckpointError: as `load_checkpoint`.
+    """
+    shipped = SHIPPED_MODELS.get(model)
+    folder = shipped if shipped is not None else Path(model).expanduser()
+    if model and folder.is_dir():  # Path("") would be the working directory
+        if revision is not None:
+            raise CheckpointError(f"{model} is a folder; a revision goes with a hub id only.")
+        return _in_folder(folder, source=model if shipped else folder.resolve().name, commit=None)
+    if shipped is not None:
+        raise CheckpointUnavailableError(
+            f"{model} ships with the project's source, and {folder} is not here. "
+            "Run from a clone, or name a folder or a hub id."
+        )
+    if not _HUB_ID.fullmatch(model):
+        raise CheckpointUnavailableError(
+            f"{model!r} is neither a folder here, nor a hub id (owner/name), nor a shipped model "
+            f"({', '.join(SHIPPED_MODELS)})."
+        )
+    from converter.checkpoint.hub import fetch_snapshot
+
+    snapshot = fetch_snapshot(model, revision, (_CONFIG, _TOKENIZER), _WEIGHTS)
+    return _in_folder(snapshot, source=model, commit=snapshot.name)
+
+
+def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles:
+    for name in (_CONFIG, _TOKENIZER):
+        if not (folder / name).is_file():
+            raise CheckpointError(f"{source}: {name} is missing in {folder}.")
+    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+    if weights is None:
+        raise CheckpointError(f"{source}: neither {' nor '.join(_WEIGHTS)} is in {folder}.")
+    return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
+
+
+def sha256_file(path: Path) -> str:
+    """Hex SHA-256 of a file, read in blocks."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,135 @@
+"""Fetches the few files of a checkpoint from the hub, and makes sure that they arrived whole.
+
+`huggingface_hub` does the work: its cache, its progress bar, its retries, and what it reads from
+the environment (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) apply. No torch in here.
+"""
+
+import errno
+import hashlib
+import re
+from pathlib import Path
+
+from converter.checkpoint.files import sha256_file
+from converter.errors import CheckpointError, CheckpointUnavailableError
+
+_INSTEAD = "Instead, a folder that holds the checkpoint works, and so does --model gena-mini."
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_SHA1 = re.compile(r"[0-9a-f]{40}")
+
+
+def fetch_snapshot(
+    repo_id: str, revision: str | None, required: tuple[str, ...], weights: tuple[str, ...]
+) -> Path:
+    """Bring a checkpoint's files into the hub's cache, unless they are there.
+
+    Args:
+        revision: branch, tag or commit; the main branch when None.
+        required: names of files, all of which are needed.
+        weights: names of files, the first existing one of which is needed.
+
+    Returns:
+        The folder that holds them, all of one commit; its name is the commit.
+
+    Raises:
+        CheckpointUnavailableError: they are not here and cannot be had now.
+        CheckpointError: a file is not what the hub announced; it was deleted.
+    """
+    first = Path(_download(repo_id, required[0], revision))
+    snapshot = first.parent
+    files = [first]
+    files += [Path(_download(repo_id, name, snapshot.name)) for name in required[1:]]
+    files.append(_first_weights(repo_id, snapshot.name, weights))
+    for file in files:
+        _verify(file, repo_id)
+    return snapshot
+
+
+def _first_weights(repo_id: str, commit: str, names: tuple[str, ...]) -> Path:
+    from huggingface_hub import try_to_load_from_cache
+
+    # What is here already needs no question to the hub, which may be out of reach.
+    for name in names:
+        cached = try_to_load_from_cache(repo_id, name, revision=commit)
+        if isinstance(cached, str):
+            return Path(cached)
+    for name in names:
+        try:
+            return Path(_download(repo_id, name, commit))
+        except _AbsentError:
+            continue
+    raise CheckpointError(f"{repo_id} at {commit[:12]} holds neither {' nor '.join(names)}.")
+
+
+class _AbsentError(CheckpointError):
+    """The hub has the revision, and no such file in it."""
+
+
+def _download(repo_id: str, name: str, revision: str | None) -> str:
+    from huggingface_hub import constants, errors, hf_hub_download
+
+    at = f"{repo_id} (revision {revision})" if revision else repo_id
+    try:
+        return hf_hub_download(repo_id, name, revision=revision)
+    except errors.GatedRepoError as error:
+        raise CheckpointUnavailableError(
+            f"{at} asks for permission. Request it on the model's page, then log in with "
+            f"`hf auth login` or set HF_TOKEN. {_INSTEAD}"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise CheckpointUnavailableError(
+            f"{at} was not found on {constants.ENDPOINT}. Check the spelling; a private model "
+            f"needs `hf auth login` or HF_TOKEN. {_INSTEAD}"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise CheckpointUnavailableError(
+            f"{repo_id} has no revision {revision!r}. Name a branch, a tag or a full commit."
+        ) from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise _AbsentError(f"{at} holds no {name}: it is no GENA-LM checkpoint.") from error
+    except errors.LocalEntryNotFoundError as error:
+        reason = (
+            "HF_HUB_OFFLINE is set"
+            if constants.is_offline_mode()
+            else f"{constants.ENDPOINT} cannot be reached"
+        )
+        raise CheckpointUnavailableError(
+            f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}"
+        ) from error
+    except errors.HFValidationError as error:
+        raise CheckpointUnavailableError(f"{repo_id!r} is no hub id (owner/name).") from error
+    except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
+        raise CheckpointUnavailableError(_interrupted(at, name, error)) from error
+
+
+def _interrupted(at: str, name: str, error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return (
+            f"There is no room for {name} of {at} ({error.strerror}). Make room, or set HF_HOME "
+            "to a folder on another disk."
+        )
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return f"Fetching {name} of {at} failed ({reason}). Try again. {_INSTEAD}"
+
+
+def _verify(file: Path, repo_id: str) -> None:
+    """Compare a file with the digest that the hub announced: the name of its blob.
+
+    That is the SHA-256 of a large file, and git's SHA-1 of a small one. Where the cache cannot
+    link (some network drives), there is no blob and nothing to compare with.
+    """
+    blob = file.resolve()
+    if _SHA256.fullmatch(blob.name):
+        intact = sha256_file(blob) == blob.name
+    elif _SHA1.fullmatch(blob.name):
+        content = blob.read_bytes()
+        git_object = b"blob %d\0" % len(content) + content
+        intact = hashlib.sha1(git_object, usedforsecurity=False).hexdigest() == blob.name
+    else:
+        return
+    if not intact:
+        file.unlink()
+        blob.unlink()
+        raise CheckpointError(
+            f"{file.name} of {repo_id} is not what the hub announced (its digest differs), so it "
+            "was deleted. Try again; if it happens again, a proxy or the disk alters files."
+        )

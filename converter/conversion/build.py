@@ -1,0 +1,275 @@
+"""Trace -> Core ML -> `.mlpackage`, with inputs, outputs and metadata named for people.
+
+One ML program function a length. coremltools' and torch's chatter goes to the log.
+"""
+
+import contextlib
+import io
+import json
+import logging
+import shutil
+import tempfile
+import uuid
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from converter.bundle.opening import BuildOptions
+from converter.network.neural_engine import MASK_VALUE, GraphOptions, NeuralEngineEncoder
+from converter.network.reference import GenaEncoder
+from converter.package.multifunction import merge_functions
+
+log = logging.getLogger(__name__)
+
+INPUT, OUTPUT = "input_ids", "features"
+HOST_INPUTS = ("embeddings", "padding_mask")
+# Set `fp32_modules` to this to compute everything in fp32.
+EVERYTHING = ("",)
+# coremltools narrows ids to int16 and guards against negative indices: eight integer operations
+# around the look-up that ids from a tokenizer do not need.
+_NEEDLESS_PASSES = {"common::add_int16_cast", "common::guard_negative_gather_indices"}
+
+
+@dataclass(frozen=True)
+class PackagePlan:
+    """What to build.
+
+    Attributes:
+        lengths: fixed lengths in tokens, ascending; more than one needs macOS 15.
+        fp32_modules: module paths of `NeuralEngineEncoder` that compute in fp32, as `module_of`
+            names them; or `EVERYTHING`.
+        graph: choices of the graph.
+        metadata: user-defined metadata, shown by Xcode.
+    """
+
+    lengths: Sequence[int]
+    options: BuildOptions
+    graph: GraphOptions
+    fp32_modules: tuple[str, ...] = ()
+    description: str = ""
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def function_name(length: int, lengths: Sequence[int]) -> str:
+    """MIL function for this length; a package of one length has Core ML's usual `main`."""
+    return "main" if len(lengths) == 1 else f"length_{length}"
+
+
+def build_package(
+    reference: GenaEncoder,
+    plan: PackagePlan,
+    destination: Path,
+    progress: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Write `destination`, a `.mlpackage` folder that must not exist yet.
+
+    Two builds of the same weights and plan give the same bytes.
+
+    Args:
+        progress: called with the fraction done, 0 to 1.
+    """
+    with _scratch_folder(destination.parent) as scratch:
+        parts = {}
+        for index, length in enumerate(plan.lengths):
+            path = scratch / f"{length}.mlpackage"
+            _convert(network_for(reference, plan, length), length, plan).save(str(path))
+            parts[length] = path
+            progress((index + 1) / (len(plan.lengths) + 1))
+        if len(parts) == 1:
+            shutil.move(next(iter(parts.values())), destination)
+        else:
+            functions = {function_name(n, plan.lengths): path for n, path in parts.items()}
+            with coremltools_quietly() as ct:
+                default = function_name(max(parts), plan.lengths)
+                merge_functions(ct.proto.Model_pb2, functions, default, destination)
+    _describe(destination, plan)
+    _fix_identifiers(destination)
+    progress(1.0)
+
+
+@contextlib.contextmanager
+def _scratch_folder(parent: Path) -> Iterator[Path]:
+    """A temporary folder that temporary files of coremltools go to as well.
+
+    It keeps copies of every package until the process ends, and for good where that is killed.
+    """
+    with tempfile.TemporaryDirectory(prefix=".scratch-", dir=parent) as folder:
+        elsewhere, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            yield Path(folder)
+        finally:
+            tempfile.tempdir = elsewhere
+
+
+def network_for(reference: GenaEncoder, plan: PackagePlan, length: int) -> nn.Module:
+    """The network that is traced for this length: re-authored, or as published."""
+    if plan.options.layout == "published":
+        return PublishedLayout(reference)
+    return NeuralEngineEncoder(reference, length, plan.graph).eval()
+
+
+class PublishedLayout(nn.Module):
+    """The reference network as it is, with a mask that fp16 can hold: the baseline."""
+
+    def __init__(self, reference: GenaEncoder) -> None:
+        super().__init__()
+        self.reference = reference
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.reference.hidden_states(input_ids, MASK_VALUE)[-1]
+
+
+def _convert(network: nn.Module, length: int, plan: PackagePlan) -> Any:
+    with coremltools_quietly() as ct:
+        pipeline = ct.PassPipeline.DEFAULT
+        pipeline.remove_passes(_NEEDLESS_PASSES)
+        examples, inputs = _inputs(ct, network, length, plan)
+        with torch.no_grad():
+            traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+        model = ct.convert(
+            traced,
+            inputs=inputs,
+            outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+            convert_to="mlprogram",
+            compute_precision=_precision(ct, plan.fp32_modules),
+            minimum_deployment_target=_target(ct, plan),
+            pass_pipeline=pipeline,
+            skip_model_load=True,
+        )
+        return _compress(ct, model, plan.options.weights)
+
+
+def _inputs(
+    ct: ModuleType, network: nn.Module, length: int, plan: PackagePlan
+) -> tuple[tuple[Tensor, ...], list[Any]]:
+    if plan.options.embedding == "host":
+        assert isinstance(network, NeuralEngineEncoder)
+        hidden_size = network.host_table().shape[1]
+        activations = (torch.zeros(1, hidden_size, 1, length), torch.ones(1, length))
+        return activations, [
+            ct.TensorType(name, tuple(example.shape), np.float16)
+            for name, example in zip(HOST_INPUTS, activations, strict=True)
+        ]
+    input_ids = torch.zeros(1, length, dtype=torch.int32)
+    return (input_ids,), [ct.TensorType(INPUT, (1, length), np.int32)]
+
+
+def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:
+    if fp32_modules == EVERYTHING:
+        return ct.precision.FLOAT32
+    return ct.transform.FP16ComputePrecision(
+        op_selector=lambda operation: module_of(operation) not in fp32_modules
+    )
+
+
+def module_of(operation: Any) -> str:
+    """Path of the part of `NeuralEngineEncoder` that a MIL operation came from.
+
+    "embedding_stage", "last_norm", "blocks.N.attention" and the like, or "blocks.N" for the
+    additions to the residual stream. "" for what belongs to none, such as the output's layout.
+    """
+    from coremltools.converters.mil.mil.scope import ScopeSource
+
+    names = operation.scopes.get(ScopeSource.TORCHSCRIPT_MODULE_NAME, [])
+    if len(names) < 2:
+        return ""
+    if not names[0].isdigit():
+        return names[0] if names[0] in ("embedding_stage", "last_norm") else ""
+    # coremltools leaves the name of the module list out: ["0", "attention", "query", ...].
+    part = names[1] if len(names) > 2 else ""
+    return f"blocks.{names[0]}.{part}".rstrip(".")
+
+
+def _target(ct: ModuleType, plan: PackagePlan) -> Any:
+    return ct.target.macOS15 if plan.options.target == "macos15" else ct.target.macOS14
+
+
+def _compress(ct: ModuleType, model: Any, weights: str) -> Any:
+    """Compress the matrices; the small position table stays, so that all lengths agree."""
+    if weights == "fp16":
+        return model
+    optimize = ct.optimize.coreml
+    if weights == "int8":
+        how = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
+        compress = optimize.linear_quantize_weights
+    else:
+        how = optimize.OpPalettizerConfig(mode="kmeans", nbits=6)
+        compress = optimize.palettize_weights
+    matrices = dict.fromkeys(("conv", "linear", "gather"), how)
+    return compress(model, optimize.OptimizationConfig(op_type_configs=matrices))
+
+
+def _describe(package: Path, plan: PackagePlan) -> None:
+    """Name, describe and sign the model; serialised so that equal models are equal bytes."""
+    file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
+    with coremltools_quietly() as ct:
+        spec = ct.proto.Model_pb2.Model.FromString(file.read_bytes())
+    description = spec.description
+    description.metadata.shortDescription = plan.description
+    description.metadata.author = "gena-coreml; network and weights by AIRI Institute (GENA-LM)"
+    description.metadata.license = "MIT (GENA-LM; Copyright 2022 AIRI)"
+    description.metadata.versionString = "1"
+    description.metadata.userDefined.update(plan.metadata)
+    for function in description.functions or [description]:
+        for feature in (*function.input, *function.output):
+            shape = [int(size) for size in feature.type.multiArrayType.shape]
+            feature.shortDescription = _feature_description(feature.name, shape)
+    file.write_bytes(spec.SerializeToString(deterministic=True))
+
+
+def _feature_description(name: str, shape: list[int]) -> str:
+    texts = {
+        INPUT: "Token ids: [CLS], tokens, [SEP], then padding",
+        OUTPUT: "Last hidden states; row i belongs to token i, rows of padding mean nothing",
+        HOST_INPUTS[0]: "Rows of the bundle's embeddings.npy, one a token, on axis 3",
+        HOST_INPUTS[1]: "1 for tokens, 0 for padding",
+    }
+    return f"{texts[name]}. Shape {tuple(shape)}."
+
+
+def _fix_identifiers(package: Path) -> None:
+    """coremltools names the package's items by random UUIDs; name them by their paths."""
+    file = package / "Manifest.json"
+    manifest = json.loads(file.read_text())
+    entries = manifest["itemInfoEntries"]
+    fixed = {
+        key: str(uuid.uuid5(uuid.NAMESPACE_URL, entry["path"])).upper()
+        for key, entry in entries.items()
+    }
+    manifest["itemInfoEntries"] = {
+        fixed[key]: entries[key] for key in sorted(entries, key=fixed.__getitem__)
+    }
+    manifest["rootModelIdentifier"] = fixed[manifest["rootModelIdentifier"]]
+    file.write_text(json.dumps(manifest, indent=4, sort_keys=True))
+
+
+@contextlib.contextmanager
+def coremltools_quietly() -> Iterator[ModuleType]:
+    """coremltools, with what it and torch print kept from the user's terminal.
+
+    It warns on import off macOS, and draws progress bars on standard error; both go to the log.
+    """
+    chatter = io.StringIO()
+    logger = logging.getLogger("coremltools")
+    propagates, logger.propagate = logger.propagate, False
+    try:
+        with (
+            contextlib.redirect_stderr(chatter),
+            contextlib.redirect_stdout(chatter),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            import coremltools
+
+            yield coremltools
+    finally:
+        logger.propagate = propagates
+        for line in filter(None, map(str.strip, chatter.getvalue().splitlines())):
+            log.debug("coremltools: %s", line.rsplit("\r", 1)[-1])

@@ -1,0 +1,1 @@
+"""An ML program executed with PyTorch, operation by operation."""

@@ -1,0 +1,1 @@
+"""Reading an `.mlpackage`: its program, its graph, its lint, its interface."""

@@ -1,0 +1,1 @@
+"""What executes a bundle: Core ML on a Mac, MIL elsewhere."""

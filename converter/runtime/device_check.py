@@ -1,0 +1,221 @@
+"""Does this Mac compute the features with these compute units? Asked in a child process.
+
+The first prediction of a model can crash or hang the process, or be quietly wrong: an engine
+compilation failure shows in no other way. The child predicts the bundle's golden sequences and
+compares them with the reference that lies in the bundle.
+"""
+
+import argparse
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from converter.bundle.opening import Bundle, open_bundle
+from converter.errors import GenaError
+from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
+from converter.runtime.coreml_library import CoreMLLibrary, LoadedModel
+from converter.runtime.loading import PackageInterface
+
+# Preparing a large model for the engine takes up to a few minutes.
+TIMEOUT_SECONDS = 300.0
+# Marks the child's answers among whatever Core ML prints.
+_MARK = "gena-device-check:"
+
+Outcome = Literal["expected", "flagged", "refused", "failed", "crashed", "hung"]
+
+
+@dataclass(frozen=True)
+class DeviceCheck:
+    """What became of the first predictions with one choice of compute units.
+
+    Attributes:
+        outcome: "expected" and "flagged" passed the gate (see `fidelity.ON_DEVICE`), "refused"
+            did not; "failed": Core ML reported an error; "crashed": the process died; "hung": it
+            was ended after a while.
+        detail: a sentence for people.
+        psnr_db: of the worst golden sequence; None where nothing could be compared.
+        worst_cosine: of the worst token.
+        milliseconds: length -> median of a prediction, where it was measured.
+        placement: length -> operations by device, where it was asked for and is known.
+    """
+
+    compute_units: str
+    outcome: Outcome
+    detail: str
+    psnr_db: float | None = None
+    worst_cosine: float | None = None
+    milliseconds: dict[str, float] = field(default_factory=dict)
+    placement: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        return self.outcome in ("expected", "flagged")
+
+
+def check_device(
+    bundle: Path,
+    compiled: Path,
+    compute_units: str,
+    *,
+    library: str,
+    repeats: int = 0,
+    timeout: float = TIMEOUT_SECONDS,
+) -> DeviceCheck:
+    """Predict the golden sequences in a child process.
+
+    Args:
+        compiled: the bundle's package as a `.mlmodelc`.
+        library: name of the module that is Core ML (see `CoreMLLibrary`).
+        repeats: predictions to time at every length; with any, the placement is asked for too.
+    """
+    # The child ends when this pipe closes, that is, at the latest, with this process.
+    reading, writing = os.pipe()
+    try:
+        child = subprocess.run(
+            [
+                *(sys.executable, "-m", "converter.runtime.device_check"),
+                *(str(bundle), str(compiled), compute_units),
+                *("--library", library, "--repeats", str(repeats)),
+            ],
+            stdin=reading,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+        )
+    except subprocess.TimeoutExpired:
+        return DeviceCheck(compute_units, "hung", f"It gave no prediction in {timeout:g} s.")
+    finally:
+        os.close(reading)
+        os.close(writing)
+    answers = [
+        json.loads(line.removeprefix(_MARK))
+        for line in child.stdout.splitlines()
+        if line.startswith(_MARK)
+    ]
+    if not answers:
+        return DeviceCheck(compute_units, "crashed", _epitaph(child.returncode, child.stderr))
+    # The placement comes last: a crash over it takes nothing away from the predictions.
+    return DeviceCheck(**{key: value for answer in answers for key, value in answer.items()})
+
+
+def _epitaph(returncode: int, stderr: str) -> str:
+    how = f"exit code {returncode}"
+    if returncode < 0:
+        how = signal.strsignal(-returncode) or f"signal {-returncode}"
+    last = stderr.strip().splitlines()[-1:] or [""]
+    return f"The process died at its first prediction ({how}). {last[0][:200]}".strip()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The child: one line of JSON with the outcome, then one with the placement."""
+    parser = argparse.ArgumentParser(prog="converter.runtime.device_check")
+    parser.add_argument("bundle", type=Path)
+    parser.add_argument("compiled", type=Path)
+    parser.add_argument("compute_units")
+    parser.add_argument("--library", required=True)
+    parser.add_argument("--repeats", type=int, default=0)
+    arguments = parser.parse_args(argv)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    library = cast(CoreMLLibrary, import_module(arguments.library))
+    units = arguments.compute_units
+    try:
+        answer = _predictions(
+            open_bundle(arguments.bundle), arguments.compiled, units, library, arguments.repeats
+        )
+    except Exception as error:  # whatever Core ML raises is the finding
+        detail = f"{type(error).__name__}: {error}"[:500]
+        _say({"compute_units": units, "outcome": "failed", "detail": detail})
+        return 0
+    _say({"compute_units": units, **answer})
+    if arguments.repeats:
+        _say({"placement": _placements(arguments.bundle, arguments.compiled, units, library)})
+    return 0
+
+
+def _end_with_parent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(1)
+
+
+def _say(answer: dict[str, Any]) -> None:
+    print(_MARK + json.dumps(answer), flush=True)
+
+
+def _predictions(
+    bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary, repeats: int
+) -> dict[str, Any]:
+    package = PackageInterface(bundle)
+    with np.load(bundle.golden) as golden:
+        input_ids, reference = golden["input_ids"], golden["reference"]
+    n_tokens = (input_ids != bundle.manifest.pad_token_id).sum(axis=1)
+    figures: dict[str, Figures] = {}
+    milliseconds: dict[str, float] = {}
+    for length in bundle.manifest.lengths:
+        model = library.load(compiled, units, package.core_ml_function(length))
+        for number in np.flatnonzero(n_tokens <= length):
+            ids = np.ascontiguousarray(input_ids[number : number + 1, :length])
+            outputs = model.predict(package.inputs(ids))
+            real = slice(int(n_tokens[number]))
+            figures[f"sequence {number}, length {length}"] = compare(
+                reference[number, real], np.asarray(outputs["features"])[0, real]
+            )
+        if repeats:
+            inputs = package.inputs(package.empty_window(length))
+            milliseconds[str(length)] = _median_milliseconds(model, inputs, repeats)
+    result = worst(ON_DEVICE, figures)
+    return {
+        "outcome": result.verdict,
+        "detail": result.sentence(),
+        "psnr_db": round(result.worst.psnr, 2) if math.isfinite(result.worst.psnr) else None,
+        "worst_cosine": round(result.worst.cosine, 6),
+        "milliseconds": milliseconds,
+    }
+
+
+def _median_milliseconds(model: LoadedModel, inputs: dict[str, Any], repeats: int) -> float:
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        model.predict(inputs)
+        times.append(1000 * (time.perf_counter() - start))
+    return round(statistics.median(times), 3)
+
+
+def _placements(
+    bundle: Path, compiled: Path, units: str, library: CoreMLLibrary
+) -> dict[str, dict[str, int]]:
+    opened = open_bundle(bundle)
+    package = PackageInterface(opened)
+    found = {}
+    for length in opened.manifest.lengths:
+        try:
+            counts = library.placement(compiled, units, package.core_ml_function(length))
+        except Exception:  # not every macOS has the interface, and nothing depends on it
+            counts = None
+        if counts:
+            found[str(length)] = counts
+    return found
+
+
+if __name__ == "__main__":
+    try:
+        code = main()
+    except GenaError as error:
+        sys.exit(str(error))
+    # Core ML's own threads may not end; the answer is out.
+    sys.stdout.flush()
+    os._exit(code)

@@ -1,0 +1,57 @@
+"""The choice of compute units that `gena tune` made: written beside a bundle, read at its start.
+
+Beside and not inside: a rebuilt bundle replaces its folder, and a bundle may be shared by
+machines. There is one choice for each machine and build of macOS.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from converter.bundle.opening import Bundle
+from converter.runtime.coreml_library import System
+
+
+def choice_file(bundle: Bundle) -> Path:
+    """`NAME.tune.json` beside the bundle `NAME`."""
+    folder = bundle.path.resolve()
+    return folder.with_name(f"{folder.name}.tune.json")
+
+
+def read_choice(bundle: Bundle, system: System) -> str | None:
+    """The tuned compute units; None where this bundle was not tuned on this machine and macOS."""
+    entry = _read(choice_file(bundle)).get(_key(system))
+    if not isinstance(entry, dict) or entry.get("fingerprint") != bundle.manifest.fingerprint:
+        return None
+    units = entry.get("compute_units")
+    return units if isinstance(units, str) else None
+
+
+def write_choice(
+    bundle: Bundle, system: System, compute_units: str, measurements: list[dict[str, Any]]
+) -> Path:
+    """Record a choice and what it was made from; the file it is in."""
+    path = choice_file(bundle)
+    entries = _read(path)
+    entries[_key(system)] = {
+        "fingerprint": bundle.manifest.fingerprint,
+        "compute_units": compute_units,
+        "measurements": measurements,
+    }
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
+    return path
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        entries = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return entries if isinstance(entries, dict) else {}
+
+
+def _key(system: System) -> str:
+    return f"{system.machine}, macOS build {system.os_build}"

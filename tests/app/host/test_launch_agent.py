@@ -1,0 +1,155 @@
+"""What launchd and systemd are told, read back as they would read it."""
+
+import configparser
+import plistlib
+import shlex
+import stat
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from app.host.launch_agent import Launchd, Systemd, install, run, service_command, this_system
+from app.settings import Settings
+
+
+class Recorder:
+    """Stands where launchctl and systemctl are called."""
+
+    def __init__(self, returncode: int = 0) -> None:
+        self.commands: list[list[str]] = []
+        self.returncode = returncode
+
+    def __call__(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        self.commands.append(list(command))
+        return subprocess.CompletedProcess(command, self.returncode, "", "not permitted")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setenv("GENA_API_KEY", 'a "quoted" $KEY 100%')
+    monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example")
+    monkeypatch.setenv("HF_TOKEN", "secret")
+
+
+def written_unit(path: Path) -> configparser.ConfigParser:
+    unit = configparser.ConfigParser(interpolation=None, strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(path)
+    return unit
+
+
+def test_launchd_agent(tmp_path: Path) -> None:
+    manager, execute = Launchd(tmp_path, user=501), Recorder()
+    given = {"model": "gena-mini", "port": 9000}
+    settings = Settings(model="gena-mini", port=9000, grace_seconds=20)
+    assert install(settings, given, dry_run=False, manager=manager, execute=execute) == 0
+    path = tmp_path / "Library" / "LaunchAgents" / "gena-coreml.plist"
+    agent = plistlib.loads(path.read_bytes())
+    assert agent["Label"] == "gena-coreml"
+    assert agent["ProgramArguments"][0] == sys.executable
+    options = agent["ProgramArguments"][agent["ProgramArguments"].index("serve") + 1 :]
+    assert dict(zip(options[::2], options[1::2], strict=True)) == {
+        "--model": "gena-mini",
+        "--port": "9000",
+        "--log-file": str(tmp_path / "Library" / "Logs" / "gena-coreml" / "gena.log"),
+    }
+    assert agent["EnvironmentVariables"]["GENA_API_KEY"] == 'a "quoted" $KEY 100%'
+    assert agent["EnvironmentVariables"]["HF_ENDPOINT"] == "http://mirror.example"
+    assert "HF_TOKEN" not in agent["EnvironmentVariables"]
+    assert agent["KeepAlive"] == {"SuccessfulExit": False}
+    assert agent["ExitTimeOut"] > 20
+    assert Path(agent["StandardErrorPath"]).parent.is_dir()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert execute.commands[-1] == ["launchctl", "bootstrap", "gui/501", str(path)]
+
+
+def test_systemd_unit(tmp_path: Path) -> None:
+    manager, execute = Systemd(tmp_path), Recorder()
+    assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 0
+    path = tmp_path / ".config" / "systemd" / "user" / "gena-coreml.service"
+    unit = written_unit(path)
+    command = shlex.split(unit["Service"]["ExecStart"])
+    assert command[0] == sys.executable
+    assert "serve" in command
+    assert unit["Service"]["Restart"] == "on-failure"
+    assert unit["Install"]["WantedBy"] == "default.target"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    # In systemd's rules: \" is a quote, %% a percent sign, and $ stands for itself.
+    assert r'Environment="GENA_API_KEY=a \"quoted\" $KEY 100%%"' in path.read_text()
+    assert execute.commands[-1][-2:] == ["--now", "gena-coreml.service"]
+
+
+def test_what_systemd_makes_of_the_unit(tmp_path: Path) -> None:
+    analyze = "/usr/bin/systemd-analyze"
+    if not Path(analyze).exists():
+        pytest.skip("systemd-analyze is not here")
+    install(Settings(), {}, dry_run=False, manager=Systemd(tmp_path), execute=Recorder())
+    unit = tmp_path / ".config" / "systemd" / "user" / "gena-coreml.service"
+    done = subprocess.run(
+        [analyze, "verify", "--user", str(unit)], capture_output=True, text=True, check=False
+    )
+    assert "gena-coreml" not in done.stderr
+
+
+def test_a_folder_is_named_from_the_root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    monkeypatch.chdir(tmp_path)
+    settings = Settings(model="checkpoint")
+    command = service_command(settings, {"model": "checkpoint"}, Path("gena.log"), {})
+    assert str(tmp_path / "checkpoint") in command.arguments
+    assert str(tmp_path / "gena.log") in command.arguments
+
+
+def test_the_command_line_runs(tmp_path: Path) -> None:
+    command = service_command(Settings(), {}, tmp_path / "log", {})
+    done = subprocess.run(
+        [*command.arguments, "--help"],
+        cwd=tmp_path,
+        env=command.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "--model" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("manager", [Launchd, Systemd])
+def test_install_again_and_uninstall(tmp_path: Path, manager: type) -> None:
+    service = Launchd(tmp_path, 501) if manager is Launchd else Systemd(tmp_path)
+    execute = Recorder()
+    install(Settings(), {}, dry_run=False, manager=service, execute=execute)
+    first = len(execute.commands)
+    install(Settings(), {}, dry_run=False, manager=service, execute=execute)
+    assert execute.commands[first : first + 1] == service.disable()
+    assert run("status", dry_run=False, manager=service, execute=execute) == 0
+    assert run("uninstall", dry_run=False, manager=service, execute=execute) == 0
+    assert not service.file.exists()
+    assert execute.commands[-1:] == service.disable()
+    assert run("uninstall", dry_run=False, manager=service, execute=execute) == 1
+    assert run("status", dry_run=False, manager=service, execute=execute) == 1
+
+
+def test_a_refusal_of_the_system_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = Recorder(returncode=5)
+    manager = Systemd(tmp_path)
+    assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 1
+    assert "not permitted" in capsys.readouterr().err
+    assert run("status", dry_run=False, manager=manager, execute=execute) == 1
+
+
+def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    manager, execute = this_system(), Recorder()
+    assert install(Settings(), {}, dry_run=True, manager=manager, execute=execute) == 0
+    assert run("uninstall", dry_run=True, manager=manager, execute=execute) == 0
+    assert run("status", dry_run=True, manager=manager, execute=execute) == 0
+    said = capsys.readouterr().out
+    assert str(manager.file) in said
+    assert "would run" in said
+    assert (execute.commands, list(tmp_path.iterdir())) == ([], [])

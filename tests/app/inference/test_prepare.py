@@ -1,0 +1,78 @@
+import asyncio
+import threading
+import time
+
+import pytest
+
+from app.inference.prepare import AbandonedError, Limits, prepare, reverse_complement
+from app.requests.schemas import Choices
+from app.requests.sequences import Submitted
+from converter.tokenizer import DnaTokenizer
+from tests.app.routes.test_features import dna
+
+LIMITS = Limits(records=100, record_bases=5_000_000, tokens=5_000_000)
+# What each letter may stand for, by the nomenclature of IUPAC.
+IUPAC = {
+    "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT",
+    "K": "GT", "M": "AC", "B": "CGT", "D": "AGT", "H": "ACT", "V": "ACG", "N": "ACGT",
+}  # fmt: skip
+PAIRS = dict(zip("ACGT", "TGCA", strict=True))
+
+
+@pytest.mark.parametrize("letter", IUPAC)
+def test_a_complement_stands_for_the_partners_of_what_the_letter_stands_for(letter):
+    (complement,) = reverse_complement(letter)
+
+    assert set(IUPAC[complement]) == {PAIRS[base] for base in IUPAC[letter]}
+
+
+def test_the_other_strand_is_read_backwards():
+    assert reverse_complement("AACGN") == "NCGTT"
+
+
+def test_work_that_nobody_wants_ends_at_the_next_record(truth):
+    stop = threading.Event()
+    read = []
+
+    def records():
+        for n in range(10):
+            if n == 3:
+                stop.set()
+            read.append(n)
+            yield Submitted(str(n), "ACGT")
+
+    with pytest.raises(AbandonedError):
+        prepare(
+            records(),
+            DnaTokenizer(truth.tokenizer_file),
+            Choices(),
+            LIMITS,
+            single=False,
+            stop=stop,
+        )
+
+    assert read == [0, 1, 2, 3]
+
+
+def test_tokenizing_leaves_the_event_loop_alone(truth):
+    submitted = [Submitted("1", dna(400_000))]
+    tokenizer = DnaTokenizer(truth.tokenizer_file)
+
+    def work() -> float:
+        began = time.perf_counter()
+        choices = Choices(overflow="window")
+        prepare(submitted, tokenizer, choices, LIMITS, single=True, stop=threading.Event()).close()
+        return time.perf_counter() - began
+
+    async def measure() -> tuple[float, float]:
+        longest, last = 0.0, time.perf_counter()
+        task = asyncio.create_task(asyncio.to_thread(work))
+        while not task.done():
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            longest, last = max(longest, now - last), now
+        return longest, await task
+
+    longest, whole = asyncio.run(measure())
+
+    assert longest < 0.6 * whole

@@ -1,0 +1,198 @@
+"""The model's process, for real: spawned, hung, killed, orphaned."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.model.children import module_command
+from app.model.process import ModelLoadError, ModelProcess, PackageShape
+from app.model.scheduler import ModelDiedError
+from app.problems import ApiError
+from app.settings import Settings
+from tests.support import stand_in_model as stand_in
+from tests.support.scenarios import is_running, scenario
+
+COMMAND = module_command("tests.support.stand_in_model")
+SHAPE = PackageShape((128, 512), stand_in.HIDDEN, 3)
+
+
+def ids(*values: int) -> NDArray[np.int32]:
+    return np.array(values, dtype=np.int32)
+
+
+@asynccontextmanager
+async def started(bundle: Path, **settings: float) -> AsyncIterator[ModelProcess]:
+    process = await ModelProcess.start(bundle, SHAPE, Settings(**settings), COMMAND)
+    try:
+        yield process
+    finally:
+        await process.stop()
+        assert not is_running(process.pid)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return tmp_path / "bundle"
+
+
+@scenario
+async def test_it_answers_windows_of_every_length(bundle: Path) -> None:
+    async with started(bundle) as process:
+        facts = await process.ready(60)
+        assert facts["name"] == "stand-in"
+        assert facts["lengths"] == [128, 512]
+        for n in (2, 127, 128, 129, 512):
+            window = np.arange(n, dtype=np.int32) % 200
+            prediction = await process.predict(window)
+            expected = window[:, None] + np.arange(stand_in.HIDDEN, dtype=np.float32) / 1024
+            np.testing.assert_array_equal(prediction.features, expected)
+            assert prediction.seconds > 0
+
+
+@scenario
+async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Path) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        windows = [ids(1, each, 2) for each in range(5, 105)]
+        answers = await asyncio.gather(*[process.predict(each) for each in windows])
+        assert [answer.features[1, 0] for answer in answers] == list(range(5, 105))
+
+
+@scenario
+async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Path) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        with pytest.raises(ApiError) as failed:
+            await process.predict(ids(1, stand_in.RAISES, 2))
+        assert (failed.value.status, failed.value.code) == (500, "model.error")
+        assert "ACGT" not in failed.value.detail
+        with pytest.raises(ApiError) as not_finite:
+            await process.predict(ids(1, stand_in.NOT_FINITE, 2))
+        assert not_finite.value.code == "model.not_finite"
+        assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9
+
+
+@scenario
+async def test_a_kill_blames_the_window_that_was_computed(bundle: Path) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        guilty, bystander = await asyncio.gather(
+            process.predict(ids(1, stand_in.KILLED, 2)),
+            process.predict(ids(1, 9, 2)),
+            return_exceptions=True,
+        )
+        assert isinstance(guilty, ModelDiedError)
+        assert isinstance(bystander, ModelDiedError)
+        assert (guilty.started, bystander.started) == (True, False)
+        assert "SIGKILL" in await process.died()
+        with pytest.raises(ModelDiedError):
+            await process.predict(ids(1, 9, 2))
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["sleeping", "SIGSTOP"])
+def test_a_hang_is_ended_after_the_timeout(bundle: Path, stopped: bool) -> None:
+    @scenario
+    async def hang() -> None:
+        async with started(bundle, predict_timeout_seconds=0.3) as process:
+            await process.ready(60)
+            if stopped:
+                os.kill(process.pid, signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(ModelDiedError, match=r"no answer in 0\.3 s"):
+                await process.predict(ids(1, 9 if stopped else stand_in.HANGS, 2))
+            assert time.monotonic() - began < 5
+
+    hang()
+
+
+@scenario
+async def test_slow_windows_one_after_the_other_are_no_hang(bundle: Path) -> None:
+    timeout = 3 * stand_in.SLOW_SECONDS
+    async with started(bundle, predict_timeout_seconds=timeout) as process:
+        await process.ready(60)
+        slow = [process.predict(ids(1, stand_in.SLOW, 2)) for _ in range(5)]
+        assert len(await asyncio.gather(*slow)) == 5
+
+
+@pytest.mark.parametrize(
+    ("fault", "code"), [("refuse", "checkpoint.invalid"), ("raise", "model.load")]
+)
+def test_a_model_that_cannot_be_loaded_says_why(bundle: Path, fault: str, code: str) -> None:
+    bundle.with_name("load_faults").write_text(fault)
+
+    @scenario
+    async def load() -> None:
+        async with started(bundle) as process:
+            with pytest.raises(ModelLoadError, match="by the test") as failed:
+                await process.ready(60)
+            assert failed.value.code == code
+
+    load()
+
+
+@scenario
+async def test_a_death_while_loading_is_told(bundle: Path) -> None:
+    bundle.with_name("load_faults").write_text("die")
+    async with started(bundle) as process:
+        with pytest.raises(ModelDiedError, match="SIGKILL"):
+            await process.ready(60)
+
+
+@scenario
+async def test_loading_has_a_time_limit(bundle: Path) -> None:
+    async with started(bundle) as process:
+        os.kill(process.pid, signal.SIGSTOP)
+        with pytest.raises(ModelDiedError, match="not loaded after"):
+            await process.ready(0.05)
+
+
+@scenario
+async def test_it_ignores_an_interrupt(bundle: Path) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        os.kill(process.pid, signal.SIGINT)
+        assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["idle", "computing"])
+def test_it_ends_when_the_server_is_killed(bundle: Path, hangs: bool) -> None:
+    parent = textwrap.dedent(
+        f"""
+        import asyncio, os, signal
+        from pathlib import Path
+        import numpy as np
+        from tests.app.model.test_process import COMMAND, SHAPE, ids
+        from app.model.process import ModelProcess
+        from app.settings import Settings
+
+        async def main():
+            process = await ModelProcess.start(Path({str(bundle)!r}), SHAPE, Settings(), COMMAND)
+            await process.ready(60)
+            if {hangs}:
+                asyncio.create_task(process.predict(ids(1, {stand_in.HANGS}, 2)))
+                await asyncio.sleep(0.05)
+            print(process.pid, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        asyncio.run(main())
+        """
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", parent], capture_output=True, text=True, timeout=60, check=False
+    )
+    pid = int(done.stdout)
+    deadline = time.monotonic() + 10
+    while is_running(pid):
+        assert time.monotonic() < deadline, "the model outlived its server"
+        time.sleep(0.01)

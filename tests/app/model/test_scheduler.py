@@ -1,0 +1,251 @@
+"""The queue: bounds, turns, deadlines, leaving, and models that die."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.model.scheduler import Flow, ModelDiedError, Prediction, Scheduler
+from app.problems import ApiError
+from tests.support.scenarios import scenario, settle
+
+
+@dataclass
+class FakeModel:
+    """Answers a window when it is told to, with its ids as rows."""
+
+    seen: list[int] = field(default_factory=list)
+    waiting: asyncio.Queue[tuple[int, asyncio.Future[Prediction]]] = field(
+        default_factory=asyncio.Queue
+    )
+
+    async def predict(self, window: NDArray[np.int32]) -> Prediction:
+        self.seen.append(int(window[0]))
+        answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        await self.waiting.put((len(window), answer))
+        await answer
+        return Prediction(window[:, None].astype(np.float32), seconds=0.01)
+
+    async def answer(self, count: int = 1) -> None:
+        for _ in range(count):
+            length, answer = await self.waiting.get()
+            answer.set_result(Prediction(np.empty((length, 1), np.float32), 0.01))
+            await settle()
+
+    async def fail(self, error: Exception) -> None:
+        _, answer = await self.waiting.get()
+        answer.set_exception(error)
+        await settle()
+
+
+def window(name: int, length: int = 10) -> NDArray[np.int32]:
+    return np.full(length, name, dtype=np.int32)
+
+
+def ask(flow: Flow, *windows: NDArray[np.int32]) -> list[asyncio.Task[NDArray[np.float32]]]:
+    return [asyncio.create_task(flow.predict(each)) for each in windows]
+
+
+@scenario
+async def test_features_come_back_to_who_asked() -> None:
+    scheduler, model = Scheduler(5120, 60), FakeModel()
+    scheduler.attach(model)
+    async with scheduler.open_flow() as flow:
+        first, second = ask(flow, window(7, 3), window(8, 5))
+        await model.answer(2)
+        np.testing.assert_array_equal(await first, np.full((3, 1), 7, np.float32))
+        np.testing.assert_array_equal(await second, np.full((5, 1), 8, np.float32))
+        assert flow.predicting_seconds == pytest.approx(0.02)
+
+
+@scenario
+async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
+    """Windows that wait at the same time wait once."""
+
+    class SlowModel:
+        def __init__(self) -> None:
+            self.free = asyncio.Lock()
+
+        async def predict(self, window: NDArray[np.int32]) -> Prediction:
+            async with self.free:
+                began = time.perf_counter()
+                await asyncio.sleep(0.02)
+                features = window[:, None].astype(np.float32)
+                return Prediction(features, time.perf_counter() - began)
+
+    scheduler = Scheduler(5120, 60)
+    scheduler.attach(SlowModel())
+    began = time.perf_counter()
+    async with scheduler.open_flow() as one, scheduler.open_flow() as other:
+        flows = (one, other)
+        await asyncio.gather(*[task for flow in flows for task in ask(flow, *[window(1)] * 4)])
+        passed = time.perf_counter() - began
+        assert sum(flow.queued_seconds for flow in flows) > 3 * 0.02
+        for flow in flows:
+            assert flow.queued_seconds + flow.predicting_seconds <= passed
+
+
+@scenario
+async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
+    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler.attach(model)
+    async with scheduler.open_flow() as upload, scheduler.open_flow() as single:
+        bulk = ask(upload, *[window(1)] * 50)
+        await settle()
+        (short,) = ask(single, window(2))
+        await settle()
+        # Two windows are with the model already, and one flow was in line before.
+        await model.answer(4)
+        assert short.done()
+        assert model.seen[:4] == [1, 1, 1, 2]
+        await model.answer(47)
+        await asyncio.gather(*bulk)
+
+
+@scenario
+async def test_two_uploads_take_turns() -> None:
+    scheduler, model = Scheduler(65536, 60), FakeModel()
+    async with scheduler.open_flow() as one, scheduler.open_flow() as two:
+        tasks = ask(one, *[window(1)] * 4) + ask(two, *[window(2)] * 4)
+        await settle()
+        scheduler.attach(model)
+        await settle()
+        await model.answer(8)
+        await asyncio.gather(*tasks)
+    assert model.seen == [1, 2, 1, 2, 1, 2, 1, 2]
+
+
+@scenario
+async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
+    scheduler = Scheduler(1024, 60)
+    async with scheduler.open_flow(), scheduler.open_flow():
+        with pytest.raises(ApiError) as refused:
+            async with scheduler.open_flow():
+                pass
+    assert (refused.value.status, refused.value.code) == (429, "queue.full")
+    assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
+    async with scheduler.open_flow():
+        pass
+
+
+@scenario
+async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> None:
+    scheduler, model = Scheduler(1024, 60), FakeModel()
+    async with scheduler.open_flow() as flow:
+        tasks = ask(flow, *[window(1, 512)] * 6)
+        await settle()
+        assert scheduler.queued_tokens == 1024
+        scheduler.attach(model)
+        for _ in range(6):
+            await model.answer()
+            assert scheduler.queued_tokens <= 1024
+        await asyncio.gather(*tasks)
+
+
+@scenario
+async def test_the_deadline_ends_what_waits_with_504() -> None:
+    scheduler, model = Scheduler(5120, 60), FakeModel()
+    async with scheduler.open_flow(deadline=0.01) as flow:
+        (waits,) = ask(flow, window(1))
+        with pytest.raises(ApiError) as late:
+            await waits
+        assert (late.value.status, late.value.code) == (504, "deadline.exceeded")
+        with pytest.raises(ApiError):
+            await flow.predict(window(1))
+        scheduler.attach(model)
+        await settle()
+    assert model.seen == []
+
+
+@scenario
+async def test_what_a_client_left_behind_is_dropped() -> None:
+    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler.attach(model)
+
+    async def request() -> None:
+        async with scheduler.open_flow() as flow:
+            await asyncio.gather(*ask(flow, *[window(1)] * 20))
+
+    client = asyncio.create_task(request())
+    await settle()
+    assert scheduler.queued_windows == 18
+    client.cancel()
+    await settle()
+    assert (scheduler.queued_windows, scheduler.open_flows) == (0, 0)
+    await model.answer(2)
+    assert model.seen == [1, 1]
+
+
+@scenario
+async def test_a_cancelled_prediction_leaves_the_queue() -> None:
+    scheduler = Scheduler(65536, 60)
+    async with scheduler.open_flow() as flow:
+        kept, cancelled = ask(flow, window(1), window(2))
+        await settle()
+        cancelled.cancel()
+        await settle()
+        assert scheduler.queued_windows == 1
+        model = FakeModel()
+        scheduler.attach(model)
+        await settle()
+        await model.answer()
+        await kept
+    assert model.seen == [1]
+
+
+@scenario
+async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
+    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler.attach(model)
+    async with scheduler.open_flow() as one, scheduler.open_flow() as two:
+        (guilty,), (bystander,) = ask(one, window(1)), ask(two, window(2))
+        await settle()
+        await model.fail(ModelDiedError("killed", started=True))
+        await model.fail(ModelDiedError("killed", started=False))
+        with pytest.raises(ApiError) as crashed:
+            await guilty
+        assert (crashed.value.status, crashed.value.code) == (503, "model.crashed")
+        assert not bystander.done()
+        successor = FakeModel()
+        scheduler.attach(successor)
+        await settle()
+        await successor.answer()
+        assert (await bystander)[0, 0] == 2
+
+
+@scenario
+async def test_nothing_is_handed_to_a_dead_model() -> None:
+    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler.attach(model)
+    async with scheduler.open_flow() as flow:
+        tasks = ask(flow, *[window(1)] * 6)
+        await settle()
+        await model.fail(ModelDiedError("killed", started=True))
+        await settle()
+        assert len(model.seen) == 2
+        scheduler.fail_all(ApiError(503, "model.failed", "t", "d"))
+        results = await asyncio.gather(*tasks[2:], return_exceptions=True)
+        assert {error.code for error in results if isinstance(error, ApiError)} == {"model.failed"}
+        tasks[1].cancel()
+        with pytest.raises(ApiError):
+            await tasks[0]
+
+
+@scenario
+async def test_retry_after_follows_the_measured_speed() -> None:
+    scheduler, model = Scheduler(1024, 60), FakeModel()
+    scheduler.attach(model)
+    async with scheduler.open_flow() as flow:
+        for _ in range(60):
+            (task,) = ask(flow, window(1, 1))  # 1 token in 0.01 s: 100 tokens a second
+            await settle()
+            await model.answer()
+            await task
+        async with scheduler.open_flow():
+            with pytest.raises(ApiError) as refused:
+                async with scheduler.open_flow():
+                    pass
+    assert int(refused.value.headers["Retry-After"]) == pytest.approx(1024 / 100, rel=0.2)

@@ -1,0 +1,132 @@
+"""The OpenAPI document, held against what the service does."""
+
+import re
+
+import jsonschema_rs
+import pytest
+
+from tests.app.routes.test_features import dna
+from tests.support.paths import ROOT
+
+APP = ROOT / "app"
+DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
+
+
+@pytest.fixture(scope="module")
+def document(shared_service):
+    return shared_service.client.get("/openapi.json").json()
+
+
+def schema_of(document, path: str, status: int = 200) -> dict:
+    (content,) = [
+        each
+        for name, each in document["paths"][path]["post"]["responses"][str(status)][
+            "content"
+        ].items()
+        if name.endswith("json")
+    ]
+    return content["schema"]
+
+
+def examples(node):
+    """Every example beside its schema."""
+    if isinstance(node, dict):
+        if "schema" in node:
+            if "example" in node:
+                yield node["schema"], node["example"]
+            for example in node.get("examples", {}).values():
+                yield node["schema"], example["value"]
+        for value in node.values():
+            yield from examples(value)
+    elif isinstance(node, list):
+        for item in node:
+            yield from examples(item)
+
+
+@pytest.mark.parametrize("path", DATA_PATHS)
+def test_every_example_fits_its_schema(document, path):
+    found = list(examples(document["paths"][path]))
+
+    assert len(found) > 15
+    for schema, example in found:
+        jsonschema_rs.validate(schema, example)
+
+
+@pytest.mark.parametrize("path", DATA_PATHS)
+def test_every_body_example_is_answered(document, service, path):
+    content = document["paths"][path]["post"]["requestBody"]["content"]
+    for media_type, body in content.items():
+        for _, example in examples({"content": body}):
+            if path == "/v1/embeddings":
+                example = {**example, "model": "lab/model"}
+            request = (
+                {"json": example}
+                if media_type == "application/json"
+                else {"content": example, "headers": {"Content-Type": media_type}}
+            )
+            response = service.post(path, **request)
+
+            assert response.status_code == 200, response.text
+            jsonschema_rs.validate(schema_of(document, path), response.json())
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/features", {"sequence": "ACGT"}),
+        ("/features", {"sequence": dna(3000), "overflow": "window", "strand": "reverse"}),
+        ("/features", {"sequence": dna(3000), "overflow": "truncate", "pooling": "cls"}),
+        ("/features", {"sequences": ["ACGT", "X"], "on_error": "skip", "resolution": "base"}),
+        ("/embeddings", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
+        ("/embeddings", {"sequence": dna(3000), "overflow": "window", "strand": "both"}),
+        ("/tokenize", {"sequence": "ACGTNR"}),
+        ("/tokenize", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
+        ("/v1/embeddings", {"model": "model", "input": "ACGT", "encoding_format": "base64"}),
+        ("/v1/embeddings", {"model": "model", "input": [[5, 6]]}),
+    ],
+)
+def test_answers_fit_the_schema(document, service, path, body):
+    response = service.post(path, json=body)
+
+    assert response.status_code == 200
+    jsonschema_rs.validate(schema_of(document, path), response.json())
+    described = document["paths"][path]["post"]["responses"]["200"]["headers"]
+    assert {name.lower() for name in described} <= set(response.headers)
+
+
+def test_every_code_that_is_raised_for_data_is_documented(document):
+    rooms = ("answers", "inference", "requests")
+    files = [APP / "problems.py", APP / "model" / "scheduler.py", APP / "routes" / "openai.py"]
+    files += [file for room in rooms for file in (APP / room).glob("*.py")]
+    files += (APP / "routes").glob("[fet]*.py")
+    source = "\n".join(file.read_text() for file in files)
+    raised = set(re.findall(r'ApiError\(\s*\d+,\s*"([a-z_.]+)"', source))
+    documented = set(
+        re.findall(
+            r"[a-z]+\.[a-z_]+|internal",
+            " ".join(
+                response["description"]
+                for path in DATA_PATHS
+                for response in document["paths"][path]["post"]["responses"].values()
+            ),
+        )
+    )
+
+    assert len(raised) > 20
+    assert raised <= documented
+
+
+@pytest.mark.parametrize("path", DATA_PATHS)
+def test_another_method_is_405_with_allow(service, path):
+    response = service.client.get(path)
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert response.json()["code"] == "route.method_not_allowed"
+
+
+def test_problems_carry_the_request_id(service):
+    response = service.post(
+        "/features", json={"sequence": "X"}, headers={"X-Request-ID": "from-the-lab"}
+    )
+
+    assert response.json()["request_id"] == "from-the-lab"

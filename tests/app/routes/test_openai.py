@@ -1,0 +1,131 @@
+"""The official client, unchanged."""
+
+import base64
+
+import numpy as np
+import openai
+import pytest
+
+from tests.app.routes.test_features import close, dna, merged
+from tests.support.live_service import HIDDEN
+
+
+@pytest.fixture
+def client(service) -> openai.OpenAI:
+    return openai.OpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0)
+
+
+def mean(truth, sequence: str) -> np.ndarray:
+    return truth.rows(truth.ids(sequence))[1:-1].mean(0)
+
+
+def test_a_string_and_a_list(client, truth):
+    sequences = [dna(100, seed=1), dna(90, seed=2)]
+
+    one = client.embeddings.create(model="lab/model", input=sequences[0])
+    several = client.embeddings.create(model="model", input=sequences)
+
+    close(one.data[0].embedding, mean(truth, sequences[0]))
+    assert [item.index for item in several.data] == [0, 1]
+    for item, sequence in zip(several.data, sequences, strict=True):
+        close(item.embedding, mean(truth, sequence))
+    n_tokens = sum(len(truth.ids(s)) + 2 for s in sequences)
+    assert several.usage.prompt_tokens == several.usage.total_tokens == n_tokens
+    assert (several.object, several.model) == ("list", "model")
+
+
+@pytest.mark.parametrize("with_specials", [False, True])
+def test_token_ids(client, service, truth, with_specials):
+    sequence = dna(120, seed=3)
+    ids = truth.ids(sequence)
+    if with_specials:
+        ids = service.post("/tokenize", json={"sequence": sequence}).json()["input_ids"]
+
+    one = client.embeddings.create(model="lab/model", input=ids)
+    several = client.embeddings.create(model="lab/model", input=[ids, [5, 6]])
+
+    close(one.data[0].embedding, mean(truth, sequence))
+    close(several.data[0].embedding, mean(truth, sequence))
+    close(several.data[1].embedding, truth.rows([5, 6])[1:-1].mean(0))
+
+
+def test_both_encodings_hold_the_same_numbers(client, service):
+    sequence = dna(80, seed=4)
+    decoded = client.embeddings.create(model="lab/model", input=sequence)
+    listed = client.embeddings.create(model="lab/model", input=sequence, encoding_format="float")
+    raw = service.post(
+        "/v1/embeddings",
+        json={"model": "lab/model", "input": sequence, "encoding_format": "base64"},
+    ).json()
+
+    numbers = np.array(listed.data[0].embedding, np.float32)
+    np.testing.assert_array_equal(np.array(decoded.data[0].embedding, np.float32), numbers)
+    array = np.frombuffer(base64.b64decode(raw["data"][0]["embedding"]), "<f4")
+    np.testing.assert_array_equal(array, numbers)
+
+
+def test_our_options_travel_in_extra_body(client, truth):
+    sequence = dna(3000, seed=5)
+    rows, _ = merged(truth, sequence, 30)
+    expected = rows.max(0) / np.linalg.norm(rows.max(0))
+
+    answer = client.embeddings.create(
+        model="lab/model",
+        input=sequence,
+        dimensions=HIDDEN,
+        user="somebody",
+        extra_body={"pooling": "max", "overflow": "window", "stride": 30, "normalize": True},
+    )
+
+    close(answer.data[0].embedding, expected)
+
+
+def test_errors_are_those_that_the_client_knows(client):
+    with pytest.raises(openai.NotFoundError) as unknown:
+        client.embeddings.create(model="text-embedding-3-small", input="ACGT")
+    with pytest.raises(openai.UnprocessableEntityError) as letter:
+        client.embeddings.create(model="lab/model", input=["ACGT", "AXT"])
+    with pytest.raises(openai.UnprocessableEntityError) as size:
+        client.embeddings.create(model="lab/model", input="ACGT", dimensions=8)
+
+    assert (unknown.value.code, unknown.value.param) == ("model.unknown", "model")
+    assert letter.value.code == "sequence.invalid_letter"
+    assert letter.value.body["record"] == "2"
+    assert "64" in size.value.body["detail"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "code"),
+    [
+        ([5, 400], "tokens.invalid"),
+        ([5, 3, 5], "tokens.invalid"),
+        ([1, 5, 5], "tokens.invalid"),
+        ([1, 2], "sequence.empty"),
+        ([5] * 511, "sequence.too_long"),
+        ([-1], "request.invalid"),
+        ([], "request.invalid"),
+        ([[]], "request.invalid"),
+        ([5, "ACGT"], "request.invalid"),
+        ([True], "request.invalid"),
+        ([[5], "A"], "request.invalid"),
+    ],
+)
+def test_ids_that_are_no_tokens_of_a_sequence(service, ids, code):
+    response = service.post("/v1/embeddings", json={"model": "lab/model", "input": ids})
+
+    assert (response.status_code, response.json()["code"]) == (422, code)
+
+
+def test_it_takes_json_only(service):
+    response = service.post("/v1/embeddings", content=b"ACGT", headers={"Content-Type": "text/csv"})
+
+    assert response.status_code == 415
+    assert "application/json" in response.json()["detail"]
+
+
+def test_ids_have_no_other_strand(service):
+    body = {"model": "lab/model", "input": [5, 6], "strand": "both"}
+
+    response = service.post("/v1/embeddings", json=body)
+
+    assert response.json()["code"] == "options.conflict"

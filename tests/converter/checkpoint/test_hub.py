@@ -1,0 +1,318 @@
+"""Against a server on this machine that answers as the hub does."""
+
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.paths import ROOT
+
+COMMIT = "a" * 40
+RESOLVE = re.compile(r"/lab/model/resolve/([^/]+)/(.+)")
+WEIGHTS = bytes(range(256)) * 4096
+
+CONFIG = b'{"model_type": "bert"}'
+TOKENIZER = b'{"version": "1.0"}'
+
+
+@dataclass
+class Hub:
+    """What the server holds and how it misbehaves.
+
+    Attributes:
+        large: files in large-file storage: their announced digest is a SHA-256.
+        cut: name -> bytes after which the first download breaks off.
+        always_cut: name -> bytes after which every download breaks off.
+        altered: name -> bytes that are sent instead.
+        status: HTTP status and error code of every answer.
+    """
+
+    files: dict[str, bytes]
+    large: set[str] = field(default_factory=lambda: {"model.safetensors", "pytorch_model.bin"})
+    cut: dict[str, int] = field(default_factory=dict)
+    always_cut: dict[str, int] = field(default_factory=dict)
+    altered: dict[str, bytes] = field(default_factory=dict)
+    status: tuple[int, str] | None = None
+    requests: list[tuple[str, str, str | None]] = field(default_factory=list)
+    url: str = ""
+
+    def etag(self, name: str) -> str:
+        content = self.files[name]
+        if name in self.large:
+            return hashlib.sha256(content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+
+
+def handler_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            self.answer(with_body=False)
+
+        def do_GET(self) -> None:
+            self.answer(with_body=True)
+
+        def answer(self, *, with_body: bool) -> None:
+            hub.requests.append((self.command, self.path, self.headers.get("Range")))
+            found = RESOLVE.fullmatch(self.path)
+            if hub.status is not None:
+                return self.fail(*hub.status)
+            if found is None:
+                return self.fail(401, "RepoNotFound")
+            revision, name = found.groups()
+            if revision not in ("main", COMMIT):
+                return self.fail(404, "RevisionNotFound")
+            if name not in hub.files:
+                return self.fail(404, "EntryNotFound")
+            body = hub.altered.get(name, hub.files[name])
+            first = 0
+            if requested := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+                first = int(requested[1])
+            self.send_response(206 if first else 200)
+            if first:
+                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("ETag", f'"{hub.etag(name)}"')
+            if name in hub.large:
+                self.send_header("X-Linked-Etag", f'"{hub.etag(name)}"')
+                self.send_header("X-Linked-Size", str(len(body)))
+            self.send_header("Content-Length", str(len(body) - first))
+            self.end_headers()
+            if with_body:
+                end = hub.cut.pop(name, hub.always_cut.get(name, len(body)))
+                self.wfile.write(body[first:end])
+                if end < len(body):
+                    self.close_connection = True
+            return None
+
+        def fail(self, status: int, code: str) -> None:
+            self.send_response(status)
+            self.send_header("X-Error-Code", code)
+            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Hub]]:
+    servers = []
+
+    def start(*weights: str, **options: Any) -> Hub:
+        files = {"config.json": CONFIG, "tokenizer.json": TOKENIZER, "README.md": b"# Model"}
+        hub = Hub(files=files | dict.fromkeys(weights, WEIGHTS), **options)
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(hub))
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        servers.append(server)
+        hub.url = f"http://127.0.0.1:{server.server_port}"
+        return hub
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+# The hub's library reads its environment once, when it is imported: a process for each fetch.
+FETCH = """
+import json, sys, time
+time.sleep = lambda seconds: None  # its pauses between attempts
+if sys.argv[2:]:
+    import resource, signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), int(sys.argv[2])))
+from converter.errors import GenaError
+from converter.checkpoint.hub import fetch_snapshot
+revision = sys.argv[1] or None
+try:
+    folder = fetch_snapshot(
+        "lab/model", revision, ("config.json", "tokenizer.json"),
+        ("model.safetensors", "pytorch_model.bin"),
+    )
+    print(json.dumps({"folder": str(folder), "files": sorted(p.name for p in folder.iterdir())}))
+except GenaError as error:
+    print(json.dumps({"code": error.code, "message": str(error)}))
+"""
+
+
+def fetch(
+    cache: Path, url: str, revision: str = "", file_limit: int | None = None, **environment: str
+) -> dict[str, Any]:
+    child = subprocess.run(
+        [sys.executable, "-c", FETCH, revision, *([str(file_limit)] if file_limit else [])],
+        cwd=ROOT,
+        env={
+            **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
+            "HF_HOME": str(cache),
+            "HF_ENDPOINT": url,
+            "HF_HUB_DISABLE_XET": "1",
+            "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+            "NO_PROXY": "127.0.0.1",
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert child.returncode == 0, child.stderr
+    result: dict[str, Any] = json.loads(child.stdout)
+    return result
+
+
+def downloads(hub: Hub) -> list[str]:
+    """Names of the files that were downloaded; the library asks the hub for other things too."""
+    paths = [RESOLVE.fullmatch(path) for method, path, _ in hub.requests if method == "GET"]
+    return [path[2] for path in paths if path]
+
+
+@pytest.mark.parametrize("weights", ["model.safetensors", "pytorch_model.bin"])
+def test_only_the_needed_files_are_fetched(
+    tmp_path: Path, serve: Callable[..., Hub], weights: str
+) -> None:
+    hub = serve(weights)
+    result = fetch(tmp_path, hub.url)
+    assert Path(result["folder"]).name == COMMIT
+    assert result["files"] == sorted(["config.json", "tokenizer.json", weights])
+    assert (Path(result["folder"]) / weights).read_bytes() == WEIGHTS
+    assert sorted(downloads(hub)) == result["files"]
+
+
+def test_safetensors_are_preferred_and_the_other_file_is_left(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    hub = serve("model.safetensors", "pytorch_model.bin")
+    assert "pytorch_model.bin" not in fetch(tmp_path, hub.url)["files"]
+
+
+def test_a_second_time_and_offline_nothing_is_downloaded(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    hub = serve("pytorch_model.bin")
+    first = fetch(tmp_path, hub.url)
+    hub.requests.clear()
+    assert fetch(tmp_path, hub.url) == first
+    assert downloads(hub) == []
+    hub.requests.clear()
+    assert fetch(tmp_path, hub.url, HF_HUB_OFFLINE="1") == first
+    assert fetch(tmp_path, hub.url, COMMIT, HF_HUB_OFFLINE="1") == first
+    assert hub.requests == []
+    # No network at all, and nobody said "offline".
+    assert fetch(tmp_path, "http://127.0.0.1:9") == first
+
+
+def test_an_interrupted_download_is_resumed(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+    # The library writes 10 MiB at a time: what arrived of the second part is asked for again.
+    hub = serve("model.safetensors", cut={"model.safetensors": 15 * 2**20})
+    content = hub.files["model.safetensors"] = WEIGHTS * 20
+    folder = Path(fetch(tmp_path, hub.url)["folder"])
+    assert (folder / "model.safetensors").read_bytes() == content
+    ranges = [r for method, path, r in hub.requests if method == "GET" and "safetensors" in path]
+    assert ranges == [None, f"bytes={10 * 2**20}-"]
+
+
+def test_a_download_that_is_cut_off_for_good_leaves_nothing_to_use(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    hub = serve("model.safetensors")
+    hub.always_cut = {"model.safetensors": 1000}
+    result = fetch(tmp_path, hub.url)
+    assert result["code"] == "checkpoint.unavailable"
+    assert "Try again" in result["message"]
+    hub.always_cut = {}
+    folder = Path(fetch(tmp_path, hub.url)["folder"])
+    assert (folder / "model.safetensors").read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_file_that_differs_from_its_digest_is_deleted_and_never_used(
+    tmp_path: Path, serve: Callable[..., Hub], name: str
+) -> None:
+    hub = serve("model.safetensors")
+    truth = hub.files[name]
+    hub.altered[name] = truth[:-1] + bytes([truth[-1] ^ 1])
+    result = fetch(tmp_path, hub.url)
+    assert result["code"] == "checkpoint.invalid"
+    assert name in result["message"]
+    assert fetch(tmp_path, hub.url, HF_HUB_OFFLINE="1")["code"] == "checkpoint.unavailable"
+    hub.altered.clear()
+    folder = Path(fetch(tmp_path, hub.url)["folder"])
+    assert (folder / name).read_bytes() == truth
+
+
+def test_a_file_altered_on_disk_later_is_found(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+    hub = serve("model.safetensors")
+    weights = Path(fetch(tmp_path, hub.url)["folder"]) / "model.safetensors"
+    weights.resolve().write_bytes(WEIGHTS[:-1])
+    assert fetch(tmp_path, hub.url)["code"] == "checkpoint.invalid"
+    fetch(tmp_path, hub.url)
+    assert weights.read_bytes() == WEIGHTS
+
+
+def test_no_network_says_what_to_do(tmp_path: Path) -> None:
+    result = fetch(tmp_path, "http://127.0.0.1:9")
+    assert result["code"] == "checkpoint.unavailable"
+    assert "http://127.0.0.1:9 cannot be reached" in result["message"]
+    assert "--model gena-mini" in result["message"]
+
+
+def test_offline_with_nothing_here_says_so(tmp_path: Path) -> None:
+    result = fetch(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
+    assert result["code"] == "checkpoint.unavailable"
+    assert "HF_HUB_OFFLINE is set" in result["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [
+        ((401, "RepoNotFound"), "not found"),
+        ((403, "GatedRepo"), "hf auth login"),
+        ((401, "GatedRepo"), "hf auth login"),
+        ((500, ""), "cannot be reached"),
+    ],
+)
+def test_refusals_of_the_hub_say_what_to_do(
+    tmp_path: Path, serve: Callable[..., Hub], status: tuple[int, str], words: str
+) -> None:
+    hub = serve("model.safetensors", status=status)
+    result = fetch(tmp_path, hub.url)
+    assert result["code"] == "checkpoint.unavailable"
+    assert words in result["message"]
+    assert "lab/model" in result["message"]
+
+
+def test_an_unknown_revision_is_named(tmp_path: Path, serve: Callable[..., Hub]) -> None:
+    result = fetch(tmp_path, serve("model.safetensors").url, "v9")
+    assert result["code"] == "checkpoint.unavailable"
+    assert "'v9'" in result["message"]
+
+
+def test_a_model_without_weights_is_no_checkpoint(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    result = fetch(tmp_path, serve().url)
+    assert result["code"] == "checkpoint.invalid"
+    assert "model.safetensors nor pytorch_model.bin" in result["message"]
+
+
+def test_a_full_disk_is_named_and_nothing_half_written_is_used(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    hub = serve("model.safetensors")
+    result = fetch(tmp_path, hub.url, file_limit=200_000)
+    assert result["code"] == "checkpoint.unavailable"
+    assert "no room" in result["message"]
+    assert "HF_HOME" in result["message"]
+    assert (Path(fetch(tmp_path, hub.url)["folder"]) / "model.safetensors").read_bytes() == WEIGHTS

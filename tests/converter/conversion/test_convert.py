@@ -1,0 +1,369 @@
+"""Checkpoint in, verified bundle out: what is built, when it is built again, what is refused."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from converter.bundle.opening import BuildOptions, Bundle, open_bundle
+from converter.checkpoint.files import SHIPPED_MODELS
+from converter.checkpoint.loading import load_checkpoint
+from converter.conversion.convert import convert, graph_options
+from converter.errors import CheckpointError, CheckpointUnavailableError, FidelityError
+from converter.fidelity.golden import Golden, make_golden
+from converter.runtime.loading import load_runtime
+from converter.tokenizer import DnaTokenizer
+from tests.support.checkpoints import make_checkpoint, make_tokenizer
+
+BIN = "pytorch_model.bin"
+ONE_LENGTH = BuildOptions(target="macos14")
+GATES = (
+    "re-authored network, fp32",
+    "package, fp32 arithmetic",
+    "package, every operation in fp16",
+    "package, lengths agree",
+)
+
+
+class Stages:
+    """Collects what `convert` reports."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, float, str]] = []
+
+    def __call__(self, stage: str, fraction: float, message: str) -> None:
+        self.seen.append((stage, fraction, message))
+
+    @property
+    def names(self) -> list[str]:
+        return list(dict.fromkeys(stage for stage, _, _ in self.seen))
+
+
+def verdicts(bundle: Bundle) -> dict[str, str]:
+    return {g["gate"]: g["verdict"] for g in bundle.manifest.fidelity["gates"]}
+
+
+def edit(folder: Path, **factors: float) -> None:
+    """Multiply tensors of a checkpoint's file; names with "__" for dots."""
+    tensors = torch.load(folder / BIN)
+    for name, factor in factors.items():
+        tensors["bert." + name.replace("__", ".")] *= factor
+    torch.save(tensors, folder / BIN)
+
+
+def overflow_before_gelu(folder: Path) -> None:
+    """Pre-activations beyond fp16's 65504 in the last layer; its output stays ordinary."""
+    edit(
+        folder,
+        encoder__layer__1__intermediate__dense__weight=60_000.0,
+        encoder__layer__1__output__dense__weight=1 / 60_000,
+    )
+
+
+def decibels(reference: np.ndarray, result: np.ndarray) -> float:
+    """PSNR, written down again: not the converter's own."""
+    error = np.sqrt(np.mean((reference.astype(np.float64) - result) ** 2))
+    return float(20 * np.log10(np.abs(reference).max() / error))
+
+
+def served_agreement(bundle: Bundle, checkpoint: Path) -> float:
+    """The worst window of the bundle, as the service runs it, against the checkpoint's network."""
+    network = load_checkpoint(str(checkpoint)).encoder()
+    tokenizer = DnaTokenizer(bundle.tokenizer_file)
+    runtime = load_runtime(bundle, runtime="mil", threads=1)
+    worst = np.inf
+    for bases, length in (("ACGT" * 30, runtime.lengths[0]), ("GATTACA" * 300, 512)):
+        window = tokenizer.window(tokenizer.encode(bases).ids[:510])
+        features = runtime.predict(tokenizer.pad(window, max(length, len(window)))[None])
+        with torch.no_grad():
+            expected = network(torch.from_numpy(window[None]).long())[0].numpy()
+        worst = min(worst, decibels(expected, features[0, : len(window)]))
+    return worst
+
+
+def test_a_bundle_says_where_it_comes_from_and_how_good_it_is(
+    tiny_bundle: Bundle, tiny_checkpoint: Path
+) -> None:
+    manifest = open_bundle(tiny_bundle.path).manifest
+    assert manifest.model == tiny_checkpoint.name
+    assert manifest.commit is None
+    assert manifest.checkpoint_sha256 == load_checkpoint(str(tiny_checkpoint)).sha256
+    assert manifest.lengths == [128, 256, 512]
+    assert (manifest.hidden_size, manifest.pad_token_id) == (64, 3)
+    assert manifest.precision["chosen"] == "fp16"
+    assert manifest.precision["fp32_operations"] == []
+    assert verdicts(tiny_bundle) == dict.fromkeys(GATES, "expected")
+    assert manifest.fidelity["flag"] == "expected"
+    assert manifest.fidelity["head"]["top1_agreement"] == 1.0
+    assert {"torch", "coremltools", "numpy"} <= manifest.versions.keys()
+    names = {path.name for path in tiny_bundle.path.iterdir()}
+    assert names == {"model.mlpackage", "tokenizer.json", "golden.npz", "manifest.json"}
+    assert (
+        tiny_bundle.tokenizer_file.read_bytes() == (tiny_checkpoint / "tokenizer.json").read_bytes()
+    )
+
+
+def test_what_is_served_is_the_checkpoints_network(
+    tiny_bundle: Bundle, tiny_checkpoint: Path
+) -> None:
+    assert served_agreement(tiny_bundle, tiny_checkpoint) >= 70
+
+
+def test_the_golden_vectors_are_the_references(tiny_bundle: Bundle, tiny_checkpoint: Path) -> None:
+    golden = Golden.load(tiny_bundle.golden, 3)
+    network = load_checkpoint(str(tiny_checkpoint)).encoder()
+    assert golden.input_ids.shape == (len(golden.names), 512)
+    assert golden.n_tokens(golden.names.index("full_length")) == 512
+    assert golden.n_tokens(golden.names.index("one_token")) >= 3
+    for index in range(len(golden.names)):
+        n = golden.n_tokens(index)
+        with torch.no_grad():
+            expected = network(torch.from_numpy(golden.input_ids[index : index + 1, :n]).long())
+        np.testing.assert_allclose(golden.reference[index, :n], expected[0], atol=1e-5)
+        assert not golden.reference[index, n:].any()
+        assert (golden.input_ids[index, n:] == 3).all()
+
+
+def test_the_golden_windows_cover_what_people_send(tiny_bundle: Bundle) -> None:
+    golden = Golden.load(tiny_bundle.golden, 3)
+    assert set(golden.names) >= {
+        "coding", "intergenic", "repeats", "n_runs", "lower_case", "one_token", "full_length",
+        "masked",
+    }  # fmt: skip
+    # Soft-masked DNA reaches the network as DNA, not as unknown letters.
+    lower_case = golden.input_ids[golden.names.index("lower_case")]
+    assert not (lower_case == 0).any()
+
+
+def test_a_bundle_that_is_up_to_date_is_not_built_again(
+    tiny_bundle: Bundle, tiny_checkpoint: Path
+) -> None:
+    before = {p: p.stat().st_mtime_ns for p in tiny_bundle.path.rglob("*")}
+    stages = Stages()
+    again = convert(str(tiny_checkpoint), output=tiny_bundle.path, on_progress=stages)
+    assert again.manifest == tiny_bundle.manifest
+    assert stages.names == ["fetch", "publish"]
+    assert stages.seen[-1][1] == 1.0
+    assert {p: p.stat().st_mtime_ns for p in tiny_bundle.path.rglob("*")} == before
+
+
+def test_changes_are_built_again(tmp_path: Path) -> None:
+    """Other options; other weights; a damaged bundle: each is a new build, the rest is not."""
+    folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    output = tmp_path / "out"
+
+    def build(options: BuildOptions = ONE_LENGTH) -> tuple[Bundle, bool]:
+        stages = Stages()
+        bundle = convert(str(folder), output=output, options=options, on_progress=stages)
+        return bundle, "convert" in stages.names
+
+    first, built = build()
+    assert built
+    second, built = build(BuildOptions(target="macos14", ffn_chunks=4))
+    assert built
+    assert second.manifest.options.ffn_chunks == 4
+    assert second.manifest.fingerprint != first.manifest.fingerprint
+    assert verdicts(second) == dict.fromkeys(GATES, "expected")
+    # New weights under the same name, as a new revision of a lab's own checkpoint.
+    make_checkpoint(folder, num_hidden_layers=1, seed=9)
+    third, built = build(BuildOptions(target="macos14", ffn_chunks=4))
+    assert built
+    assert third.manifest.checkpoint_sha256 != second.manifest.checkpoint_sha256
+    assert served_agreement(third, folder) >= 70
+    (output / "model.mlpackage" / "Manifest.json").write_text("{}")
+    repaired, built = build(BuildOptions(target="macos14", ffn_chunks=4))
+    assert built
+    # Two builds of the same inputs have one fingerprint.
+    assert repaired.manifest.fingerprint == third.manifest.fingerprint
+    assert not build(BuildOptions(target="macos14", ffn_chunks=4))[1]
+    assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("lock")) == ["c", "out"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"pre_layer_norm": True, "last_layer_norm": True},
+        {"pre_layer_norm": False},
+        {"pre_layer_norm": True, "last_layer_norm": True, "layer_norm_eps": 1e-5},
+    ],
+    ids=["pre-LN with last norm", "post-LN", "eps 1e-5"],
+)
+def test_every_kind_of_model_converts_and_is_served(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    folder = make_checkpoint(tmp_path / "c", layout="safetensors", prefix="", **changes)
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert bundle.config.last_layer_norm is changes.get("last_layer_norm", False)
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_the_embedding_on_the_host_is_served_the_same(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    options = BuildOptions(target="macos14", embedding="host")
+    bundle = convert(str(folder), output=tmp_path / "out", options=options)
+    assert np.load(bundle.embeddings).shape == (400, 64)
+    assert np.load(bundle.embeddings).dtype == np.float16
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_the_shipped_model_converts(tmp_path: Path) -> None:
+    folder = SHIPPED_MODELS["gena-mini"]
+    if not (folder / "model.safetensors").is_file():
+        pytest.skip("models/gena-mini is not here")
+    bundle = convert("gena-mini", output=tmp_path / "out", options=ONE_LENGTH)
+    assert bundle.manifest.model == "gena-mini"
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert bundle.manifest.fidelity["head"]["top1_agreement"] >= 0.95
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_outliers_get_the_least_fp32_and_that_is_said(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", outliers=20)
+    stages = Stages()
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH, on_progress=stages)
+    precision = bundle.manifest.precision
+    assert precision["chosen"] in ("mixed", "fp32")
+    assert precision["fp32_operations"]
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert any("fp16 would blur" in message for _, _, message in stages.seen)
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_fp16_on_request_is_published_with_a_flag_or_refused(tmp_path: Path) -> None:
+    """Between the gates: published, flagged. Below: nothing is published, gate and figure named."""
+    options = BuildOptions(target="macos14", precision="fp16")
+    flagged = make_checkpoint(tmp_path / "flagged", outliers=20, pre_layer_norm=False)
+    bundle = convert(str(flagged), output=tmp_path / "out", options=options)
+    assert bundle.manifest.fidelity["flag"] == "flagged"
+    assert bundle.manifest.precision["chosen"] == "fp16"
+    overflowing = make_checkpoint(tmp_path / "overflowing", pre_layer_norm=False)
+    overflow_before_gelu(overflowing)
+    with pytest.raises(FidelityError) as caught:
+        convert(str(overflowing), output=tmp_path / "none", options=options)
+    assert "package, every operation in fp16: holds NaN or infinity" in str(caught.value)
+    assert not (tmp_path / "none").exists()
+    assert not [p for p in tmp_path.iterdir() if "building" in p.name]
+
+
+def test_a_refusal_leaves_the_bundle_that_is_there(tiny_bundle: Bundle, tmp_path: Path) -> None:
+    shutil.copytree(tiny_bundle.path, tmp_path / "out")
+    folder = make_checkpoint(tmp_path / "c", outliers=200)
+    with pytest.raises(FidelityError):
+        convert(
+            str(folder),
+            output=tmp_path / "out",
+            options=BuildOptions(target="macos14", precision="fp16"),
+        )
+    assert open_bundle(tmp_path / "out").manifest == tiny_bundle.manifest
+
+
+# ---- overflow ----
+
+
+def graph_of(folder: Path) -> Any:
+    reference = load_checkpoint(str(folder)).encoder()
+    golden = make_golden(reference, DnaTokenizer(folder / "tokenizer.json"))
+    return graph_options(reference, golden, ONE_LENGTH)
+
+
+def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
+    graph = graph_of(tiny_checkpoint)
+    assert (graph.residual_scale_log2, graph.value_scale_log2) == (0, 4)
+
+
+def test_an_overflowing_residual_is_cured_by_a_power_of_two(tmp_path: Path) -> None:
+    """100 000 in the residual stream, beyond fp16: a power of two less, exactly undone."""
+    folder = make_checkpoint(tmp_path / "c", last_layer_norm=True)
+    reference = load_checkpoint(str(folder)).encoder()
+    ids = torch.tensor([[1, *range(5, 100), 2]])
+    peak = float(reference.encoder.layer[0](reference.embeddings(ids), torch.zeros(1)).abs().max())
+    edit(folder, encoder__layer__0__output__dense__weight=100_000 / peak)
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert bundle.manifest.fidelity["graph"]["residual_scale_log2"] < -1
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_an_overflow_that_no_scale_cures_gets_fp32(tmp_path: Path) -> None:
+    """Pre-activations beyond 65504 in a post-LN network, whose residual takes no scale."""
+    folder = make_checkpoint(tmp_path / "c", pre_layer_norm=False)
+    overflow_before_gelu(folder)
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert bundle.manifest.precision["chosen"] in ("mixed", "fp32")
+    assert bundle.manifest.fidelity["flag"] == "expected"
+    loud = bundle.manifest.fidelity["activations"]
+    assert any("fp16" in activation["exceeds"] for activation in loud)
+    assert served_agreement(bundle, folder) >= 70
+
+
+def test_a_checkpoint_with_huge_residuals_is_not_left_without_a_way_to_run(tmp_path: Path) -> None:
+    """Ten million: a scale that brings it back would drown ordinary rows in fp16's least eps."""
+    folder = make_checkpoint(tmp_path / "c", last_layer_norm=True)
+    edit(folder, encoder__layer__1__output__dense__weight=1e7)
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert bundle.manifest.fidelity["flag"] == "expected"
+    assert served_agreement(bundle, folder) >= 70
+
+
+# ---- what does not belong together ----
+
+
+def test_a_tokenizer_with_more_tokens_than_the_network_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c")
+    make_tokenizer(500).save(str(folder / "tokenizer.json"))
+    with pytest.raises(CheckpointError, match=r"500 tokens, the network only 400"):
+        convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert not (tmp_path / "out").exists()
+
+
+def test_another_padding_id_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", pad_token_id=0)
+    with pytest.raises(CheckpointError, match=r"pads with 0, tokenizer\.json with 3"):
+        convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+
+
+def test_too_few_positions_are_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", max_position_embeddings=256)
+    with pytest.raises(CheckpointError, match="256 positions"):
+        convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+
+
+def test_a_network_that_overflows_in_fp32_is_refused(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", last_layer_norm=False)
+    edit(folder, encoder__layer__1__output__dense__weight=3e38)
+    with pytest.raises(CheckpointError, match=r"NaN or infinity|not finite"):
+        convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+
+
+def test_without_a_checkpoint_nothing_is_touched(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnavailableError):
+        convert(str(tmp_path / "absent"), output=tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_manifest_is_plain_json(tiny_bundle: Bundle) -> None:
+    text = (tiny_bundle.path / "manifest.json").read_text()
+
+    def no_constants(name: str) -> None:
+        raise AssertionError(name)
+
+    assert json.loads(text, parse_constant=no_constants)["model"] == "checkpoint"
+
+
+def test_the_masked_window_hides_every_seventh_token(tiny_checkpoint: Path) -> None:
+    golden = make_golden(
+        load_checkpoint(str(tiny_checkpoint)).encoder(),
+        DnaTokenizer(tiny_checkpoint / "tokenizer.json"),
+    )
+    coding, masked = (golden.input_ids[golden.names.index(n)] for n in ("coding", "masked"))
+    changed = coding != masked
+    assert (masked[changed] == 4).all()
+    n = golden.n_tokens(golden.names.index("coding"))
+    assert 0.1 < changed.sum() / n < 0.2
+    assert not changed[[0, n - 1]].any()

@@ -1,0 +1,328 @@
+"""The surgery is exact, and the re-authored network is the reference within 100 dB."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from converter.fidelity.gates import psnr
+from converter.network.config import EncoderConfig
+from converter.network.neural_engine import (
+    SMALLEST_FP16,
+    ChannelNorm,
+    EmbeddingStage,
+    GraphOptions,
+    NeuralEngineEncoder,
+    Normalise,
+    effective_eps,
+    embedding_scale,
+    fold_norm,
+    fold_query_scale,
+    fold_token_type,
+    scale_residual_write,
+    scale_values,
+)
+from converter.network.reference import Embeddings, GenaEncoder
+from tests.support.checkpoints import config_dict, random_weights
+
+PAD = 3
+EXPECTED = 100  # dB, the design's gate for the re-authored network
+
+
+def make_reference(seed: int = 0, **changes: Any) -> GenaEncoder:
+    config = EncoderConfig.from_dict(config_dict(**changes))
+    network = GenaEncoder(config)
+    network.load_state_dict(random_weights(config, seed))
+    return network.eval().requires_grad_(False)
+
+
+def window(n_tokens: int, length: int, seed: int = 0) -> Tensor:
+    """(1, length) int32: specials, random tokens, padding."""
+    generator = torch.Generator().manual_seed(seed)
+    ids = torch.full((1, length), PAD, dtype=torch.int32)
+    ids[0, :n_tokens] = torch.randint(5, 400, (n_tokens,), generator=generator).int()
+    ids[0, 0], ids[0, n_tokens - 1] = 1, 2
+    return ids
+
+
+def inputs_for(network: NeuralEngineEncoder, ids: Tensor, options: GraphOptions) -> tuple[Any, ...]:
+    if options.embedding == "graph":
+        return (ids,)
+    rows = network.host_table()[ids[0].long()]  # (L, H)
+    return rows.T[None, :, None, :], (ids != PAD).float()
+
+
+def agreement(
+    reference: GenaEncoder, options: GraphOptions, n_tokens: int = 50, length: int = 64
+) -> float:
+    """PSNR over the real rows of one padded window."""
+    ids = window(n_tokens, length)
+    network = NeuralEngineEncoder(reference, length, options).eval()
+    with torch.no_grad():
+        expected = reference(ids[:, :n_tokens].long())[0]
+        found = network(*inputs_for(network, ids, options))
+    assert found.shape == (1, length, reference.config.hidden_size)
+    return psnr(expected.numpy(), found[0, :n_tokens].numpy())
+
+
+MODELS = {
+    "pre-LN": {"pre_layer_norm": True, "last_layer_norm": False},
+    "pre-LN, last norm": {"pre_layer_norm": True, "last_layer_norm": True},
+    "post-LN": {"pre_layer_norm": False, "last_layer_norm": False},
+    "post-LN, last norm": {"pre_layer_norm": False, "last_layer_norm": True},
+    "eps 1e-5": {"pre_layer_norm": True, "last_layer_norm": True, "layer_norm_eps": 1e-5},
+    "one head": {"num_attention_heads": 1},
+    "t2t": {"pre_layer_norm": False, "layer_norm_eps": 1e-5, "type_vocab_size": 1},
+}
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        GraphOptions(),
+        GraphOptions(ffn_chunks=4),
+        GraphOptions(embedding="host"),
+        GraphOptions(embedding="host", ffn_chunks=2, value_scale_log2=0),
+        GraphOptions(value_scale_log2=-9),
+    ],
+    ids=lambda o: f"{o.embedding} {o.ffn_chunks} {o.value_scale_log2}",
+)
+def test_it_is_the_reference(model: str, options: GraphOptions) -> None:
+    assert agreement(make_reference(**MODELS[model]), options) >= EXPECTED
+
+
+@pytest.mark.parametrize("n_tokens", [2, 3, 63, 64])
+def test_it_is_the_reference_whatever_is_padding(n_tokens: int) -> None:
+    assert agreement(make_reference(), GraphOptions(), n_tokens) >= EXPECTED
+
+
+@pytest.mark.parametrize("last_layer_norm", [True, False])
+@pytest.mark.parametrize("exponent", [-2, 3])
+def test_the_residual_stream_may_run_at_another_scale(last_layer_norm: bool, exponent: int) -> None:
+    reference = make_reference(last_layer_norm=last_layer_norm)
+    assert agreement(reference, GraphOptions(residual_scale_log2=exponent)) >= EXPECTED
+    states = []
+    plain = NeuralEngineEncoder(reference, 64, GraphOptions())
+    scaled = NeuralEngineEncoder(reference, 64, GraphOptions(residual_scale_log2=exponent))
+    for network in (plain, scaled):
+        network.blocks[-1].register_forward_hook(lambda _m, _i, output: states.append(output))
+        with torch.no_grad():
+            network(window(50, 64))
+    torch.testing.assert_close(states[1], states[0] * 2.0**exponent, rtol=1e-4, atol=1e-5)
+
+
+def test_a_post_norm_network_takes_no_residual_scale() -> None:
+    with pytest.raises(ValueError, match="post-LN"):
+        NeuralEngineEncoder(
+            make_reference(pre_layer_norm=False), 64, GraphOptions(residual_scale_log2=-1)
+        )
+
+
+def test_chunks_have_to_divide_the_intermediate_size() -> None:
+    with pytest.raises(ValueError, match=r"128.*ffn_chunks 3"):
+        NeuralEngineEncoder(make_reference(), 64, GraphOptions(ffn_chunks=3))
+
+
+def test_the_reference_is_left_as_it_was() -> None:
+    reference = make_reference()
+    before = {n: t.clone() for n, t in reference.state_dict().items()}
+    network = NeuralEngineEncoder(reference, 64, GraphOptions(residual_scale_log2=-2))
+    with torch.no_grad():
+        network(window(50, 64))
+        for tensor in network.state_dict().values():
+            tensor.zero_()
+    for name, tensor in reference.state_dict().items():
+        assert torch.equal(tensor, before[name]), name
+
+
+@pytest.mark.parametrize("embedding", ["graph", "host"])
+@pytest.mark.parametrize("pre_layer_norm", [True, False])
+def test_padding_has_no_influence(embedding: str, pre_layer_norm: bool) -> None:
+    """The same tokens in windows of 64 and 512, and with other embeddings of padding."""
+    reference = make_reference(pre_layer_norm=pre_layer_norm)
+    options = GraphOptions(embedding=embedding)
+    rows = []
+    for length, shift in ((64, 0.0), (512, 0.0), (512, 3.0)):
+        network = NeuralEngineEncoder(reference, length, options).eval()
+        with torch.no_grad():
+            network.host_table()[PAD] += shift
+            rows.append(network(*inputs_for(network, window(50, length), options))[0, :50])
+    assert psnr(rows[0].numpy(), rows[1].numpy()) >= EXPECTED
+    assert torch.equal(rows[1], rows[2])
+
+
+def test_host_rows_and_mask_give_what_ids_give() -> None:
+    reference = make_reference()
+    ids = window(50, 64)
+    outputs = []
+    for embedding in ("graph", "host"):
+        options = GraphOptions(embedding=embedding)
+        network = NeuralEngineEncoder(reference, 64, options)
+        with torch.no_grad():
+            outputs.append(network(*inputs_for(network, ids, options)))
+    assert torch.equal(*outputs)
+
+
+@pytest.mark.parametrize("eps", [1e-12, 1e-5])
+def test_rows_of_tiny_variance_are_normalised_right(eps: float) -> None:
+    """Variance about 1e-8: sixty times below the smallest eps that fp16 holds."""
+    reference = make_reference(layer_norm_eps=eps, pre_layer_norm=False)
+    with torch.no_grad():
+        reference.embeddings.word_embeddings.weight.mul_(2e-3)
+        reference.embeddings.position_embeddings.weight.mul_(2e-3)
+        reference.embeddings.token_type_embeddings.weight.mul_(2e-3)
+        ids = window(50, 64)
+        rows = reference.embeddings.word_embeddings(ids.long())
+        assert 1e-9 < float(rows.var(-1).median()) < 1e-7
+        expected = reference.embeddings(ids.long())[0, :50]
+        stage = EmbeddingStage(reference.embeddings, reference.config, 64, GraphOptions())
+        found = stage(ids)[0][0, :, 0, :50].T
+    assert psnr(expected.numpy(), found.numpy()) >= EXPECTED
+    assert stage.norm.normalise.eps >= SMALLEST_FP16
+    assert agreement(reference, GraphOptions()) >= EXPECTED
+
+
+def test_one_row_of_tiny_variance_among_others() -> None:
+    """The scale is set by the largest row; eps must still not swallow the smallest one."""
+    reference = make_reference(pre_layer_norm=False)
+    with torch.no_grad():
+        reference.embeddings.word_embeddings.weight[7] *= 2e-3
+        reference.embeddings.position_embeddings.weight[1] *= 2e-3
+        reference.embeddings.token_type_embeddings.weight.zero_()
+        ids = window(50, 64)
+        ids[0, 1] = 7
+        expected = reference.embeddings(ids.long())[0, 1]
+        stage = EmbeddingStage(reference.embeddings, reference.config, 64, GraphOptions())
+        found = stage(ids)[0][0, :, 0, 1]
+    assert psnr(expected.numpy(), found.numpy()) >= 80
+
+
+# ---- each piece of surgery, exact on random input ----
+
+
+def linear(seed: int = 0, out_features: int = 24, in_features: int = 16) -> nn.Linear:
+    generator = torch.Generator().manual_seed(seed)
+    layer = nn.Linear(in_features, out_features)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(out_features, in_features, generator=generator))
+        layer.bias.copy_(torch.randn(out_features, generator=generator))
+    return layer.requires_grad_(False)
+
+
+def norm(scale: Tensor, seed: int = 1) -> nn.LayerNorm:
+    layer = nn.LayerNorm(len(scale))
+    with torch.no_grad():
+        layer.weight.copy_(scale)
+        layer.bias.copy_(torch.randn(len(scale), generator=torch.Generator().manual_seed(seed)))
+    return layer.requires_grad_(False)
+
+
+def rows(width: int = 16) -> Tensor:
+    return torch.randn(40, width, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.mark.parametrize(
+    "scale",
+    [
+        torch.linspace(-3, 3, 16),
+        torch.zeros(16),
+        torch.cat([torch.full((8,), 1e-30), torch.full((8,), 50.0)]),
+    ],
+    ids=["through zero", "all zero", "near zero and large"],
+)
+def test_fold_norm_is_exact(scale: Tensor) -> None:
+    layer, before = linear(), norm(scale)
+    weight, bias = fold_norm(layer, before)
+    plain = nn.functional.layer_norm(rows().double(), (16,))
+    expected = layer.double()(before.double()(rows().double()))
+    found = plain @ weight.double().T + bias.double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    assert torch.isfinite(weight).all()
+
+
+def test_fold_norm_of_no_norm_changes_nothing() -> None:
+    layer = linear()
+    weight, bias = fold_norm(layer, None)
+    assert torch.equal(weight, layer.weight)
+    assert torch.equal(bias, layer.bias)
+
+
+def test_fold_query_scale_divides_the_scores() -> None:
+    layer, keys = linear(), rows(24)
+    weight, bias = fold_query_scale((layer.weight, layer.bias), head_size=24)
+    expected = layer(rows()) @ keys.T / math.sqrt(24)
+    torch.testing.assert_close((rows() @ weight.T + bias) @ keys.T, expected)
+
+
+@pytest.mark.parametrize("exponent", [-3, 0, 4, 6])
+def test_scale_values_cancels_to_the_last_bit(exponent: int) -> None:
+    value, output = linear(1), linear(2, out_features=16, in_features=24)
+    options = GraphOptions(value_scale_log2=exponent)
+    (value_weight, value_bias), (output_weight, output_bias) = scale_values(
+        (value.weight, value.bias), (output.weight, output.bias), options
+    )
+    expected = output(value(rows()))
+    inner = nn.functional.linear(rows(), value_weight, value_bias)
+    assert torch.equal(inner, value(rows()) * 2.0**exponent)
+    assert torch.equal(nn.functional.linear(inner, output_weight, output_bias), expected)
+
+
+def test_scale_residual_write_scales_what_is_added() -> None:
+    layer = linear()
+    weight, bias = scale_residual_write(
+        (layer.weight, layer.bias), GraphOptions(residual_scale_log2=-5)
+    )
+    assert torch.equal(nn.functional.linear(rows(), weight, bias), layer(rows()) / 32)
+
+
+def test_fold_token_type_adds_type_0_to_every_position() -> None:
+    config = EncoderConfig.from_dict(config_dict())
+    embeddings = Embeddings(config)
+    words, positions = fold_token_type(embeddings)
+    assert torch.equal(words, embeddings.word_embeddings.weight)
+    ids = torch.tensor([[1, 9, 2]])
+    with torch.no_grad():
+        expected = embeddings(ids)
+        folded = embeddings.LayerNorm(words[ids] + positions[:3])
+    torch.testing.assert_close(folded, expected)
+
+
+@pytest.mark.parametrize("size", [1e-4, 0.3, 1.0, 17.0, 5000.0])
+def test_embedding_scale_brings_the_largest_sum_below_64(size: float) -> None:
+    words = size * torch.rand(10, 8, generator=torch.Generator().manual_seed(0))
+    positions = -size * torch.rand(6, 8, generator=torch.Generator().manual_seed(1))
+    scale = embedding_scale(words, positions)
+    assert math.log2(scale).is_integer()
+    largest = float(((words[:, None].abs() + positions.abs()) * scale).max())
+    assert 32 < largest <= 64
+
+
+def test_embedding_scale_of_an_empty_table_is_one() -> None:
+    assert embedding_scale(torch.zeros(4, 2), torch.zeros(3, 2)) == 1
+
+
+def test_effective_eps_is_what_fp16_can_hold() -> None:
+    assert effective_eps(1e-5, 1) == 1e-5
+    assert effective_eps(1e-5, 4) == pytest.approx(16e-5)
+    # 2^-24 is the smallest positive fp16; less would become 0, or be raised silently.
+    assert effective_eps(1e-12, 1) == 2.0**-24
+    assert torch.tensor(effective_eps(1e-12, 1)).half() > 0
+    assert torch.tensor(SMALLEST_FP16 / 2.1).half() == 0
+
+
+@pytest.mark.parametrize("input_scale", [1.0, 64.0])
+def test_channel_norms_are_layer_norm(input_scale: float) -> None:
+    layer = norm(torch.linspace(-3, 3, 16))
+    layer.eps = 1e-3
+    x = rows()
+    expected = layer(x)
+    channels = (x * input_scale).T[None, :, None, :]
+    found = ChannelNorm.like(layer, eps_scale=input_scale, output_scale=0.5)(channels)
+    torch.testing.assert_close(found[0, :, 0].T, expected * 0.5, rtol=1e-4, atol=1e-5)
+    plain = Normalise(1e-3, input_scale)(channels)[0, :, 0].T
+    torch.testing.assert_close(
+        plain, nn.functional.layer_norm(x, (16,), eps=1e-3), rtol=1e-4, atol=1e-5
+    )

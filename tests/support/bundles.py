@@ -1,0 +1,103 @@
+"""Small bundles: with a package of a few bytes where files only move, and with a real one."""
+
+import shutil
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from converter.bundle.opening import (
+    EMBEDDINGS,
+    GOLDEN,
+    PACKAGE,
+    TOKENIZER,
+    BuildOptions,
+    Bundle,
+    Manifest,
+    open_bundle,
+    write_manifest,
+)
+from converter.network.config import EncoderConfig
+
+CONFIG = EncoderConfig(
+    vocab_size=400,
+    hidden_size=64,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    intermediate_size=128,
+    max_position_embeddings=512,
+    type_vocab_size=2,
+    layer_norm_eps=1e-12,
+    pad_token_id=3,
+    pre_layer_norm=True,
+    last_layer_norm=False,
+)
+
+
+def fill(folder: Path, content: str = "weights") -> Manifest:
+    """Write the files of a bundle and its manifest."""
+    weights = folder / PACKAGE / "Data" / "weight.bin"
+    weights.parent.mkdir(parents=True)
+    weights.write_text(content)
+    (folder / TOKENIZER).write_text("{}")
+    np.savez(
+        folder / GOLDEN,
+        input_ids=np.full((1, 512), 3, np.int32),
+        reference=np.zeros((1, 512, 64), np.float32),
+    )
+    return write_manifest(
+        folder,
+        model="lab/model",
+        commit=None,
+        checkpoint_sha256={"config": "0" * 64, "weights": "1" * 64, "tokenizer": "2" * 64},
+        config=CONFIG,
+        functions={512: "length_512", 128: "length_128"},
+        options=BuildOptions(),
+        precision={"chosen": "fp16", "fp32_operations": [], "reason": "expected"},
+        fidelity={"fp16_db": 71.25, "flag": "expected"},
+        versions={"coremltools": "9.0"},
+    )
+
+
+def build_small(
+    destination: Path, *, embedding: Literal["graph", "host"] = "graph", n_golden: int = 3
+) -> Bundle:
+    """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
+    import torch
+
+    from converter.checkpoint.loading import load_checkpoint
+    from converter.conversion.build import PackagePlan, build_package
+    from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
+    from tests.support.checkpoints import make_checkpoint
+
+    checkpoint_folder = destination.with_name(destination.name + "-checkpoint")
+    checkpoint = load_checkpoint(str(make_checkpoint(checkpoint_folder)))
+    reference = checkpoint.encoder()
+    options = BuildOptions(embedding=embedding)
+    plan = PackagePlan(lengths=(128, 512), options=options, graph=GraphOptions(embedding=embedding))
+    destination.mkdir(parents=True)
+    build_package(reference, plan, destination / PACKAGE)
+    shutil.copy(checkpoint.tokenizer_file, destination / TOKENIZER)
+    if embedding == "host":
+        table = NeuralEngineEncoder(reference, 512, plan.graph).host_table()
+        np.save(destination / EMBEDDINGS, table.detach().numpy().astype(np.float16))
+    golden = np.full((n_golden, 512), 3, np.int32)
+    generator = np.random.default_rng(0)
+    for row, n_tokens in zip(golden, (60, 512, 300), strict=False):
+        row[:n_tokens] = [1, *generator.integers(5, 400, n_tokens - 2), 2]
+    with torch.no_grad():
+        features = reference(torch.from_numpy(golden).long()).numpy()
+    np.savez(destination / GOLDEN, input_ids=golden, reference=features)
+    write_manifest(
+        destination,
+        model="lab/small",
+        commit=None,
+        checkpoint_sha256=checkpoint.sha256,
+        config=checkpoint.config,
+        functions={length: f"length_{length}" for length in (128, 512)},
+        options=options,
+        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
+        fidelity={"flag": "expected"},
+        versions={},
+    )
+    return open_bundle(destination)

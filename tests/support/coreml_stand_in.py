@@ -1,0 +1,100 @@
+"""Core ML as the converter sees it, on any machine: packages are executed operation by operation.
+
+`GENA_TEST_COREML` is a JSON object: compute units -> misbehaviour ("crash", "hang", "garbage",
+"noise", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a file that gets a
+line for each compilation and each load, and "memory", a folder for results: whoever finds one
+there need not import torch.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.runtime.coreml_library import Arrays, LoadedModel, System
+
+
+def behaviour() -> dict[str, Any]:
+    return dict(json.loads(os.environ.get("GENA_TEST_COREML", "{}")))
+
+
+def note(line: str) -> None:
+    if log := behaviour().get("log"):
+        with Path(log).open("a") as file:
+            file.write(line + "\n")
+
+
+def system() -> System:
+    wanted = behaviour()
+    version = wanted.get("os_version", [15, 5])
+    return System(
+        "Mac16,1, Apple M4", wanted.get("os_build", "24F74"), (int(version[0]), int(version[1]))
+    )
+
+
+def compile_package(package: Path, compiled: Path) -> None:
+    note("compile")
+    shutil.copytree(package, compiled)
+
+
+def load(compiled: Path, compute_units: str, function: str | None) -> LoadedModel:
+    note(f"load {compute_units} {function}")
+    return _Model(compiled, function, behaviour().get(compute_units))
+
+
+def placement(compiled: Path, compute_units: str, function: str | None) -> dict[str, int] | None:
+    assert compiled.is_dir()
+    assert function is not None
+    if compute_units == "ALL":
+        raise RuntimeError("no compute plan")
+    return {"NeuralEngine": 40, "CPU": 3} if compute_units == "CPU_AND_NE" else {"CPU": 43}
+
+
+class _Model:
+    def __init__(self, compiled: Path, function: str | None, misbehaviour: str | None) -> None:
+        self._compiled = compiled
+        self._function = function
+        self._misbehaviour = misbehaviour
+
+    def predict(self, inputs: Arrays) -> Arrays:
+        print("Core ML says something on standard output")
+        if self._misbehaviour == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self._misbehaviour == "hang":
+            note(f"hang {os.getpid()}")
+            threading.Event().wait()
+        if self._misbehaviour == "fail":
+            raise RuntimeError("Unable to compute the prediction")
+        if self._misbehaviour == "slow":
+            time.sleep(0.02)
+        features = self._compute(inputs)
+        generator = np.random.default_rng(0)
+        noise = generator.standard_normal(features.shape, np.float32) * np.abs(features).max()
+        if self._misbehaviour == "garbage":
+            features = noise
+        if self._misbehaviour == "noise":  # about 45 dB: usable, with a flag
+            features = features + noise * 10 ** (-45 / 20)
+        if self._misbehaviour == "nan":
+            features = np.full_like(features, np.nan)
+        return {"features": features}
+
+    def _compute(self, inputs: Arrays) -> NDArray[np.float32]:
+        key = hashlib.sha256(str(self._function).encode())
+        for name in sorted(inputs):
+            key.update(inputs[name].tobytes())
+        remembered = Path(behaviour()["memory"]) / f"{key.hexdigest()}.npy"
+        if not remembered.is_file():
+            from converter.mil.executor import PackageExecutor
+
+            outputs = PackageExecutor(self._compiled).predict(inputs, self._function)
+            np.save(remembered, outputs["features"])
+        features: NDArray[np.float32] = np.load(remembered)
+        return features

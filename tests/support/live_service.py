@@ -1,0 +1,167 @@
+"""The whole HTTP surface on a real socket, in front of the reference network.
+
+The model is the reference network with seeded random weights, called in this process, so that tests
+can hold it, break it, and compute the truth themselves.
+"""
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import torch
+import uvicorn
+from fastapi import FastAPI
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from app.main import create_app
+from app.metrics import Metrics
+from app.model.lifecycle import ReadyModel, State
+from app.model.scheduler import Prediction, Scheduler
+from app.settings import Settings
+from converter.bundle.opening import Manifest
+from converter.checkpoint.loading import load_checkpoint
+from converter.network.reference import GenaEncoder
+from converter.tokenizer import DnaTokenizer
+from tests.support.bundles import fill
+from tests.support.checkpoints import make_checkpoint
+
+HIDDEN = 64
+
+
+@dataclass
+class Truth:
+    """What the answers are compared with: the published library and the reference network."""
+
+    network: GenaEncoder
+    library: Tokenizer
+    tokenizer_file: Path
+    manifest: Manifest
+
+    @classmethod
+    def make(cls, folder: Path) -> "Truth":
+        torch.set_num_threads(1)
+        checkpoint = load_checkpoint(str(make_checkpoint(folder / "checkpoint")))
+        return cls(
+            network=checkpoint.encoder(),
+            library=Tokenizer.from_file(str(checkpoint.tokenizer_file)),
+            tokenizer_file=checkpoint.tokenizer_file,
+            manifest=fill(folder / "bundle"),
+        )
+
+    def ids(self, sequence: str) -> list[int]:
+        """Without specials."""
+        ids: list[int] = self.library.encode(sequence, add_special_tokens=False).ids
+        return ids
+
+    def offsets(self, sequence: str) -> list[tuple[int, int]]:
+        """Re-derived from the tokens' texts; one base for [UNK]."""
+        ends = [0]
+        for token in self.library.encode(sequence, add_special_tokens=False).tokens:
+            ends.append(ends[-1] + (1 if token == "[UNK]" else len(token)))
+        assert ends[-1] == len(sequence)
+        return list(pairwise(ends))
+
+    def rows(self, ids: list[int]) -> NDArray[np.float32]:
+        """(n + 2, H): features of ids wrapped in [CLS] and [SEP], padded to 512."""
+        wrapped = [1, *ids, 2]
+        padded = torch.tensor([wrapped + [3] * (512 - len(wrapped))])
+        with torch.no_grad():
+            return self.network(padded)[0, : len(wrapped)].numpy()
+
+
+@dataclass
+class ReferenceModel:
+    """The scheduler's model. `gate` holds predictions back while it is clear."""
+
+    truth: Truth
+    gate: threading.Event = field(default_factory=threading.Event)
+    seen: list[NDArray[np.int32]] = field(default_factory=list)
+    fail_after: int | None = None
+
+    def __post_init__(self) -> None:
+        self.gate.set()
+
+    async def predict(self, window: NDArray[np.int32]) -> Prediction:
+        self.seen.append(window)
+        if self.fail_after is not None and len(self.seen) > self.fail_after:
+            raise RuntimeError("broken by the test")
+        while not self.gate.is_set():
+            await asyncio.sleep(0.005)
+        with torch.no_grad():
+            rows = self.truth.network(torch.from_numpy(window[None].astype(np.int64)))[0]
+        return Prediction(rows.numpy(), 0.001)
+
+
+class ReadyLifecycle:
+    """A lifecycle that is ready from the start."""
+
+    def __init__(self, settings: Settings, truth: Truth, model: ReferenceModel) -> None:
+        self.metrics = Metrics()
+        self.state = State("ready", "ready")
+        self.scheduler = Scheduler(
+            settings.queue_tokens, settings.deadline_seconds, self.metrics.observe_stage
+        )
+        self.scheduler.attach(model)
+        self._ready = ReadyModel(truth.manifest, DnaTokenizer(truth.tokenizer_file), self.scheduler)
+
+    def ready_model(self) -> ReadyModel:
+        return self._ready
+
+    def start(self) -> None:
+        """Nothing to start."""
+
+    def begin_stop(self) -> None:
+        """Nothing to stop."""
+
+    async def stop(self) -> None:
+        """Nothing to stop."""
+
+
+@dataclass
+class Service:
+    """A running server and what is behind it."""
+
+    url: str
+    client: httpx.Client
+    model: ReferenceModel
+    app: FastAPI
+    truth: Truth
+    lifecycle: ReadyLifecycle
+
+    def post(self, path: str, **arguments: Any) -> httpx.Response:
+        return self.client.post(path, **arguments)
+
+
+@contextlib.contextmanager
+def running(truth: Truth, **settings: Any) -> Iterator[Service]:
+    """A server on a free port."""
+    configured = Settings(**settings)
+    model = ReferenceModel(truth)
+    lifecycle = ReadyLifecycle(configured, truth, model)
+    app = create_app(configured, lifecycle)  # type: ignore[arg-type]
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, http="h11", log_config=None, lifespan="on", ws="none")
+    )
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        thread.join(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    try:
+        with httpx.Client(base_url=url, timeout=60) as client:
+            yield Service(url, client, model, app, truth, lifecycle)
+    finally:
+        model.gate.set()
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()

@@ -1,0 +1,52 @@
+"""A bundle that passes every check and holds no network."""
+
+import shutil
+from pathlib import Path
+
+from tokenizers import Tokenizer, models, processors
+
+from converter.bundle.opening import BuildOptions, write_manifest
+from converter.network.config import EncoderConfig
+
+_CONFIG = {
+    "model_type": "bert",
+    "vocab_size": 400,
+    "hidden_size": 64,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "pad_token_id": 3,
+    "pre_layer_norm": True,
+}
+
+
+def make_bundle(folder: Path, model: str = "stand-in") -> Path:
+    """Write a bundle for `stand_in_model`, at once where one was before."""
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "model.mlpackage").mkdir(parents=True)
+    (folder / "model.mlpackage" / "Manifest.json").write_text("{}")
+    (folder / "golden.npz").write_bytes(b"")
+    vocab = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGTN"]
+    tokenizer = Tokenizer(
+        models.BPE(vocab={t: i for i, t in enumerate(vocab)}, merges=[], unk_token="[UNK]")
+    )
+    tokenizer.add_special_tokens(vocab[:5])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_manifest(
+        folder,
+        model=model,
+        commit=None,
+        checkpoint_sha256={"config": "c", "weights": "w", "tokenizer": "t"},
+        config=EncoderConfig.from_dict(_CONFIG),
+        functions={128: "length_128", 512: "length_512"},
+        options=BuildOptions(),
+        precision={"chosen": "fp16"},
+        fidelity={"flag": "expected"},
+        versions={},
+    )
+    return folder

@@ -1,0 +1,61 @@
+"""A model process without a model: the real child around a runtime of a few lines.
+
+`features[i, j] = ids[i] + j / 1024`. Some ids provoke what they are named after.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.model.child import main
+from converter.errors import CheckpointError
+from converter.runtime.loading import PredictionError
+
+HIDDEN = 64
+KILLED, HANGS, RAISES, NOT_FINITE, SLOW = 300, 301, 302, 303, 304
+SLOW_SECONDS = 0.2
+
+
+class StandInRuntime:
+    name = "stand-in"
+    compute_units = "none"
+    lengths = (128, 512)
+
+    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        if KILLED in input_ids:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if HANGS in input_ids:
+            time.sleep(1000)
+        if RAISES in input_ids:
+            raise ValueError("ACGT" * 100)
+        if NOT_FINITE in input_ids:
+            raise PredictionError("The model gave values that are not finite numbers.")
+        if SLOW in input_ids:
+            time.sleep(SLOW_SECONDS)
+        columns = np.arange(HIDDEN, dtype=np.float32) / 1024
+        return input_ids[..., None].astype(np.float32) + columns
+
+
+def load(arguments: argparse.Namespace) -> StandInRuntime:
+    """Fails as a file in the bundle's parent folder says: once for every line in it."""
+    orders = Path(arguments.bundle).parent / "load_faults"
+    if orders.exists():
+        first, _, rest = orders.read_text().partition("\n")
+        orders.write_text(rest)
+        if first == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if first == "refuse":
+            raise CheckpointError("refused by the test.")
+        if first == "raise":
+            raise RuntimeError("raised by the test")
+    return StandInRuntime()
+
+
+if __name__ == "__main__":
+    sys.exit(main(load=load))
