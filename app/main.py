@@ -8,10 +8,11 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.host.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
+from app.host.problem_answers import install_error_handlers
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle, stopping_error
-from app.problems import ApiError, install_error_handlers
+from app.problems import ProblemError
 from app.routes import data_routers, documentation, operations, page
 from app.settings import Settings
 
@@ -69,7 +70,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     for router in (*data_routers, operations.router, documentation.router, page.router):
         app.include_router(router)
 
-    def stopping() -> ApiError | None:
+    def stopping() -> ProblemError | None:
         return stopping_error() if owner.state.status == "stopping" else None
 
     # The last one added is the first to see a request.

@@ -1,186 +1,381 @@
-"""What goes wrong, as problem details (RFC 9457): `application/problem+json`, stable codes.
+"""Every problem that a client can meet: one table, and the exception that is raised by its code.
 
-Nothing here repeats what was submitted, apart from a record's id and the letter at fault.
+`PROBLEMS` is the only place where a code gets its status, its title and its hint. The OpenAPI
+document, /docs and the README's table are made from it or compared with it. How a problem becomes
+an answer (RFC 9457) is the business of `app.host.problem_answers`.
 """
 
-import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-import orjson
-from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
-
-from converter.errors import GenaError
-
 PROBLEM_JSON = "application/problem+json"
-# nginx's status for a client that left before its answer; nobody receives it, the log shows it.
-CLIENT_GONE = 499
 
-_HTTP_CODES = {404: "route.not_found", 405: "route.method_not_allowed"}
-_HTTP_DETAILS = {
-    404: "There is nothing at this path. /docs lists what there is.",
-    405: "This path takes another method; the header Allow names it.",
+
+@dataclass(frozen=True)
+class ProblemKind:
+    """What all occurrences of one code have in common.
+
+    Attributes:
+        status: of HTTP.
+        title: the kind of problem, as a phrase.
+        example: a detail as it occurs, without the hint; empty where the hint says all.
+        hint: what to do about it, where that is the same every time; it ends every detail.
+        members: further members of the example, such as record, position, limit.
+        headers: of every such answer.
+        of_data: whether the routes that answer data can give it, so that they document it.
+    """
+
+    status: int
+    title: str
+    example: str = ""
+    hint: str = ""
+    members: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    of_data: bool = True
+
+
+PROBLEMS: dict[str, ProblemKind] = {
+    "json.invalid": ProblemKind(
+        400,
+        "The body is not JSON",
+        "Invalid JSON: expected value at line 1 column 2.",
+    ),
+    "fasta.invalid": ProblemKind(
+        400,
+        "The FASTA file cannot be read",
+        "It has no line breaks. curl's -d removes them: use --data-binary @genes.fa.",
+    ),
+    "fastq.invalid": ProblemKind(
+        400,
+        "The FASTQ file cannot be read",
+        "Length of sequence and qualities differ (line 4).",
+    ),
+    "gzip.invalid": ProblemKind(400, "The gzip body cannot be read", "It ends too early."),
+    "form.invalid": ProblemKind(
+        400,
+        "The form cannot be read",
+        "It has no file. With curl: -F file=@genes.fa",
+    ),
+    "request.malformed": ProblemKind(
+        400,
+        "This is not an HTTP request",
+        "Invalid HTTP request received.",
+        of_data=False,
+    ),
+    "auth.invalid": ProblemKind(
+        401,
+        "An API key is needed",
+        hint="The key is missing or wrong. Send it as 'Authorization: Bearer KEY' or "
+        "'X-API-Key: KEY'.",
+        headers={"WWW-Authenticate": "Bearer"},
+    ),
+    "route.not_found": ProblemKind(
+        404,
+        "Not Found",
+        hint="There is nothing at this path. /docs lists what there is.",
+        of_data=False,
+    ),
+    "model.unknown": ProblemKind(
+        404,
+        "This model is not served",
+        "Served is AIRI-Institute/gena-lm-bert-base.",
+        members={"param": "model"},
+    ),
+    "metrics.off": ProblemKind(
+        404,
+        "Metrics are off",
+        hint="GENA_METRICS turns them on.",
+        of_data=False,
+    ),
+    "route.method_not_allowed": ProblemKind(
+        405,
+        "Method Not Allowed",
+        hint="This path takes another method; the header Allow names it.",
+        of_data=False,
+    ),
+    "format.not_acceptable": ProblemKind(
+        406,
+        "No such format",
+        "The Accept header names nothing that is offered here: application/json.",
+    ),
+    "model.not_failed": ProblemKind(
+        409,
+        "Nothing has failed",
+        "The service is ready; there is nothing to try again.",
+        of_data=False,
+    ),
+    "body.too_large": ProblemKind(
+        413,
+        "The body is too large",
+        "The limit is 67108864 bytes.",
+        hint="Send the records in several requests, compress the body with gzip, or raise "
+        "GENA_MAX_BODY_BYTES.",
+        members={"limit": 67108864},
+    ),
+    "body.too_large_decoded": ProblemKind(
+        413,
+        "The body is too large after decompression",
+        "A compressed body may inflate to 268435456 bytes.",
+        members={"limit": 268435456},
+    ),
+    "record.too_long": ProblemKind(
+        413,
+        "A record is too long",
+        "Record 'chr1' has 5000001 bases; the limit is 5000000.",
+        members={"record": "chr1", "count": 5000001, "limit": 5000000},
+    ),
+    "request.too_many_records": ProblemKind(
+        413,
+        "The request has too many records",
+        "A request may have 10000 records.",
+        members={"limit": 10000},
+    ),
+    "request.too_many_tokens": ProblemKind(
+        413,
+        "The request has too many tokens",
+        "A request may have 5000000 tokens, the specials and overlaps of windows included.",
+        members={"limit": 5000000},
+    ),
+    "body.unsupported_type": ProblemKind(
+        415,
+        "Content-Type not supported",
+        "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not say "
+        "what it is. With curl: -H 'Content-Type: text/plain' -d ACGT for a bare sequence.",
+    ),
+    "body.unsupported_encoding": ProblemKind(
+        415,
+        "Content-Encoding not supported",
+        hint="The body may be sent as it is or with gzip.",
+        headers={"Accept-Encoding": "gzip"},
+    ),
+    "host.refused": ProblemKind(
+        421,
+        "This server does not answer to that name",
+        hint="The Host header names another machine. Use http://127.0.0.1 or http://localhost, "
+        "or list the name in GENA_ALLOWED_HOSTS.",
+    ),
+    "sequence.invalid_letter": ProblemKind(
+        422,
+        "Not a DNA sequence",
+        "Record 'gene1': 'E' at position 7 is not a DNA letter. It occurs in proteins; DNA is "
+        "expected.",
+        members={"record": "gene1", "position": 7, "letter": "E"},
+    ),
+    "sequence.empty": ProblemKind(
+        422,
+        "The sequence is empty",
+        "Record 'gene1' has no bases.",
+        members={"record": "gene1"},
+    ),
+    "sequence.too_long": ProblemKind(
+        422,
+        "The sequence does not fit in one window",
+        "The sequence has 812 tokens; a window holds 510.",
+        hint="Choose overflow=window to cut it into windows, or overflow=truncate to use its "
+        "beginning.",
+        members={"count": 812, "limit": 510},
+    ),
+    "record.duplicate_id": ProblemKind(
+        422,
+        "Two records have the same id",
+        "The id 'gene1' occurs more than once; answers could not be told apart.",
+        members={"record": "gene1"},
+    ),
+    "record.invalid_id": ProblemKind(
+        422,
+        "A record's id cannot be used",
+        "Record 3 has no id.",
+        members={"record_number": 3},
+    ),
+    "records.none": ProblemKind(
+        422,
+        "There is no record",
+        hint="Send at least one sequence.",
+    ),
+    "records.all_skipped": ProblemKind(
+        422,
+        "No record could be used",
+        "All 2 records have problems.",
+        members={"skipped": []},
+    ),
+    "body.empty": ProblemKind(422, "The body is empty", "Send a sequence."),
+    "options.unknown": ProblemKind(
+        422,
+        "Unknown field",
+        "poling is not a field of this request.",
+        members={"problems": [{"where": "poling", "message": "is not a field of this request"}]},
+    ),
+    "options.conflict": ProblemKind(
+        422,
+        "Options do not go together",
+        "stride is the overlap of windows: add overflow=window.",
+        members={"fields": ["stride"]},
+    ),
+    "request.invalid": ProblemKind(
+        422,
+        "The request does not fit its schema",
+        "pooling: Input should be 'none', 'mean', 'cls' or 'max'.",
+        members={
+            "problems": [{"where": "pooling", "message": "Input should be 'none', ..."}],
+        },
+    ),
+    "tokens.invalid": ProblemKind(
+        422,
+        "Not a token of a sequence",
+        "Input 1: the id at position 3 is a special token or is not in the vocabulary of 32000.",
+        members={"record": "1", "position": 3},
+    ),
+    "dtype.overflow": ProblemKind(
+        422,
+        "The features do not fit in float16",
+        hint="A feature is larger than 65504: choose dtype=float32.",
+    ),
+    "queue.full": ProblemKind(
+        429,
+        "The queue is full",
+        "128 requests hold the 65536 tokens that may wait for the model. Try again in 3 s.",
+        members={"limit": 65536},
+    ),
+    "headers.too_large": ProblemKind(
+        431,
+        "The headers are too large",
+        "The limit is 32768 bytes with the request line.",
+        hint="DNA goes into the body.",
+        members={"limit": 32768},
+    ),
+    "model.not_finite": ProblemKind(
+        500,
+        "The model's answer is not finite",
+        "The features hold NaN or infinity.",
+        hint="Verify the bundle with gena verify; precision fp32 may help.",
+    ),
+    "model.error": ProblemKind(
+        500,
+        "The model failed on this sequence",
+        "RuntimeError.",
+        hint="Other sequences are answered; the log of the server has more.",
+    ),
+    "internal": ProblemKind(
+        500,
+        "Internal error",
+        hint="The service failed in a way that it should not; its log says more.",
+    ),
+    "model.not_ready": ProblemKind(
+        503,
+        "The model is not ready",
+        "Loading AIRI-Institute/gena-lm-bert-base.",
+        hint="GET /health says when it is ready.",
+    ),
+    "model.failed": ProblemKind(
+        503,
+        "There is no model to answer",
+        "AIRI-Institute/gena-lm-bert-base is not on this machine, and the hub cannot be reached. "
+        "The next request after 30 s tries again; POST /health/retry does so at once.",
+        members={"reason": "checkpoint.unavailable"},
+    ),
+    "model.crashed": ProblemKind(
+        503,
+        "The model stopped while it computed this answer",
+        "the model process ended (signal SIGKILL).",
+        hint="It is being restarted; send the request again.",
+    ),
+    "server.stopping": ProblemKind(
+        503,
+        "The service is shutting down",
+        hint="No new work is taken. Send the request again when the service is back.",
+        headers={"Connection": "close"},
+    ),
+    "deadline.exceeded": ProblemKind(
+        504,
+        "The request took too long",
+        "The answer was not ready after 600 s.",
+        hint="Send fewer records at a time, or raise GENA_DEADLINE_SECONDS.",
+        members={"limit": 600},
+    ),
 }
 
-log = logging.getLogger("gena.errors")
+# What a status means here, whichever of its codes it is.
+STATUSES: dict[int, str] = {
+    400: "The body cannot be read.",
+    401: "The API key is missing or wrong.",
+    404: "Another model is served.",
+    406: "The Accept header names no format that is offered.",
+    413: "A limit of the service is exceeded.",
+    415: "The Content-Type, or the Content-Encoding, is not read here.",
+    421: "The Host header names another machine.",
+    422: "The request was read and cannot be answered.",
+    429: "The queue is full.",
+    431: "The request line and the headers are too long.",
+    500: "A fault of the service or of the model.",
+    503: "There is no model now.",
+    504: "The deadline has passed.",
+}
 
 
-class ApiError(Exception):
+class ProblemError(Exception):
     """A failure that is told to the client.
 
     Args:
-        status: of HTTP.
-        code: stable and dotted, for programs.
-        title: the kind of problem, the same for every occurrence of the code.
-        detail: what happened this time and what to do about it.
-        headers: for the answer, for example Retry-After.
-        fields: further members of the answer, for example record, position, limit; None is
+        code: a key of `PROBLEMS`, stable and dotted, for programs; or one of `http_code`.
+        detail: what happened this time; the hint of the code is added to it.
+        retry_after: whole seconds after which the request is worth another try.
+        headers: for this answer, beside those of the code.
+        members: further members of the answer, for example record, position, limit; None is
             left out.
     """
 
     def __init__(
         self,
-        status: int,
         code: str,
-        title: str,
-        detail: str,
+        detail: str = "",
         *,
+        retry_after: int | None = None,
         headers: Mapping[str, str] | None = None,
-        **fields: Any,
+        **members: Any,
     ) -> None:
-        super().__init__(detail)
-        self.status = status
         self.code = code
-        self.title = title
-        self.detail = detail
-        self.headers = dict(headers or {})
-        self.fields = {name: value for name, value in fields.items() if value is not None}
+        self.kind = _kind(code)
+        self.detail = with_hint(detail, self.kind)
+        super().__init__(self.detail)
+        self.headers = {**self.kind.headers, **(headers or {})}
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+        self.members = {name: value for name, value in members.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """The members of the problem document, without a request id."""
-        return {
-            "type": f"urn:gena:problem:{self.code}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-            "code": self.code,
-            **self.fields,
-        }
+        return problem_document(self.code, self.kind, self.detail, self.members)
 
 
-def problem_response(error: ApiError, request_id: str | None = None) -> Response:
-    """An `ApiError` as an answer."""
-    document = error.as_dict()
-    if request_id is not None:
-        document["request_id"] = request_id
-    return Response(
-        orjson.dumps(document),
-        status_code=error.status,
-        headers=error.headers,
-        media_type=PROBLEM_JSON,
-    )
+def problem_document(
+    code: str, kind: ProblemKind, detail: str, members: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A problem as RFC 9457 writes it."""
+    return {
+        "type": f"urn:gena:problem:{code}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": detail,
+        "code": code,
+        **members,
+    }
 
 
-def validation_error(errors: Sequence[Any]) -> ApiError:
-    """Pydantic's complaints as one problem that says where, and never what was sent."""
-    unknown = [error for error in errors if error.get("type") == "extra_forbidden"]
-    problems = [
-        {"where": _location(error.get("loc", ())), "message": _complaint(error)}
-        for error in [*unknown, *(error for error in errors if error not in unknown)][:20]
-    ]
-    first = problems[0] if problems else {"where": "request", "message": "is not valid"}
-    return ApiError(
-        422,
-        "options.unknown" if unknown else "request.invalid",
-        "Unknown field" if unknown else "The request does not fit its schema",
-        f"{first['where']}{' ' if unknown else ': '}{first['message']}.",
-        problems=problems,
-    )
+def with_hint(detail: str, kind: ProblemKind) -> str:
+    """What happened, and what to do."""
+    return f"{detail} {kind.hint}".strip()
 
 
-def install_error_handlers(app: FastAPI) -> None:
-    """Make every failure of `app` a problem document."""
-    app.add_exception_handler(ApiError, _answer_api_error)
-    app.add_exception_handler(GenaError, _answer_gena_error)
-    app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.add_exception_handler(HTTPException, _answer_http_exception)
-    app.add_exception_handler(ClientDisconnect, _answer_nobody)
-    app.add_exception_handler(Exception, _answer_unexpected)
+def http_code(status: int) -> str:
+    """The code of an error that a library reports by its status alone, such as http.418."""
+    return {404: "route.not_found", 405: "route.method_not_allowed"}.get(status, f"http.{status}")
 
 
-def internal_error() -> ApiError:
-    """What the client hears of a fault that nobody expected: nothing of the inside."""
-    return ApiError(
-        500,
-        "internal",
-        "Internal error",
-        "The service failed in a way that it should not; its log says more.",
-    )
-
-
-def _answer_api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return problem_response(error, _request_id(request))
-
-
-def _answer_gena_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, GenaError)
-    log.error("%s: %s", error.code, error)
-    return problem_response(internal_error(), _request_id(request))
-
-
-def _answer_validation_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    return problem_response(validation_error(error.errors()), _request_id(request))
-
-
-def _answer_http_exception(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    status = error.status_code
-    title = _phrase(status)
-    problem = ApiError(
-        status,
-        _HTTP_CODES.get(status, f"http.{status}"),
-        title,
-        _HTTP_DETAILS.get(status) or str(error.detail or title),
-        headers=error.headers,
-    )
-    return problem_response(problem, _request_id(request))
-
-
-def _answer_nobody(_request: Request, _error: Exception) -> Response:
-    return Response(status_code=CLIENT_GONE)
-
-
-def _answer_unexpected(request: Request, _error: Exception) -> Response:
-    return problem_response(internal_error(), _request_id(request))
-
-
-def _request_id(request: Request) -> str | None:
-    request_id = request.scope.get("state", {}).get("request_id")
-    return str(request_id) if request_id is not None else None
-
-
-def _phrase(status: int) -> str:
-    try:
-        return HTTPStatus(status).phrase
-    except ValueError:
-        return "Error"
-
-
-def _location(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if part not in ("body", "query")]
-    # Keys can be anything that the client sent; they are shortened before they are repeated.
-    return ".".join(part if len(part) <= 60 else part[:57] + "..." for part in parts) or "request"
-
-
-def _complaint(error: Mapping[str, Any]) -> str:
-    if error.get("type") == "extra_forbidden":
-        return "is not a field of this request"
-    message = str(error.get("msg", "is not valid"))
-    return message.removeprefix("Value error, ").rstrip(".")
+def _kind(code: str) -> ProblemKind:
+    if code.startswith("http."):
+        status = int(code.removeprefix("http."))
+        phrases = {each.value: each.phrase for each in HTTPStatus}
+        return ProblemKind(status, phrases.get(status, "Error"))
+    return PROBLEMS[code]

@@ -38,7 +38,7 @@ from app.inference.prepare import Job, Limits, prepare
 from app.metrics import Metrics
 from app.model.lifecycle import ReadyModel
 from app.model.scheduler import Flow
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.requests.bodies import open_decoded, receive_body
 from app.requests.schemas import (
     Pooling,
@@ -107,7 +107,7 @@ class Exchange:
         """Bounds what is awaited inside by the deadline.
 
         Raises:
-            ApiError: 504 deadline.exceeded.
+            ProblemError: 504 deadline.exceeded.
         """
         try:
             async with asyncio.timeout(self.remaining):
@@ -126,14 +126,11 @@ class Exchange:
         finally:
             stop.set()
 
-    def _too_late(self) -> ApiError:
+    def _too_late(self) -> ProblemError:
         seconds = self.settings.deadline_seconds
-        return ApiError(
-            504,
+        return ProblemError(
             "deadline.exceeded",
-            "The request took too long",
-            f"The answer was not ready after {seconds:g} s. Send fewer records at a time, or "
-            "raise GENA_DEADLINE_SECONDS.",
+            f"The answer was not ready after {seconds:g} s.",
             limit=seconds,
         )
 
@@ -393,7 +390,7 @@ class StreamedAnswer(Response):
             try:
                 async with self._exchange.in_time():
                     await self._send(send)
-            except ApiError as error:
+            except ProblemError as error:
                 log.warning("answer cut off: %s: %s", error.code, error.detail)
             except Exception:
                 log.exception("answer cut off")

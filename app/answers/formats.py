@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.inference.engine import Block
 from app.inference.prepare import Job, ReadStrand, Record
 from app.inference.windows import Window
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.requests.schemas import Format
 from converter.tokenizer import WINDOW, DnaTokenizer
 
@@ -467,7 +467,7 @@ def negotiate(accept: str | None, offered: Iterable[Format] = tuple(WRITERS)) ->
     """The format that an Accept header likes best; JSON where it does not say.
 
     Raises:
-        ApiError: 406, nothing that it likes is offered.
+        ProblemError: 406, nothing that it likes is offered.
     """
     offers = tuple(offered)
     ranges = [_media_range(part) for part in (accept or "*/*").split(",") if part.strip()]
@@ -480,10 +480,8 @@ def negotiate(accept: str | None, offered: Iterable[Format] = tuple(WRITERS)) ->
             best, chosen = (quality, -rank), offer
     if chosen is None:
         types = ", ".join(WRITERS[offer].media_type for offer in offers)
-        raise ApiError(
-            406,
+        raise ProblemError(
             "format.not_acceptable",
-            "No such format",
             f"The Accept header names nothing that is offered here: {types}.",
         )
     return chosen

@@ -14,8 +14,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.host.problem_answers import CLIENT_GONE, problem_response
 from app.metrics import Metrics
-from app.problems import CLIENT_GONE, ApiError, internal_error, problem_response
+from app.problems import ProblemError
 
 logger = logging.getLogger("gena.server")
 access_logger = logging.getLogger("gena.access")
@@ -86,7 +87,7 @@ class Observe:
                 # A broken connection is the only way left to say that the answer is not whole.
                 raise
             logger.exception("unexpected failure", extra={"request_id": request_id})
-            answer = problem_response(internal_error(), request_id)
+            answer = problem_response(ProblemError("internal"), request_id)
             await answer(scope, counted_receive, stamped_send)
         finally:
             self._record(scope, seen, complete, time.perf_counter() - began)
@@ -126,13 +127,11 @@ def _request_id(scope: Scope) -> str:
     return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
 
-def headers_too_large(limit: int) -> ApiError:
+def headers_too_large(limit: int) -> ProblemError:
     """431: the request line and the headers have more bytes than `limit`."""
-    return ApiError(
-        431,
+    return ProblemError(
         "headers.too_large",
-        "The headers are too large",
-        f"The limit is {limit} bytes with the request line. DNA goes into the body.",
+        f"The limit is {limit} bytes with the request line.",
         limit=limit,
     )
 
@@ -155,7 +154,7 @@ class Gate:
         max_header_bytes: int,
         hosts: frozenset[str] | None,
         api_key: str | None,
-        stopping: Callable[[], ApiError | None],
+        stopping: Callable[[], ProblemError | None],
     ) -> None:
         self._app = app
         self._max_header_bytes = max_header_bytes
@@ -170,7 +169,7 @@ class Gate:
         else:
             await _refuse(refusal, scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> ApiError | None:
+    def _refusal(self, scope: Scope) -> ProblemError | None:
         line = len(scope.get("raw_path") or b"") + len(scope["query_string"])
         size = line + sum(len(name) + len(value) for name, value in scope["headers"])
         if size > self._max_header_bytes:
@@ -178,26 +177,13 @@ class Gate:
         headers = Headers(scope=scope)
         host = headers.get("host")
         if self._hosts is not None and host is not None and _host_name(host) not in self._hosts:
-            return ApiError(
-                421,
-                "host.refused",
-                "This server does not answer to that name",
-                "The Host header names another machine. Use http://127.0.0.1 or http://localhost, "
-                "or list the name in GENA_ALLOWED_HOSTS.",
-            )
+            return ProblemError("host.refused")
         path = scope["path"]
         if self._api_key is not None and not (path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX)):
             # Starlette reads headers as Latin-1; this gives back the bytes that were sent.
             given = _given_key(headers).encode("latin-1")
             if not hmac.compare_digest(given, self._api_key.encode()):
-                return ApiError(
-                    401,
-                    "auth.invalid",
-                    "An API key is needed",
-                    "The key is missing or wrong. Send it as 'Authorization: Bearer KEY' or "
-                    "'X-API-Key: KEY'.",
-                    headers={"WWW-Authenticate": "Bearer"},
-                )
+                return ProblemError("auth.invalid")
         return None if path in _WHILE_STOPPING else self._stopping()
 
 
@@ -272,18 +258,15 @@ class LimitBody:
                 raise
             await _refuse(self._too_large(), scope, receive, send)
 
-    def _too_large(self) -> ApiError:
-        return ApiError(
-            413,
+    def _too_large(self) -> ProblemError:
+        return ProblemError(
             "body.too_large",
-            "The body is too large",
-            f"The limit is {self._max_bytes} bytes. Send the records in several requests, "
-            "compress the body with gzip, or raise GENA_MAX_BODY_BYTES.",
+            f"The limit is {self._max_bytes} bytes.",
             limit=self._max_bytes,
         )
 
 
-async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -> None:
+async def _refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer, then read what the client still sends, for a while, and close the connection."""
     headers = Headers(scope=scope)
     has_body = "content-length" in headers or "transfer-encoding" in headers
@@ -293,7 +276,7 @@ async def _refuse(error: ApiError, scope: Scope, receive: Receive, send: Send) -
         error.headers["Connection"] = "close"
     answer = problem_response(error, scope.get("state", {}).get("request_id"))
     await send(
-        {"type": "http.response.start", "status": error.status, "headers": answer.raw_headers}
+        {"type": "http.response.start", "status": error.kind.status, "headers": answer.raw_headers}
     )
     await send({"type": "http.response.body", "body": answer.body, "more_body": drains})
     if drains:

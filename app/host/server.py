@@ -17,8 +17,9 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.host.middleware import headers_too_large
+from app.host.problem_answers import problem_response
 from app.model.lifecycle import Lifecycle
-from app.problems import ApiError, problem_response
+from app.problems import ProblemError
 from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
@@ -122,11 +123,11 @@ class _Protocol(H11Protocol):
         if hint == 431:
             error = headers_too_large(self.config.h11_max_incomplete_event_size or 0)
         else:
-            error = ApiError(400, "request.malformed", "This is not an HTTP request", msg)
+            error = ProblemError("request.malformed", msg)
         answer = problem_response(error)
         headers = [*answer.raw_headers, (b"connection", b"close")]
         for event in (
-            h11.Response(status_code=error.status, headers=headers, reason=b""),
+            h11.Response(status_code=error.kind.status, headers=headers, reason=b""),
             h11.Data(data=bytes(answer.body)),
             h11.EndOfMessage(),
         ):

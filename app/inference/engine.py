@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.inference.cache import WindowCache
 from app.inference.prepare import Job, ReadStrand, Record
 from app.inference.windows import Window
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.requests.schemas import Choices
 from converter.tokenizer import MAX_TOKENS, DnaTokenizer
 
@@ -63,7 +63,7 @@ class Predictor:
             (n + 2, H), C order, read-only perhaps.
 
         Raises:
-            ApiError: 500 model.not_finite, and those of the flow.
+            ProblemError: 500 model.not_finite, and those of the flow.
         """
         window = self._tokenizer.window(ids)
         key = self._cache.key(self._fingerprint, window)
@@ -74,12 +74,9 @@ class Predictor:
         self.misses += 1
         rows = np.ascontiguousarray(await self._flow.predict(window))
         if not np.isfinite(rows).all():
-            raise ApiError(
-                500,
+            raise ProblemError(
                 "model.not_finite",
-                "The model's answer is not finite",
-                "The features hold NaN or infinity. Verify the bundle with gena verify; precision "
-                "fp32 may help.",
+                "The features hold NaN or infinity.",
             )
         self._cache.put(key, rows)
         return rows
@@ -250,10 +247,5 @@ def _cast(values: NDArray[np.float32], choices: Choices) -> Features:
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():
-        raise ApiError(
-            422,
-            "dtype.overflow",
-            "The features do not fit in float16",
-            "A feature is larger than 65504: choose dtype=float32.",
-        )
+        raise ProblemError("dtype.overflow")
     return half

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.windows import Window, count_rows, count_windows, plan_windows
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.requests.schemas import MAX_ID_LENGTH, Choices
 from app.requests.sequences import Submitted, duplicate_id
 from converter.tokenizer import MAX_TOKENS, DnaTokenizer, SequenceError, clean
@@ -161,7 +161,7 @@ class Skipped:
     """A record that is not answered."""
 
     id: str
-    problem: ApiError
+    problem: ProblemError
 
     def as_dict(self) -> dict[str, Any]:
         """Members of the answer."""
@@ -169,7 +169,7 @@ class Skipped:
             "id": self.id,
             "code": self.problem.code,
             "detail": self.problem.detail,
-            **{k: v for k, v in self.problem.fields.items() if k != "record"},
+            **{k: v for k, v in self.problem.members.items() if k != "record"},
         }
 
 
@@ -227,7 +227,7 @@ def prepare(
         observe: called with the seconds of each record.
 
     Raises:
-        ApiError: the first problem, naming the record; with `on_error=skip` only problems of
+        ProblemError: the first problem, naming the record; with `on_error=skip` only problems of
             the whole request.
         AbandonedError: `stop` was set.
     """
@@ -252,13 +252,11 @@ def prepare_ids(
     """As `prepare`, for token ids; the specials around a list, as /tokenize gives, are taken off.
 
     Raises:
-        ApiError: ids that are no tokens of a sequence, or too many.
+        ProblemError: ids that are no tokens of a sequence, or too many.
     """
     if choices.strand != "forward":
-        raise ApiError(
-            422,
+        raise ProblemError(
             "options.conflict",
-            "Options do not go together",
             "Token ids have one direction: strand must be forward.",
             fields=["strand", "input"],
         )
@@ -298,7 +296,7 @@ class _Maker:
                 raise duplicate_id(submitted.id)
             self._ids.add(submitted.id)
             record = self._read(submitted)
-        except ApiError as error:
+        except ProblemError as error:
             if self._choices.on_error == "error" or self._single:
                 raise
             self._skipped.append(Skipped(submitted.id[:MAX_ID_LENGTH], error))
@@ -319,23 +317,19 @@ class _Maker:
     def finish(self, seconds: float) -> Job:
         if not self._records:
             if self._skipped:
-                raise ApiError(
-                    422,
+                raise ProblemError(
                     "records.all_skipped",
-                    "No record could be used",
                     f"All {len(self._skipped)} records have problems.",
                     skipped=[skipped.as_dict() for skipped in self._skipped],
                 )
-            raise ApiError(422, "records.none", "There is no record", "Send at least one sequence.")
+            raise ProblemError("records.none")
         return Job(self._choices, self._single, self._records, self._skipped, self.store, seconds)
 
     def _keep(self, record: Record) -> None:
         self._rows += record.n_rows
         if self._rows > self._limits.tokens:
-            raise ApiError(
-                413,
+            raise ProblemError(
                 "request.too_many_tokens",
-                "The request has too many tokens",
                 f"A request may have {self._limits.tokens} tokens, the specials and overlaps of "
                 "windows included.",
                 limit=self._limits.tokens,
@@ -344,10 +338,8 @@ class _Maker:
 
     def _check_count(self) -> None:
         if len(self._records) + len(self._skipped) >= self._limits.records:
-            raise ApiError(
-                413,
+            raise ProblemError(
                 "request.too_many_records",
-                "The request has too many records",
                 f"A request may have {self._limits.records} records.",
                 limit=self._limits.records,
             )
@@ -361,10 +353,8 @@ class _Maker:
         try:
             cleaned = clean(submitted.text)
         except SequenceError as error:
-            raise ApiError(
-                422,
+            raise ProblemError(
                 error.code,
-                "Not a DNA sequence",
                 f"{who}: {error}",
                 record=name,
                 position=error.position,
@@ -372,14 +362,10 @@ class _Maker:
             ) from None
         n_bases = len(cleaned.sequence)
         if not n_bases:
-            raise ApiError(
-                422, "sequence.empty", "The sequence is empty", f"{who} has no bases.", record=name
-            )
+            raise ProblemError("sequence.empty", f"{who} has no bases.", record=name)
         if n_bases > self._limits.record_bases:
-            raise ApiError(
-                413,
+            raise ProblemError(
                 "record.too_long",
-                "A record is too long",
                 f"{who} has {n_bases} bases; the limit is {self._limits.record_bases}.",
                 record=name,
                 count=n_bases,
@@ -418,12 +404,9 @@ class _Maker:
             return MAX_TOKENS, 0
         name = self._name(record_id)
         who = "The sequence" if name is None else f"Record {name!r}"
-        raise ApiError(
-            422,
+        raise ProblemError(
             "sequence.too_long",
-            "The sequence does not fit in one window",
-            f"{who} has {n_tokens} tokens; a window holds {MAX_TOKENS}. Choose overflow=window "
-            "to cut it into windows, or overflow=truncate to use its beginning.",
+            f"{who} has {n_tokens} tokens; a window holds {MAX_TOKENS}.",
             record=name,
             count=n_tokens,
             limit=MAX_TOKENS,
@@ -443,16 +426,12 @@ def _inner_ids(given: list[int], tokenizer: DnaTokenizer, name: str | None) -> l
     wrapped = len(given) >= 2 and (given[0], given[-1]) == (tokenizer.cls_id, tokenizer.sep_id)
     ids = given[1:-1] if wrapped else given
     if not ids:
-        raise ApiError(
-            422, "sequence.empty", "The sequence is empty", "There are no tokens.", record=name
-        )
+        raise ProblemError("sequence.empty", "There are no tokens.", record=name)
     special = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id)
     for position, token in enumerate(ids, start=2 if wrapped else 1):
         if not 0 <= token < tokenizer.vocab_size or token in special:
-            raise ApiError(
-                422,
+            raise ProblemError(
                 "tokens.invalid",
-                "Not a token of a sequence",
                 f"Input {name}: the id at position {position} is a special token or is not in "
                 f"the vocabulary of {tokenizer.vocab_size}.",
                 record=name,

@@ -24,7 +24,7 @@ from app.metrics import Metrics
 from app.model.conversion import CONVERT_COMMAND, ConversionError, convert
 from app.model.process import MODEL_COMMAND, ModelLoadError, ModelProcess, PackageShape
 from app.model.scheduler import ModelDiedError, Scheduler
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.settings import Settings
 from converter.bundle.opening import Bundle, Manifest, default_bundle_folder, open_bundle
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
@@ -142,7 +142,7 @@ class Lifecycle:
         """What requests for data use.
 
         Raises:
-            ApiError: 503 server.stopping, model.failed or model.not_ready, with Retry-After.
+            ProblemError: 503 server.stopping, model.failed or model.not_ready, with Retry-After.
         """
         status = self._state.status
         if status == "ready" and self._bundle is not None and self._tokenizer is not None:
@@ -153,12 +153,10 @@ class Lifecycle:
             self.retry()
         if self._state.status == "failed":
             raise self._failed_error()
-        raise ApiError(
-            503,
+        raise ProblemError(
             "model.not_ready",
-            "The model is not ready",
-            f"{self._state.message} GET /health says when it is ready.",
-            headers={"Retry-After": str(_NOT_READY_SECONDS)},
+            self._state.message,
+            retry_after=_NOT_READY_SECONDS,
         )
 
     def retry(self) -> bool:
@@ -310,15 +308,13 @@ class Lifecycle:
         logger.error("failed: %s", message, extra={"code": code})
         self.scheduler.fail_all(self._failed_error())
 
-    def _failed_error(self) -> ApiError:
+    def _failed_error(self) -> ProblemError:
         seconds = max(1, round(self.retry_after))
-        return ApiError(
-            503,
+        return ProblemError(
             "model.failed",
-            "There is no model to answer",
             f"{self._state.message} {self._state.advice} The next request after {seconds} s "
             "tries again; POST /health/retry does so at once.",
-            headers={"Retry-After": str(seconds)},
+            retry_after=seconds,
             reason=self._state.code,
         )
 
@@ -340,19 +336,13 @@ class Lifecycle:
         return float(self._state.status == "ready")
 
 
-def stopping_error() -> ApiError:
+def stopping_error() -> ProblemError:
     """What new requests hear while accepted ones are finished."""
-    return ApiError(
-        503,
-        "server.stopping",
-        "The service is shutting down",
-        "No new work is taken. Send the request again when the service is back.",
-        headers={"Retry-After": "5", "Connection": "close"},
-    )
+    return ProblemError("server.stopping", retry_after=5)
 
 
 async def ready_model(request: Request) -> ReadyModel:  # async: no thread is needed
-    """Dependency: the model, or ApiError 503 (model.not_ready, model.failed) with Retry-After."""
+    """Dependency: the model. Raises as `Lifecycle.ready_model`."""
     lifecycle: Lifecycle = request.app.state.lifecycle
     return lifecycle.ready_model()
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from app.model.child import REPLY, REQUEST, SLOTS, slot_bytes
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
 from app.model.scheduler import ModelDiedError, Prediction
-from app.problems import ApiError
+from app.problems import PROBLEMS, ProblemError
 from app.settings import Settings
 
 logger = logging.getLogger("gena.model")
@@ -149,7 +149,7 @@ class ModelProcess:
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ApiError: 500 model.not_finite or model.error; the process lives on.
+            ProblemError: 500 model.not_finite or model.error; the process lives on.
         """
         slot = await self._slots.get()
         if self._reason is not None:
@@ -256,10 +256,5 @@ def _fail(pending: _Pending, error: Exception) -> None:
         pending.answer.set_exception(error)
 
 
-def _model_error(code: str, message: str) -> ApiError:
-    return ApiError(
-        500,
-        code,
-        "The model failed on this sequence",
-        f"{message.rstrip('.')}. Other sequences are answered; the log of the server has more.",
-    )
+def _model_error(code: str, message: str) -> ProblemError:
+    return ProblemError(code if code in PROBLEMS else "model.error", f"{message.rstrip('.')}.")

@@ -16,7 +16,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.settings import WINDOW_TOKENS
 
 # Two windows are with the model: it computes one while the answer of the other travels.
@@ -50,7 +50,7 @@ class Model(Protocol):
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ApiError: the model failed on this window; it is well otherwise.
+            ProblemError: the model failed on this window; it is well otherwise.
         """
         ...
 
@@ -99,7 +99,7 @@ class Flow:
             (n, hidden) float32, one row a token.
 
         Raises:
-            ApiError: 503 model.crashed or model.failed, 504 deadline.exceeded.
+            ProblemError: 503 model.crashed or model.failed, 504 deadline.exceeded.
         """
         return await self._scheduler._predict(self, window)
 
@@ -165,7 +165,7 @@ class Scheduler:
             deadline: seconds from now until everything asked for fails with 504.
 
         Raises:
-            ApiError: 429 queue.full on entry, with Retry-After.
+            ProblemError: 429 queue.full on entry, with Retry-After.
         """
         held = self._held_tokens()
         if held + WINDOW_TOKENS > self._limit:
@@ -191,7 +191,7 @@ class Scheduler:
         """The model is gone: windows wait until the next one is attached."""
         self._model = None
 
-    def fail_all(self, error: ApiError) -> None:
+    def fail_all(self, error: ProblemError) -> None:
         """No model will come: end every flow with this error."""
         for flow in self._flows:
             flow._end(error)
@@ -200,27 +200,22 @@ class Scheduler:
     def _held_tokens(self) -> int:
         return sum(max(WINDOW_TOKENS, flow._queued_tokens) for flow in self._flows)
 
-    def _full(self, held: int) -> ApiError:
+    def _full(self, held: int) -> ProblemError:
         seconds = math.ceil(held / self._tokens_per_second)
         retry = min(max(seconds, 1), _LONGEST_RETRY_SECONDS)
-        return ApiError(
-            429,
+        return ProblemError(
             "queue.full",
-            "The queue is full",
             f"{len(self._flows)} requests hold the {self._limit} tokens that may wait for the "
             f"model. Try again in {retry} s.",
-            headers={"Retry-After": str(retry)},
+            retry_after=retry,
             limit=self._limit,
         )
 
     def _expire(self, flow: Flow, seconds: float) -> None:
         flow._end(
-            ApiError(
-                504,
+            ProblemError(
                 "deadline.exceeded",
-                "The request took too long",
-                f"The answer was not ready after {seconds:g} s. Send fewer records at a time, or "
-                "raise GENA_DEADLINE_SECONDS.",
+                f"The answer was not ready after {seconds:g} s.",
                 limit=seconds,
             )
         )
@@ -310,11 +305,9 @@ def _refuse(job: _Job, error: Exception) -> None:
         job.answer.set_exception(error)
 
 
-def _crashed(error: ModelDiedError) -> ApiError:
-    return ApiError(
-        503,
+def _crashed(error: ModelDiedError) -> ProblemError:
+    return ProblemError(
         "model.crashed",
-        "The model stopped while it computed this answer",
-        f"{error}. It is being restarted; send the request again.",
-        headers={"Retry-After": "2"},
+        f"{error}.",
+        retry_after=2,
     )

@@ -13,7 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
-from app.problems import ApiError
+from app.problems import ProblemError
 
 _IN_MEMORY = 2**20
 _BLOCK = 2**17
@@ -47,18 +47,12 @@ async def receive_body(request: Request) -> ReceivedBody:
     """Take the body from the wire; `LimitBody` bounds and counts what arrives.
 
     Raises:
-        ApiError: 413 body.too_large, 415 body.unsupported_encoding, 400 form.invalid.
+        ProblemError: 413 body.too_large, 415 body.unsupported_encoding, 400 form.invalid.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
-        raise ApiError(
-            415,
-            "body.unsupported_encoding",
-            "Content-Encoding not supported",
-            "The body may be sent as it is or with gzip.",
-            headers={"Accept-Encoding": "gzip"},
-        )
+        raise ProblemError("body.unsupported_encoding")
     if media_type == "multipart/form-data":
         return await _receive_form(request)
     file = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
@@ -87,7 +81,7 @@ async def _receive_form(request: Request) -> ReceivedBody:
     )
     try:
         form = await parser.parse()
-    except (ApiError, ClientDisconnect):
+    except (ProblemError, ClientDisconnect):
         raise
     except (MultiPartException, ValueError, KeyError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "It is malformed."
@@ -111,15 +105,15 @@ async def _receive_form(request: Request) -> ReceivedBody:
     return ReceivedBody(file, "", size, fields)
 
 
-def _bad_form(reason: str) -> ApiError:
-    return ApiError(400, "form.invalid", "The form cannot be read", reason)
+def _bad_form(reason: str) -> ProblemError:
+    return ProblemError("form.invalid", reason)
 
 
 @contextmanager
 def open_decoded(body: ReceivedBody, limit: int) -> Iterator[BinaryIO]:
     """Read a body, inflated when its content is gzip, with `limit` on the bytes that come out.
 
-    Reading raises ApiError: 413 body.too_large_decoded, 400 gzip.invalid.
+    Reading raises ProblemError: 413 body.too_large_decoded, 400 gzip.invalid.
     """
     body.file.seek(0)
     is_gzip = body.file.read(2) == _GZIP
@@ -161,10 +155,8 @@ class _Inflated(_Plain):
             raise _bad_gzip("Its content is damaged.") from None
         self._left -= len(chunk)
         if self._left < 0:
-            raise ApiError(
-                413,
+            raise ProblemError(
                 "body.too_large_decoded",
-                "The body is too large after decompression",
                 f"A compressed body may inflate to {self._limit} bytes.",
                 limit=self._limit,
             )
@@ -190,5 +182,5 @@ class _Inflated(_Plain):
                 raise _bad_gzip("It ends too early.")
 
 
-def _bad_gzip(reason: str) -> ApiError:
-    return ApiError(400, "gzip.invalid", "The gzip body cannot be read", reason)
+def _bad_gzip(reason: str) -> ProblemError:
+    return ProblemError("gzip.invalid", reason)

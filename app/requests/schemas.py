@@ -14,7 +14,8 @@ from pydantic import (
     model_validator,
 )
 
-from app.problems import ApiError, validation_error
+from app.problems import ProblemError
+from app.requests.validation import validation_problem
 from converter.tokenizer import MAX_TOKENS
 
 Pooling = Literal["none", "mean", "cls", "max"]
@@ -267,7 +268,7 @@ def choose(*places: BaseModel, pooling: Pooling = "none") -> Choices:
     """Merge the options of the query string, the body and the form.
 
     Raises:
-        ApiError: two places disagree (options.conflict), or two choices do.
+        ProblemError: two places disagree (options.conflict), or two choices do.
     """
     chosen: dict[str, Any] = {"pooling": pooling}
     said: set[str] = set()
@@ -284,11 +285,9 @@ def choose(*places: BaseModel, pooling: Pooling = "none") -> Choices:
     return choices
 
 
-def conflict(detail: str, *fields: str) -> ApiError:
+def conflict(detail: str, *fields: str) -> ProblemError:
     """Choices that do not go together."""
-    return ApiError(
-        422, "options.conflict", "Options do not go together", detail, fields=list(fields)
-    )
+    return ProblemError("options.conflict", detail, fields=list(fields))
 
 
 def check_format(choices: Choices, chosen: Format) -> None:
@@ -328,9 +327,9 @@ def options_from_form(model: type[BaseModel], fields: Mapping[str, str]) -> Base
     """The options that came as fields of a form.
 
     Raises:
-        ApiError: 422, as for a query string.
+        ProblemError: 422, as for a query string.
     """
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:
-        raise validation_error(error.errors(include_input=False)) from None
+        raise validation_problem(error.errors(include_input=False)) from None

@@ -14,9 +14,10 @@ import pydantic
 from dnaio import FastaReader, FastqReader
 from dnaio.exceptions import FileFormatError
 
-from app.problems import ApiError, validation_error
+from app.problems import ProblemError
 from app.requests.bodies import ReceivedBody
 from app.requests.schemas import MAX_ID_LENGTH, SubmittedSequences
+from app.requests.validation import validation_problem
 
 Kind = Literal["json", "text", "fasta", "fastq"]
 Body = TypeVar("Body", bound=pydantic.BaseModel)
@@ -58,7 +59,7 @@ class Submitted:
 
     id: str
     text: str
-    problem: ApiError | None = None
+    problem: ProblemError | None = None
 
 
 @dataclass
@@ -86,8 +87,9 @@ def read_submission(
         max_bases: of one record; what is far beyond is refused while it is read.
 
     Raises:
-        ApiError: 415 body.unsupported_type, 422 body.empty, 400 json.invalid, 422 by the schema.
-            While records are read also 400 fasta.invalid, fastq.invalid; 413 record.too_long.
+        ProblemError: 415 body.unsupported_type, 422 body.empty, 400 json.invalid, 422 by the
+            schema. While records are read also 400 fasta.invalid, fastq.invalid and 413
+            record.too_long.
     """
     kind = _recognise(received, file)
     if kind == "json":
@@ -103,13 +105,11 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Bod
     """The body of an endpoint that takes JSON only.
 
     Raises:
-        ApiError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
+        ProblemError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
     """
     if not (received.media_type in _SAID_NOTHING or _is_json(received.media_type)):
-        raise ApiError(
-            415,
+        raise ProblemError(
             "body.unsupported_type",
-            "Content-Type not supported",
             "This endpoint takes JSON: -H 'Content-Type: application/json'.",
         )
     return parse_json(file.read(), schema)
@@ -119,12 +119,10 @@ def _is_json(media_type: str) -> bool:
     return media_type == "application/json" or media_type.endswith("+json")
 
 
-def duplicate_id(record_id: str) -> ApiError:
+def duplicate_id(record_id: str) -> ProblemError:
     """The same id twice in one request."""
-    return ApiError(
-        422,
+    return ProblemError(
         "record.duplicate_id",
-        "Two records have the same id",
         f"The id {record_id!r} occurs more than once; answers could not be told apart.",
         record=record_id,
     )
@@ -144,7 +142,7 @@ def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
     if media_type == "text/plain":
         return "text"
     if not first:
-        raise ApiError(422, "body.empty", "The body is empty", "Send a sequence. " + _HOW_TO_SEND)
+        raise ProblemError("body.empty", "Send a sequence. " + _HOW_TO_SEND)
     if first == b"{" and media_type in _SAID_NOTHING:
         return "json"
     if media_type in ("", "application/x-www-form-urlencoded") and received.fields is None:
@@ -162,10 +160,8 @@ _HOW_TO_SEND = (
 )
 
 
-def _unsupported(reason: str) -> ApiError:
-    return ApiError(
-        415, "body.unsupported_type", "Content-Type not supported", f"{reason} {_HOW_TO_SEND}"
-    )
+def _unsupported(reason: str) -> ProblemError:
+    return ProblemError("body.unsupported_type", f"{reason} {_HOW_TO_SEND}")
 
 
 def _skip_leading(file: BinaryIO) -> bytes:
@@ -189,17 +185,15 @@ def parse_json(data: bytes, schema: type[Body]) -> Body:
     """A JSON body.
 
     Raises:
-        ApiError: 400 json.invalid, 422 by the schema.
+        ProblemError: 400 json.invalid, 422 by the schema.
     """
     try:
         return schema.model_validate_json(data.removeprefix(_BYTE_ORDER_MARK), strict=True)
     except pydantic.ValidationError as error:
         errors = error.errors(include_input=False, include_url=False, include_context=False)
         if errors[0]["type"] == "json_invalid":
-            raise ApiError(
-                400, "json.invalid", "The body is not JSON", errors[0]["msg"] + "."
-            ) from None
-        raise validation_error(errors) from None
+            raise ProblemError("json.invalid", errors[0]["msg"] + ".") from None
+        raise validation_problem(errors) from None
 
 
 def _from_json(data: bytes, schema: type[SubmittedSequences]) -> Submission:
@@ -236,12 +230,11 @@ def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
         raise _bad_file(kind, f"{error.message[:300]}{where}.") from None
 
 
-def _bad_file(kind: Kind, reason: str) -> ApiError:
-    name = kind.upper()
-    return ApiError(400, f"{kind}.invalid", f"The {name} file cannot be read", reason)
+def _bad_file(kind: Kind, reason: str) -> ProblemError:
+    return ProblemError(f"{kind}.invalid", reason)
 
 
-def _id_problem(record_id: str, number: int) -> ApiError | None:
+def _id_problem(record_id: str, number: int) -> ProblemError | None:
     if not record_id or record_id.isspace():
         reason = "has no id"
     elif len(record_id) > MAX_ID_LENGTH:
@@ -250,10 +243,8 @@ def _id_problem(record_id: str, number: int) -> ApiError | None:
         reason = "has control characters, or bytes that are not ASCII in a file, in its id"
     else:
         return None
-    return ApiError(
-        422,
+    return ProblemError(
         "record.invalid_id",
-        "A record's id cannot be used",
         f"Record {number} {reason}.",
         record_number=number,
     )
@@ -302,10 +293,8 @@ class _Guarded(io.RawIOBase):
 
     def _check_run(self) -> None:
         if self._run > 2 * self._max_bases + _SLACK_BYTES:
-            raise ApiError(
-                413,
+            raise ProblemError(
                 "record.too_long",
-                "A record is too long",
                 f"A record may have {self._max_bases} bases.",
                 limit=self._max_bases,
             )

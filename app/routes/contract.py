@@ -8,7 +8,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.problems import PROBLEM_JSON
+from app.problems import (
+    PROBLEM_JSON,
+    PROBLEMS,
+    STATUSES,
+    ProblemKind,
+    problem_document,
+    with_hint,
+)
 from app.requests.schemas import DNA_LETTERS, SEQUENCE_SCHEMA
 
 _EXAMPLE_DNA = "ATGGCGTACGTTAGCCTGACCTGA"
@@ -37,230 +44,6 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
     },
 }
 
-# status: (what it means, {code: (title, detail, further members)})
-_PROBLEMS: dict[int, tuple[str, dict[str, tuple[str, str, dict[str, Any]]]]] = {
-    400: (
-        "The body cannot be read.",
-        {
-            "json.invalid": (
-                "The body is not JSON",
-                "Invalid JSON: expected value at line 1 column 2.",
-                {},
-            ),
-            "fasta.invalid": (
-                "The FASTA file cannot be read",
-                "It has no line breaks. curl's -d removes them: use --data-binary @genes.fa.",
-                {},
-            ),
-            "fastq.invalid": (
-                "The FASTQ file cannot be read",
-                "Length of sequence and qualities differ (line 4).",
-                {},
-            ),
-            "gzip.invalid": ("The gzip body cannot be read", "It ends too early.", {}),
-            "form.invalid": (
-                "The form cannot be read",
-                "It has no file. With curl: -F file=@genes.fa",
-                {},
-            ),
-        },
-    ),
-    401: (
-        "The API key is missing or wrong.",
-        {"auth.invalid": ("An API key is needed", "The key is missing or wrong.", {})},
-    ),
-    404: (
-        "Another model is served.",
-        {
-            "model.unknown": (
-                "This model is not served",
-                "Served is AIRI-Institute/gena-lm-bert-base.",
-                {},
-            )
-        },
-    ),
-    406: (
-        "The Accept header names no format that is offered.",
-        {
-            "format.not_acceptable": (
-                "No such format",
-                "The Accept header names nothing that is offered here: application/json.",
-                {},
-            )
-        },
-    ),
-    413: (
-        "A limit of the service is exceeded.",
-        {
-            "body.too_large": (
-                "The body is too large",
-                "The limit is 67108864 bytes.",
-                {"limit": 67108864},
-            ),
-            "body.too_large_decoded": (
-                "The body is too large after decompression",
-                "A compressed body may inflate to 268435456 bytes.",
-                {"limit": 268435456},
-            ),
-            "record.too_long": (
-                "A record is too long",
-                "Record 'chr1' has 5000001 bases; the limit is 5000000.",
-                {"record": "chr1", "count": 5000001, "limit": 5000000},
-            ),
-            "request.too_many_records": (
-                "The request has too many records",
-                "A request may have 10000 records.",
-                {"limit": 10000},
-            ),
-            "request.too_many_tokens": (
-                "The request has too many tokens",
-                "A request may have 5000000 tokens, the specials and overlaps of windows included.",
-                {"limit": 5000000},
-            ),
-        },
-    ),
-    415: (
-        "The Content-Type, or the Content-Encoding, is not read here.",
-        {
-            "body.unsupported_type": (
-                "Content-Type not supported",
-                "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does "
-                "not say what it is. With curl: -H 'Content-Type: text/plain' -d ACGT for a bare "
-                "sequence.",
-                {},
-            ),
-            "body.unsupported_encoding": (
-                "Content-Encoding not supported",
-                "The body may be sent as it is or with gzip.",
-                {},
-            ),
-        },
-    ),
-    421: (
-        "The Host header names another machine.",
-        {
-            "host.refused": (
-                "This server does not answer to that name",
-                "The Host header names another machine.",
-                {},
-            )
-        },
-    ),
-    422: (
-        "The request was read and cannot be answered.",
-        {
-            "sequence.invalid_letter": (
-                "Not a DNA sequence",
-                "Record 'gene1': 'E' at position 7 is not a DNA letter. It occurs in proteins; "
-                "DNA is expected.",
-                {"record": "gene1", "position": 7, "letter": "E"},
-            ),
-            "sequence.empty": (
-                "The sequence is empty",
-                "Record 'gene1' has no bases.",
-                {"record": "gene1"},
-            ),
-            "sequence.too_long": (
-                "The sequence does not fit in one window",
-                "The sequence has 812 tokens; a window holds 510. Choose overflow=window to cut "
-                "it into windows, or overflow=truncate to use its beginning.",
-                {"count": 812, "limit": 510},
-            ),
-            "record.duplicate_id": (
-                "Two records have the same id",
-                "The id 'gene1' occurs more than once; answers could not be told apart.",
-                {"record": "gene1"},
-            ),
-            "record.invalid_id": (
-                "A record's id cannot be used",
-                "Record 3 has no id.",
-                {"record_number": 3},
-            ),
-            "records.none": ("There is no record", "Send at least one sequence.", {}),
-            "records.all_skipped": (
-                "No record could be used",
-                "All 2 records have problems.",
-                {"skipped": []},
-            ),
-            "body.empty": ("The body is empty", "Send a sequence.", {}),
-            "options.unknown": (
-                "Unknown field",
-                "poling is not a field of this request.",
-                {"problems": [{"where": "poling", "message": "is not a field of this request"}]},
-            ),
-            "options.conflict": (
-                "Options do not go together",
-                "stride is the overlap of windows: add overflow=window.",
-                {"fields": ["stride"]},
-            ),
-            "request.invalid": (
-                "The request does not fit its schema",
-                "pooling: Input should be 'none', 'mean', 'cls' or 'max'.",
-                {"problems": [{"where": "pooling", "message": "Input should be 'none', ..."}]},
-            ),
-            "tokens.invalid": (
-                "Not a token of a sequence",
-                "Input 1: the id at position 3 is a special token or is not in the vocabulary of "
-                "32000.",
-                {"record": "1", "position": 3},
-            ),
-            "dtype.overflow": (
-                "The features do not fit in float16",
-                "A feature is larger than 65504: choose dtype=float32.",
-                {},
-            ),
-        },
-    ),
-    429: (
-        "The queue is full.",
-        {"queue.full": ("The queue is full", "Try again in 3 s.", {"limit": 65536})},
-    ),
-    500: (
-        "A fault of the service or of the model.",
-        {
-            "model.not_finite": (
-                "The model's answer is not finite",
-                "The features hold NaN or infinity. Verify the bundle with gena verify.",
-                {},
-            ),
-            "internal": (
-                "Internal error",
-                "The service failed in a way that it should not; its log says more.",
-                {},
-            ),
-        },
-    ),
-    503: (
-        "There is no model now.",
-        {
-            "model.not_ready": (
-                "The model is not ready",
-                "It is being converted. GET /health says when it is ready.",
-                {},
-            ),
-            "model.failed": (
-                "There is no model",
-                "The conversion failed. GET /health says why and what to do.",
-                {},
-            ),
-            "model.crashed": (
-                "The model stopped while it computed this answer",
-                "It is being restarted; send the request again.",
-                {},
-            ),
-        },
-    ),
-    504: (
-        "The deadline has passed.",
-        {
-            "deadline.exceeded": (
-                "The request took too long",
-                "The answer was not ready after 600 s.",
-                {"limit": 600},
-            )
-        },
-    ),
-}
 _WITH_RETRY = (429, 503)
 _RETRY_AFTER = {
     "Retry-After": {"description": "Seconds to wait.", "schema": {"type": "string"}},
@@ -270,29 +53,28 @@ _RETRY_AFTER = {
 def problem_responses(*left_out: int) -> dict[int | str, dict[str, Any]]:
     """Every problem that a data route can answer with, an example for each code."""
     responses: dict[int | str, dict[str, Any]] = {}
-    for status, (description, codes) in _PROBLEMS.items():
+    for status, meaning in STATUSES.items():
         if status in left_out:
             continue
-        examples = {
-            code: {
-                "summary": title,
-                "value": {
-                    "type": f"urn:gena:problem:{code}",
-                    "title": title,
-                    "status": status,
-                    "detail": detail,
-                    "code": code,
-                    **fields,
-                },
-            }
-            for code, (title, detail, fields) in codes.items()
+        kinds = {
+            code: kind for code, kind in PROBLEMS.items() if kind.of_data and kind.status == status
         }
         responses[status] = {
-            "description": f"{description} Codes: {', '.join(codes)}.",
-            "content": {PROBLEM_JSON: {"schema": _PROBLEM_SCHEMA, "examples": examples}},
+            "description": f"{meaning} Codes: {', '.join(kinds)}.",
+            "content": {
+                PROBLEM_JSON: {
+                    "schema": _PROBLEM_SCHEMA,
+                    "examples": {code: _example(code, kind) for code, kind in kinds.items()},
+                }
+            },
             **({"headers": _RETRY_AFTER} if status in _WITH_RETRY else {}),
         }
     return responses
+
+
+def _example(code: str, kind: ProblemKind) -> dict[str, Any]:
+    document = problem_document(code, kind, with_hint(kind.example, kind), kind.members)
+    return {"summary": kind.title, "value": document}
 
 
 def answer_headers() -> dict[str, Any]:

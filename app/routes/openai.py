@@ -15,7 +15,7 @@ from app.answers.exchange import Computation, Exchange
 from app.inference.engine import Block
 from app.inference.prepare import Job, prepare, prepare_ids
 from app.model.lifecycle import ReadyModel, ReadyModelDep
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.requests.bodies import open_decoded, receive_body
 from app.requests.schemas import OpenAIEmbeddingsBody, choose
 from app.requests.sequences import Submitted, read_json
@@ -126,15 +126,11 @@ class OpenAIWriter:
 def _check_model(body: OpenAIEmbeddingsBody, model: ReadyModel) -> None:
     served = model.manifest.model
     if body.model not in (served, served.rpartition("/")[2]):
-        raise ApiError(
-            404, "model.unknown", "This model is not served", f"Served is {served}.", param="model"
-        )
+        raise ProblemError("model.unknown", f"Served is {served}.", param="model")
     hidden_size = model.manifest.hidden_size
     if body.dimensions not in (None, hidden_size):
-        raise ApiError(
-            422,
+        raise ProblemError(
             "request.invalid",
-            "The request does not fit its schema",
             f"dimensions: this model's vectors have {hidden_size}; they are not shortened.",
             param="dimensions",
             limit=hidden_size,

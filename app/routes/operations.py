@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle, State
-from app.problems import PROBLEM_JSON, ApiError
+from app.problems import PROBLEM_JSON, ProblemError
 from app.settings import WINDOW_TOKENS, Settings, SettingsDep
 
 router = APIRouter(tags=["operations"])
@@ -139,10 +139,8 @@ async def retry(request: Request) -> Retry:
     """
     lifecycle: Lifecycle = request.app.state.lifecycle
     if not lifecycle.retry():
-        raise ApiError(
-            409,
+        raise ProblemError(
             "model.not_failed",
-            "Nothing has failed",
             f"The service is {lifecycle.state.status}; there is nothing to try again.",
         )
     return Retry(retrying=True, status=lifecycle.state.status)
@@ -169,7 +167,7 @@ async def metrics(request: Request, settings: SettingsDep) -> Response:
     `curl http://127.0.0.1:8000/metrics`
     """
     if not settings.metrics:
-        raise ApiError(404, "metrics.off", "Metrics are off", "GENA_METRICS turns them on.")
+        raise ProblemError("metrics.off")
     counted: Metrics = request.app.state.metrics
     text, content_type = counted.exposition()
     return Response(text, headers={"Content-Type": content_type})

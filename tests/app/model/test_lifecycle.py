@@ -15,7 +15,7 @@ import app.model.lifecycle
 from app.metrics import Metrics
 from app.model.children import module_command
 from app.model.lifecycle import Lifecycle, Status
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.settings import Settings
 from converter.bundle.opening import default_bundle_folder
 from tests.support.scenarios import scenario
@@ -86,14 +86,14 @@ async def test_a_request_tries_again_once_the_pause_is_over(
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "failed")
         first = lifecycle.retry_after
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ProblemError) as refused:
             lifecycle.ready_model()
         assert refused.value.code == "model.failed"
         assert refused.value.headers["Retry-After"] == "30"
         assert conversions(lifecycle) == 1
 
         monkeypatch.setattr(lifecycle, "_retry_at", time.monotonic())
-        with pytest.raises(ApiError) as trying:
+        with pytest.raises(ProblemError) as trying:
             lifecycle.ready_model()
         assert trying.value.code == "model.not_ready"
         await reach(lifecycle, "failed")
@@ -118,7 +118,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         await reach(lifecycle, "loading")
         assert "SIGKILL" in lifecycle.state.message
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ProblemError) as refused:
             lifecycle.ready_model()
         assert refused.value.code == "model.not_ready"
         async with lifecycle.scheduler.open_flow() as flow:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from app.model.children import module_command
 from app.model.process import ModelLoadError, ModelProcess, PackageShape
 from app.model.scheduler import ModelDiedError
-from app.problems import ApiError
+from app.problems import ProblemError
 from app.settings import Settings
 from tests.support import stand_in_model as stand_in
 from tests.support.scenarios import is_running, scenario
@@ -73,11 +73,11 @@ async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Path) -> None:
 async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Path) -> None:
     async with started(bundle) as process:
         await process.ready(60)
-        with pytest.raises(ApiError) as failed:
+        with pytest.raises(ProblemError) as failed:
             await process.predict(ids(1, stand_in.RAISES, 2))
-        assert (failed.value.status, failed.value.code) == (500, "model.error")
+        assert (failed.value.kind.status, failed.value.code) == (500, "model.error")
         assert "ACGT" not in failed.value.detail
-        with pytest.raises(ApiError) as not_finite:
+        with pytest.raises(ProblemError) as not_finite:
             await process.predict(ids(1, stand_in.NOT_FINITE, 2))
         assert not_finite.value.code == "model.not_finite"
         assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.model.scheduler import Flow, ModelDiedError, Prediction, Scheduler
-from app.problems import ApiError
+from app.problems import ProblemError
 from tests.support.scenarios import scenario, settle
 
 
@@ -122,10 +122,10 @@ async def test_two_uploads_take_turns() -> None:
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     scheduler = Scheduler(1024, 60)
     async with scheduler.open_flow(), scheduler.open_flow():
-        with pytest.raises(ApiError) as refused:
+        with pytest.raises(ProblemError) as refused:
             async with scheduler.open_flow():
                 pass
-    assert (refused.value.status, refused.value.code) == (429, "queue.full")
+    assert (refused.value.kind.status, refused.value.code) == (429, "queue.full")
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
     async with scheduler.open_flow():
         pass
@@ -150,10 +150,10 @@ async def test_the_deadline_ends_what_waits_with_504() -> None:
     scheduler, model = Scheduler(5120, 60), FakeModel()
     async with scheduler.open_flow(deadline=0.01) as flow:
         (waits,) = ask(flow, window(1))
-        with pytest.raises(ApiError) as late:
+        with pytest.raises(ProblemError) as late:
             await waits
-        assert (late.value.status, late.value.code) == (504, "deadline.exceeded")
-        with pytest.raises(ApiError):
+        assert (late.value.kind.status, late.value.code) == (504, "deadline.exceeded")
+        with pytest.raises(ProblemError):
             await flow.predict(window(1))
         scheduler.attach(model)
         await settle()
@@ -205,9 +205,9 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
         await model.fail(ModelDiedError("killed", started=False))
-        with pytest.raises(ApiError) as crashed:
+        with pytest.raises(ProblemError) as crashed:
             await guilty
-        assert (crashed.value.status, crashed.value.code) == (503, "model.crashed")
+        assert (crashed.value.kind.status, crashed.value.code) == (503, "model.crashed")
         assert not bystander.done()
         successor = FakeModel()
         scheduler.attach(successor)
@@ -226,11 +226,13 @@ async def test_nothing_is_handed_to_a_dead_model() -> None:
         await model.fail(ModelDiedError("killed", started=True))
         await settle()
         assert len(model.seen) == 2
-        scheduler.fail_all(ApiError(503, "model.failed", "t", "d"))
+        scheduler.fail_all(ProblemError("model.failed", "d"))
         results = await asyncio.gather(*tasks[2:], return_exceptions=True)
-        assert {error.code for error in results if isinstance(error, ApiError)} == {"model.failed"}
+        assert {error.code for error in results if isinstance(error, ProblemError)} == {
+            "model.failed"
+        }
         tasks[1].cancel()
-        with pytest.raises(ApiError):
+        with pytest.raises(ProblemError):
             await tasks[0]
 
 
@@ -245,7 +247,7 @@ async def test_retry_after_follows_the_measured_speed() -> None:
             await model.answer()
             await task
         async with scheduler.open_flow():
-            with pytest.raises(ApiError) as refused:
+            with pytest.raises(ProblemError) as refused:
                 async with scheduler.open_flow():
                     pass
     assert int(refused.value.headers["Retry-After"]) == pytest.approx(1024 / 100, rel=0.2)

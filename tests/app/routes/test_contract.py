@@ -1,14 +1,11 @@
 """The OpenAPI document, held against what the service does."""
 
-import re
-
 import jsonschema_rs
 import pytest
 
+from app.problems import PROBLEM_JSON, PROBLEMS
 from tests.app.routes.test_features import dna
-from tests.support.paths import ROOT
 
-APP = ROOT / "app"
 DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
 
 
@@ -94,26 +91,17 @@ def test_answers_fit_the_schema(document, service, path, body):
     assert {name.lower() for name in described} <= set(response.headers)
 
 
-def test_every_code_that_is_raised_for_data_is_documented(document):
-    rooms = ("answers", "inference", "requests")
-    files = [APP / "problems.py", APP / "model" / "scheduler.py", APP / "routes" / "openai.py"]
-    files += [file for room in rooms for file in (APP / room).glob("*.py")]
-    files += (APP / "routes").glob("[fet]*.py")
-    source = "\n".join(file.read_text() for file in files)
-    raised = set(re.findall(r'ApiError\(\s*\d+,\s*"([a-z_.]+)"', source))
-    documented = set(
-        re.findall(
-            r"[a-z]+\.[a-z_]+|internal",
-            " ".join(
-                response["description"]
-                for path in DATA_PATHS
-                for response in document["paths"][path]["post"]["responses"].values()
-            ),
-        )
-    )
+def test_the_data_routes_document_every_problem_that_they_can_give(document):
+    documented = {
+        (example["value"]["status"], code, example["value"]["title"])
+        for path in DATA_PATHS
+        for response in document["paths"][path]["post"]["responses"].values()
+        for code, example in response["content"].get(PROBLEM_JSON, {}).get("examples", {}).items()
+    }
 
-    assert len(raised) > 20
-    assert raised <= documented
+    assert documented == {
+        (kind.status, code, kind.title) for code, kind in PROBLEMS.items() if kind.of_data
+    }
 
 
 @pytest.mark.parametrize("path", DATA_PATHS)

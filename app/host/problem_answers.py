@@ -1,0 +1,82 @@
+"""Problems as answers: `application/problem+json` (RFC 9457), whatever went wrong.
+
+Nothing here repeats what was submitted, apart from a record's id and the letter at fault.
+"""
+
+import logging
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from app.problems import PROBLEM_JSON, ProblemError, http_code
+from app.requests.validation import validation_problem
+from converter.errors import GenaError
+
+# nginx's status for a client that left before its answer; nobody receives it, the log shows it.
+CLIENT_GONE = 499
+
+log = logging.getLogger("gena.errors")
+
+
+def problem_response(problem: ProblemError, request_id: str | None = None) -> Response:
+    """A problem as an answer."""
+    document = problem.as_dict()
+    if request_id is not None:
+        document["request_id"] = request_id
+    return Response(
+        orjson.dumps(document),
+        status_code=problem.kind.status,
+        headers=problem.headers,
+        media_type=PROBLEM_JSON,
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every failure of `app` a problem document."""
+    app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(GenaError, _answer_gena_error)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(ClientDisconnect, _answer_nobody)
+    app.add_exception_handler(Exception, _answer_unexpected)
+
+
+def _answer_problem(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ProblemError)
+    return problem_response(error, _request_id(request))
+
+
+def _answer_gena_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, GenaError)
+    log.error("%s: %s", error.code, error)
+    return problem_response(ProblemError("internal"), _request_id(request))
+
+
+def _answer_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return problem_response(validation_problem(error.errors()), _request_id(request))
+
+
+def _answer_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    code = http_code(error.status_code)
+    detail = str(error.detail) if code.startswith("http.") else ""
+    problem = ProblemError(code, detail, headers=error.headers)
+    return problem_response(problem, _request_id(request))
+
+
+def _answer_nobody(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=CLIENT_GONE)
+
+
+def _answer_unexpected(request: Request, _error: Exception) -> Response:
+    return problem_response(ProblemError("internal"), _request_id(request))
+
+
+def _request_id(request: Request) -> str | None:
+    request_id = request.scope.get("state", {}).get("request_id")
+    return str(request_id) if request_id is not None else None

@@ -1,0 +1,50 @@
+"""The table of problems, and what is said of it elsewhere."""
+
+import re
+
+import pytest
+
+from app.problems import PROBLEMS, ProblemError
+from tests.support.paths import ROOT
+
+
+def test_the_readme_lists_every_problem_under_its_status() -> None:
+    readme = (ROOT / "README.md").read_text()
+    table = readme.partition("| status | codes |")[2].partition("\n\n")[0]
+    listed: dict[int, set[str]] = {}
+    for line in table.splitlines()[2:]:
+        statuses, codes = line.strip("| ").split(" | ")
+        # A line of several statuses has their codes in the same order, with semicolons between.
+        groups = codes.split(";") if ";" in codes else [codes]
+        for status, group in zip(statuses.split(", "), groups, strict=True):
+            listed[int(status)] = set(re.findall(r"`([a-z_.]+)`", group))
+
+    expected: dict[int, set[str]] = {}
+    for code, kind in PROBLEMS.items():
+        expected.setdefault(kind.status, set()).add(code)
+    assert listed == expected
+
+
+@pytest.mark.parametrize("code", PROBLEMS)
+def test_every_problem_says_something(code: str) -> None:
+    kind = PROBLEMS[code]
+
+    assert kind.title
+    assert kind.example or kind.hint
+    assert not kind.hint.startswith(" ")
+
+
+def test_a_problem_is_raised_by_its_code_and_detail() -> None:
+    problem = ProblemError("body.too_large", "The limit is 5 bytes.", limit=5, record=None)
+
+    document = problem.as_dict()
+    assert (document["status"], document["title"]) == (413, "The body is too large")
+    assert document["detail"].startswith("The limit is 5 bytes. Send the records in several")
+    assert (document["limit"], "record" in document) == (5, False)
+    assert ProblemError("queue.full", "Full.", retry_after=3).headers == {"Retry-After": "3"}
+    assert ProblemError("auth.invalid").headers == {"WWW-Authenticate": "Bearer"}
+
+
+def test_an_unknown_code_is_no_problem() -> None:
+    with pytest.raises(KeyError):
+        ProblemError("body.too_lagre", "The limit is 5 bytes.")
