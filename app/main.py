@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
+from app.dependencies import Services
 from app.host.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
 from app.host.problem_answers import install_error_handlers
 from app.inference.cache import WindowCache
@@ -62,10 +63,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         docs_url=None,
         redoc_url=None,
     )
-    app.state.settings = settings
-    app.state.metrics = metrics
-    app.state.lifecycle = owner
-    app.state.cache = WindowCache(settings.cache_bytes)
+    app.state.services = Services(settings, metrics, owner, WindowCache(settings.cache_bytes))
     install_error_handlers(app)
     for router in (*data_routers, operations.router, documentation.router, page.router):
         app.include_router(router)

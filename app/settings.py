@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import Depends, Request
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
@@ -100,12 +99,3 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         30, ge=0, description="Time for accepted requests to finish after SIGTERM."
     )
-
-
-async def get_settings(request: Request) -> Settings:  # async: no thread is needed
-    """Dependency: the settings of the server that answers."""
-    settings: Settings = request.app.state.settings
-    return settings
-
-
-SettingsDep = Annotated[Settings, Depends(get_settings)]

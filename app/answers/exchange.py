@@ -32,10 +32,9 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.answers.formats import WRITERS, Answer, Chunk, Writer, negotiate
-from app.inference.cache import WindowCache
+from app.dependencies import Services
 from app.inference.engine import Predictor, feature_blocks
 from app.inference.prepare import Job, Limits, prepare
-from app.metrics import Metrics
 from app.model.lifecycle import ReadyModel
 from app.model.scheduler import Flow
 from app.problems import ProblemError
@@ -49,7 +48,6 @@ from app.requests.schemas import (
     options_from_form,
 )
 from app.requests.sequences import read_submission
-from app.settings import Settings
 
 T = TypeVar("T")
 
@@ -64,7 +62,6 @@ _CHUNK_BYTES = 2**18
 _SMALL_CHUNK_BYTES = 2**14
 # Bodies above this wait for each other, so that a single sequence always finds a thread.
 _BULK_BYTES = 2**18
-_BULK_THREADS = 4
 
 
 @dataclass
@@ -81,14 +78,15 @@ class Timings:
 class Exchange:
     """One request on its way to an answer."""
 
-    def __init__(self, request: Request, model: ReadyModel, settings: Settings) -> None:
+    def __init__(self, request: Request, model: ReadyModel, services: Services) -> None:
         self.request = request
         self.model = model
-        self.settings = settings
-        self.cache: WindowCache = request.app.state.cache
-        self.metrics: Metrics = request.app.state.metrics
+        self.settings = services.settings
+        self.cache = services.cache
+        self.metrics = services.metrics
+        self._bulk_threads = services.bulk_threads
         self.timings = Timings()
-        self._deadline = time.monotonic() + settings.deadline_seconds
+        self._deadline = time.monotonic() + services.settings.deadline_seconds
         _refuse_repeated_options(request)
 
     @property
@@ -118,7 +116,7 @@ class Exchange:
     async def in_thread(self, work: Callable[[threading.Event], T], size: int) -> T:
         """Run `work` in a thread; its argument is set when nobody waits any more."""
         stop = threading.Event()
-        limiter = _bulk_threads(self.request) if size > _BULK_BYTES else None
+        limiter = self._bulk_threads if size > _BULK_BYTES else None
         try:
             return await anyio.to_thread.run_sync(
                 work, stop, abandon_on_cancel=True, limiter=limiter
@@ -141,15 +139,6 @@ def _refuse_repeated_options(request: Request) -> None:
     for name in names:
         if names.count(name) > 1:
             raise conflict(f"{name} is given twice in the query.", name)
-
-
-def _bulk_threads(request: Request) -> anyio.CapacityLimiter:
-    """Of this server, made at its first use."""
-    state = request.app.state
-    if not hasattr(state, "bulk_threads"):
-        state.bulk_threads = anyio.CapacityLimiter(_BULK_THREADS)
-    limiter: anyio.CapacityLimiter = state.bulk_threads
-    return limiter
 
 
 async def answer_sequences(

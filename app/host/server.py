@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from app.dependencies import services_of
 from app.host.middleware import headers_too_large
 from app.host.problem_answers import problem_response
 from app.model.lifecycle import Lifecycle
@@ -73,7 +74,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=settings.max_header_bytes,
     )
     logger.info("listening on %s", url_of(listener))
-    asyncio.run(_Server(config, app.state.lifecycle).serve(sockets=[listener]))
+    asyncio.run(_Server(config, services_of(app).lifecycle).serve(sockets=[listener]))
     logger.info("stopped")
 
 

@@ -16,9 +16,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from fastapi import Depends, Request
+from typing import Any, Literal
 
 from app.metrics import Metrics
 from app.model.conversion import CONVERT_COMMAND, ConversionError, convert
@@ -339,12 +337,3 @@ class Lifecycle:
 def stopping_error() -> ProblemError:
     """What new requests hear while accepted ones are finished."""
     return ProblemError("server.stopping", retry_after=5)
-
-
-async def ready_model(request: Request) -> ReadyModel:  # async: no thread is needed
-    """Dependency: the model. Raises as `Lifecycle.ready_model`."""
-    lifecycle: Lifecycle = request.app.state.lifecycle
-    return lifecycle.ready_model()
-
-
-ReadyModelDep = Annotated[ReadyModel, Depends(ready_model)]

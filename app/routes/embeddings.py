@@ -6,10 +6,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.answers.exchange import Exchange, answer_sequences
-from app.model.lifecycle import ReadyModelDep
+from app.dependencies import ReadyModelDep, ServicesDep
 from app.requests.schemas import EmbeddingsBody, EmbeddingsOptions
 from app.routes.contract import EMBEDDINGS_ANSWER, problem_responses, sequences_request
-from app.settings import SettingsDep
 
 router = APIRouter(tags=["data"])
 
@@ -25,7 +24,7 @@ async def embeddings(
     request: Request,
     options: Annotated[EmbeddingsOptions, Query()],
     model: ReadyModelDep,
-    settings: SettingsDep,
+    services: ServicesDep,
 ) -> Response:
     """Pooled features, always as `records`, also for one sequence.
 
@@ -35,7 +34,7 @@ async def embeddings(
          -F file=@genes.fa.gz
     ```
     """
-    exchange = Exchange(request, model, settings)
+    exchange = Exchange(request, model, services)
     return await answer_sequences(
         exchange, options, EmbeddingsBody, pooling="mean", always_list=True
     )

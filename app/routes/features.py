@@ -6,10 +6,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
 from app.answers.exchange import Exchange, answer_sequences
-from app.model.lifecycle import ReadyModelDep
+from app.dependencies import ReadyModelDep, ServicesDep
 from app.requests.schemas import FeaturesBody, FeaturesOptions
 from app.routes.contract import FEATURES_ANSWER, problem_responses, sequences_request
-from app.settings import SettingsDep
 
 router = APIRouter(tags=["data"])
 
@@ -25,7 +24,7 @@ async def features(
     request: Request,
     options: Annotated[FeaturesOptions, Query()],
     model: ReadyModelDep,
-    settings: SettingsDep,
+    services: ServicesDep,
 ) -> Response:
     """The model's last hidden states: [1, 512, hidden], rows of padding zero.
 
@@ -42,7 +41,7 @@ async def features(
          -o features.npz
     ```
     """
-    exchange = Exchange(request, model, settings)
+    exchange = Exchange(request, model, services)
     return await answer_sequences(
         exchange, options, FeaturesBody, pooling="none", always_list=False
     )

@@ -12,15 +12,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
 from app.answers.exchange import Computation, Exchange
+from app.dependencies import ReadyModelDep, ServicesDep
 from app.inference.engine import Block
 from app.inference.prepare import Job, prepare, prepare_ids
-from app.model.lifecycle import ReadyModel, ReadyModelDep
+from app.model.lifecycle import ReadyModel
 from app.problems import ProblemError
 from app.requests.bodies import open_decoded, receive_body
 from app.requests.schemas import OpenAIEmbeddingsBody, choose
 from app.requests.sequences import Submitted, read_json
 from app.routes.contract import OPENAI_ANSWER, json_request, problem_responses
-from app.settings import SettingsDep
 
 router = APIRouter(tags=["data"])
 
@@ -36,7 +36,7 @@ router = APIRouter(tags=["data"])
     ),
 )
 async def openai_embeddings(
-    request: Request, model: ReadyModelDep, settings: SettingsDep
+    request: Request, model: ReadyModelDep, services: ServicesDep
 ) -> Response:
     """Mean-pooled vectors; `pooling`, `overflow`, `stride`, `strand`, `normalize` in `extra_body`.
 
@@ -49,10 +49,10 @@ async def openai_embeddings(
     client.embeddings.create(model="AIRI-Institute/gena-lm-bert-base", input=["ATGGCGTACGTTAGC"])
     ```
     """
-    exchange = Exchange(request, model, settings)
+    exchange = Exchange(request, model, services)
 
     def read(stop: threading.Event) -> tuple[Job, OpenAIWriter]:
-        with open_decoded(received, settings.max_decoded_bytes) as file:
+        with open_decoded(received, services.settings.max_decoded_bytes) as file:
             body = read_json(received, OpenAIEmbeddingsBody, file)
         _check_model(body, model)
         choices = choose(body, pooling="mean")

@@ -4,14 +4,14 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import orjson
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from app.metrics import Metrics
+from app.dependencies import ServicesDep
 from app.model.lifecycle import Lifecycle, State
 from app.problems import PROBLEM_JSON, ProblemError
-from app.settings import WINDOW_TOKENS, Settings, SettingsDep
+from app.settings import WINDOW_TOKENS, Settings
 
 router = APIRouter(tags=["operations"])
 
@@ -107,13 +107,12 @@ _HEALTH_EXAMPLES = {
     },
     summary="Is the model ready?",
 )
-async def health(request: Request, settings: SettingsDep) -> Response:
+async def health(services: ServicesDep) -> Response:
     """200 when data is answered, else 503 with the progress, or why not and what to do.
 
     `curl http://127.0.0.1:8000/health`
     """
-    lifecycle: Lifecycle = request.app.state.lifecycle
-    facts = _health(lifecycle, settings)
+    facts = _health(services.lifecycle, services.settings)
     headers = {"Cache-Control": "no-store"}
     if facts.status != "ready":
         headers["Retry-After"] = "2"
@@ -132,12 +131,12 @@ async def health(request: Request, settings: SettingsDep) -> Response:
     responses={409: {"description": "Nothing has failed.", "content": {PROBLEM_JSON: {}}}},
     summary="Try again after a failure",
 )
-async def retry(request: Request) -> Retry:
+async def retry(services: ServicesDep) -> Retry:
     """Starts another attempt at once after `failed`.
 
     `curl -X POST http://127.0.0.1:8000/health/retry`
     """
-    lifecycle: Lifecycle = request.app.state.lifecycle
+    lifecycle = services.lifecycle
     if not lifecycle.retry():
         raise ProblemError(
             "model.not_failed",
@@ -151,25 +150,24 @@ async def retry(request: Request) -> Retry:
     responses={200: {"content": {"application/json": {}}}},
     summary="Model, hashes, limits, runtime, versions",
 )
-async def info(request: Request, settings: SettingsDep) -> Response:
+async def info(services: ServicesDep) -> Response:
     """Everything that identifies the answers of this server, and what it accepts.
 
     `curl http://127.0.0.1:8000/info`
     """
-    lifecycle: Lifecycle = request.app.state.lifecycle
-    return Response(orjson.dumps(_info(lifecycle, settings)), media_type="application/json")
+    facts = _info(services.lifecycle, services.settings)
+    return Response(orjson.dumps(facts), media_type="application/json")
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
-async def metrics(request: Request, settings: SettingsDep) -> Response:
+async def metrics(services: ServicesDep) -> Response:
     """Requests, tokens, queue, stages, restarts, cache, in the Prometheus text format.
 
     `curl http://127.0.0.1:8000/metrics`
     """
-    if not settings.metrics:
+    if not services.settings.metrics:
         raise ProblemError("metrics.off")
-    counted: Metrics = request.app.state.metrics
-    text, content_type = counted.exposition()
+    text, content_type = services.metrics.exposition()
     return Response(text, headers={"Content-Type": content_type})
 
 

@@ -14,13 +14,12 @@ from fastapi.responses import Response
 
 from app.answers.exchange import Exchange, StreamedAnswer, job_headers, stamp_headers
 from app.answers.formats import negotiate
+from app.dependencies import ReadyModelDep, ServicesDep
 from app.inference.prepare import Job, Record, prepare
-from app.model.lifecycle import ReadyModelDep
 from app.requests.bodies import open_decoded, receive_body
 from app.requests.schemas import Choices, TokenizeBody, TokenizeOptions, choose, options_from_form
 from app.requests.sequences import read_submission
 from app.routes.contract import TOKENIZE_ANSWER, problem_responses, sequences_request
-from app.settings import SettingsDep
 from converter.tokenizer import WINDOW, DnaTokenizer
 
 router = APIRouter(tags=["data"])
@@ -41,7 +40,7 @@ async def tokenize(
     request: Request,
     options: Annotated[TokenizeOptions, Query()],
     model: ReadyModelDep,
-    settings: SettingsDep,
+    services: ServicesDep,
 ) -> Response:
     """Ids with [CLS] and [SEP], tokens, and the bases that each covers, of any length.
 
@@ -49,15 +48,17 @@ async def tokenize(
     curl http://127.0.0.1:8000/tokenize -H 'Content-Type: text/plain' -d ATGGCGTACGTTAGC
     ```
     """
-    exchange = Exchange(request, model, settings)
+    exchange = Exchange(request, model, services)
     negotiate(request.headers.get("accept"), ("json",))
 
     def read(stop: threading.Event) -> Job:
         places: list[Any] = [options]
         if received.fields:
             places.append(options_from_form(TokenizeOptions, received.fields))
-        with open_decoded(received, settings.max_decoded_bytes) as file:
-            submission = read_submission(received, TokenizeBody, file, settings.max_record_bases)
+        with open_decoded(received, services.settings.max_decoded_bytes) as file:
+            submission = read_submission(
+                received, TokenizeBody, file, services.settings.max_record_bases
+            )
             if submission.body is not None:
                 places.append(submission.body)
             # Any length is welcome: to count is what this is for.

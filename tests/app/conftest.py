@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.dependencies import services_of
 from app.inference.cache import WindowCache
 from tests.support.live_service import Service, Truth, running
 
@@ -31,7 +32,7 @@ def service(shared_service: Service) -> Iterator[Service]:
 @pytest.fixture
 def uncached(service: Service) -> Iterator[Service]:
     """The same server, computing everything."""
-    cache = service.app.state.cache
-    service.app.state.cache = WindowCache(0)
+    services = services_of(service.app)
+    cache, services.cache = services.cache, WindowCache(0)
     yield service
-    service.app.state.cache = cache
+    services.cache = cache

@@ -10,11 +10,12 @@ from typing import Annotated
 import numpy as np
 from fastapi import Query, Request
 
+from app.dependencies import ReadyModelDep
 from app.host.logs import configure_logging
 from app.host.server import bind, serve
 from app.main import create_app
 from app.metrics import Metrics
-from app.model.lifecycle import Lifecycle, ReadyModelDep
+from app.model.lifecycle import Lifecycle
 from app.settings import Settings
 
 
