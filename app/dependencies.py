@@ -9,8 +9,12 @@ from fastapi import Depends, FastAPI, Request
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle, ReadyModel
+from app.model.state import ModelUnavailableError
+from app.problems import ProblemError
 from app.settings import Settings
 
+# When a server that loads, converts or restarts is worth another try.
+_SOON_SECONDS = 5
 # Bodies that are read at the same time, beside small ones, which always find a thread.
 _BULK_THREADS = 4
 
@@ -42,6 +46,28 @@ async def get_services(request: Request) -> Services:  # async: no thread is nee
 async def get_ready_model(services: "ServicesDep") -> ReadyModel:
     """Dependency: the model; raises as `Lifecycle.ready_model`."""
     return services.lifecycle.ready_model()
+
+
+def unavailable_problem(error: ModelUnavailableError) -> ProblemError:
+    """What a client hears when there is no model: 503 with Retry-After, whatever the state."""
+    state = error.state
+    if state.status == "stopping":
+        return stopping_problem()
+    if state.status == "failed":
+        seconds = max(1, round(error.retry_after))
+        return ProblemError(
+            "model.failed",
+            f"{state.message} {state.advice} The next request after {seconds} s "
+            "tries again; POST /health/retry does so at once.",
+            retry_after=seconds,
+            reason=state.code,
+        )
+    return ProblemError("model.not_ready", state.message, retry_after=_SOON_SECONDS)
+
+
+def stopping_problem() -> ProblemError:
+    """What new requests hear while accepted ones are finished."""
+    return ProblemError("server.stopping", retry_after=_SOON_SECONDS)
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]

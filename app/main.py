@@ -7,12 +7,12 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.dependencies import Services
+from app.dependencies import Services, stopping_problem
 from app.host.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
 from app.host.problem_answers import install_error_handlers
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
-from app.model.lifecycle import Lifecycle, stopping_error
+from app.model.lifecycle import Lifecycle
 from app.problems import ProblemError
 from app.routes import data_routers, documentation, operations, page
 from app.settings import Settings
@@ -69,7 +69,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         app.include_router(router)
 
     def stopping() -> ProblemError | None:
-        return stopping_error() if owner.state.status == "stopping" else None
+        return stopping_problem() if owner.state.status == "stopping" else None
 
     # The last one added is the first to see a request.
     app.add_middleware(CancelWhenGone)

@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from converter.checkpoint.files import DEFAULT_MODEL
+from converter.tokenizer import WINDOW
 
-WINDOW_TOKENS = 512
 _MIB = 2**20
 
 
@@ -76,8 +76,9 @@ class Settings(BaseSettings):
 
     queue_tokens: int = Field(
         65_536,
-        ge=WINDOW_TOKENS,
-        description="Room in the queue. Each request in progress holds at least one window (512).",
+        ge=WINDOW,
+        description="Room in the queue. Each request in progress holds at least one window "
+        f"({WINDOW}).",
     )
     deadline_seconds: float = Field(600, gt=0, description="Longest time for one request.")
     cache_bytes: int = Field(64 * _MIB, ge=0, description="Memory for repeated windows; 0 is off.")

@@ -32,11 +32,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from app.answers.formats import WRITERS, Answer, Chunk, Writer, negotiate
-from app.dependencies import Services
+from app.dependencies import Services, unavailable_problem
 from app.inference.engine import Predictor, feature_blocks
 from app.inference.prepare import Job, Limits, prepare
+from app.model.flow import Flow
 from app.model.lifecycle import ReadyModel
-from app.model.scheduler import Flow
+from app.model.state import ModelUnavailableError
 from app.problems import ProblemError
 from app.requests.bodies import open_decoded, receive_body
 from app.requests.schemas import (
@@ -379,8 +380,9 @@ class StreamedAnswer(Response):
             try:
                 async with self._exchange.in_time():
                     await self._send(send)
-            except ProblemError as error:
-                log.warning("answer cut off: %s: %s", error.code, error.detail)
+            except (ProblemError, ModelUnavailableError) as error:
+                told = error if isinstance(error, ProblemError) else unavailable_problem(error)
+                log.warning("answer cut off: %s: %s", told.code, told.detail)
             except Exception:
                 log.exception("answer cut off")
 

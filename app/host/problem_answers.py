@@ -12,6 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from app.dependencies import unavailable_problem
+from app.model.state import ModelUnavailableError
 from app.problems import PROBLEM_JSON, ProblemError, http_code
 from app.requests.validation import validation_problem
 from converter.errors import GenaError
@@ -38,6 +40,7 @@ def problem_response(problem: ProblemError, request_id: str | None = None) -> Re
 def install_error_handlers(app: FastAPI) -> None:
     """Make every failure of `app` a problem document."""
     app.add_exception_handler(ProblemError, _answer_problem)
+    app.add_exception_handler(ModelUnavailableError, _answer_unavailable)
     app.add_exception_handler(GenaError, _answer_gena_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
@@ -48,6 +51,11 @@ def install_error_handlers(app: FastAPI) -> None:
 def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
     return problem_response(error, _request_id(request))
+
+
+def _answer_unavailable(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ModelUnavailableError)
+    return problem_response(unavailable_problem(error), _request_id(request))
 
 
 def _answer_gena_error(request: Request, error: Exception) -> Response:

@@ -1,8 +1,7 @@
 """The process that holds the model: windows in, features out, one at a time.
 
-Requests and answers are small messages on a socket; features travel in shared memory, so that a
-megabyte and a half costs one copy at each end and the model never waits for a slow reader.
-Started by `app.model.process`. It ends when its stdin closes.
+Started by `app.model.process`, with which it talks as `app.model.wire` says. It ends when its
+stdin closes.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import mmap
 import os
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
@@ -22,20 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from app.model.wire import REPLY, REQUEST, SLOTS
+from converter.bundle.opening import open_bundle
 from converter.errors import GenaError
-
-SLOTS = 2
-# Number of the request, slot for its answer, count of int32 ids that follow.
-REQUEST = struct.Struct("<III")
-# Bytes of the JSON object that follows.
-REPLY = struct.Struct("<I")
+from converter.runtime.loading import Runtime, load_runtime
 
 logger = logging.getLogger("gena.model")
-
-
-def slot_bytes(hidden_size: int) -> int:
-    """Room for the features of one full window."""
-    return 512 * hidden_size * np.dtype(np.float32).itemsize
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -50,11 +40,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def load_bundle_runtime(arguments: argparse.Namespace) -> Any:
+def load_bundle_runtime(arguments: argparse.Namespace) -> Runtime:
     """The runtime of a bundle, warmed up."""
-    from converter.bundle.opening import open_bundle
-    from converter.runtime.loading import load_runtime
-
     runtime = load_runtime(
         open_bundle(arguments.bundle),
         compute_units=arguments.compute_units,
@@ -67,7 +54,7 @@ def load_bundle_runtime(arguments: argparse.Namespace) -> Any:
 
 def main(
     argv: list[str] | None = None,
-    load: Callable[[argparse.Namespace], Any] = load_bundle_runtime,
+    load: Callable[[argparse.Namespace], Runtime] = load_bundle_runtime,
 ) -> int:
     """Load the model, say so, answer until the server goes away.
 
@@ -110,7 +97,7 @@ def _end_with_server() -> None:
     os._exit(0)
 
 
-def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Any) -> None:
+def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None:
     stream = channel.makefile("rb")
     slot_floats = len(memory) // SLOTS // 4
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:

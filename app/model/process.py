@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.model.child import REPLY, REQUEST, SLOTS, slot_bytes
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
-from app.model.scheduler import ModelDiedError, Prediction
+from app.model.prediction import ModelDiedError, Prediction
+from app.model.wire import REPLY, REQUEST, SLOTS, slot_bytes
 from app.problems import PROBLEMS, ProblemError
 from app.settings import Settings
 

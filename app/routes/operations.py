@@ -9,9 +9,11 @@ from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from app.dependencies import ServicesDep
-from app.model.lifecycle import Lifecycle, State
+from app.model.lifecycle import Lifecycle
+from app.model.state import State
 from app.problems import PROBLEM_JSON, ProblemError
-from app.settings import WINDOW_TOKENS, Settings
+from app.settings import Settings
+from converter.tokenizer import WINDOW
 
 router = APIRouter(tags=["operations"])
 
@@ -213,7 +215,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         "model": settings.model,
         "revision": settings.revision,
         "limits": {
-            "tokens_per_window": WINDOW_TOKENS,
+            "tokens_per_window": WINDOW,
             "body_bytes": settings.max_body_bytes,
             "decoded_bytes": settings.max_decoded_bytes,
             "header_bytes": settings.max_header_bytes,

@@ -23,8 +23,10 @@ from tokenizers import Tokenizer
 
 from app.main import create_app
 from app.metrics import Metrics
-from app.model.lifecycle import ReadyModel, State
-from app.model.scheduler import Prediction, Scheduler
+from app.model.lifecycle import ReadyModel
+from app.model.prediction import Prediction
+from app.model.scheduler import Scheduler
+from app.model.state import State
 from app.settings import Settings
 from converter.bundle.opening import Manifest
 from converter.checkpoint.loading import load_checkpoint

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import app.model.lifecycle
+import app.model.preparation
+import app.model.supervisor
 from app.metrics import Metrics
 from app.model.children import module_command
-from app.model.lifecycle import Lifecycle, Status
-from app.problems import ProblemError
+from app.model.lifecycle import Lifecycle
+from app.model.state import ModelUnavailableError, Status
 from app.settings import Settings
 from converter.bundle.opening import default_bundle_folder
 from tests.support.scenarios import scenario
@@ -86,16 +87,16 @@ async def test_a_request_tries_again_once_the_pause_is_over(
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "failed")
         first = lifecycle.retry_after
-        with pytest.raises(ProblemError) as refused:
+        with pytest.raises(ModelUnavailableError) as refused:
             lifecycle.ready_model()
-        assert refused.value.code == "model.failed"
-        assert refused.value.headers["Retry-After"] == "30"
+        assert refused.value.state.status == "failed"
+        assert 29 < refused.value.retry_after <= 30
         assert conversions(lifecycle) == 1
 
         monkeypatch.setattr(lifecycle, "_retry_at", time.monotonic())
-        with pytest.raises(ProblemError) as trying:
+        with pytest.raises(ModelUnavailableError) as trying:
             lifecycle.ready_model()
-        assert trying.value.code == "model.not_ready"
+        assert trying.value.state.status == "loading"
         await reach(lifecycle, "failed")
         assert conversions(lifecycle) == 2
         assert lifecycle.retry_after > 1.5 * first
@@ -118,9 +119,9 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
         os.kill(process.pid, signal.SIGKILL)
         await reach(lifecycle, "loading")
         assert "SIGKILL" in lifecycle.state.message
-        with pytest.raises(ProblemError) as refused:
+        with pytest.raises(ModelUnavailableError) as refused:
             lifecycle.ready_model()
-        assert refused.value.code == "model.not_ready"
+        assert refused.value.state.status == "loading"
         async with lifecycle.scheduler.open_flow() as flow:
             assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
         assert lifecycle.restarts == 1
@@ -128,7 +129,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
 
 @scenario
 async def test_restarts_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app.model.lifecycle, "_FIRST_BACK_OFF", 0.2)
+    monkeypatch.setattr(app.model.supervisor, "_FIRST_BACK_OFF", 0.2)
     make_bundle(tmp_path / default_bundle_folder("lab/model").name)
     async with living(tmp_path) as lifecycle:
         for wait in (0.0, 0.2, 0.4):
@@ -149,7 +150,7 @@ async def test_a_fault_of_the_programs_own_is_a_failure_too(
     def broken(_folder: Path) -> None:
         raise ZeroDivisionError("of the test")
 
-    monkeypatch.setattr(app.model.lifecycle, "open_bundle", broken)
+    monkeypatch.setattr(app.model.preparation, "open_bundle", broken)
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "failed")
         assert lifecycle.state.code == "internal"

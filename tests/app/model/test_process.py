@@ -16,8 +16,8 @@ import pytest
 from numpy.typing import NDArray
 
 from app.model.children import module_command
+from app.model.prediction import ModelDiedError
 from app.model.process import ModelLoadError, ModelProcess, PackageShape
-from app.model.scheduler import ModelDiedError
 from app.problems import ProblemError
 from app.settings import Settings
 from tests.support import stand_in_model as stand_in

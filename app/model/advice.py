@@ -1,0 +1,21 @@
+"""What people can do about a failure, by its code."""
+
+from converter.checkpoint.files import SHIPPED_MODELS
+
+# By the beginning of the code; the longest that fits.
+_ADVICE = {
+    "": "See the log of the server, and start it again when the cause is gone.",
+    "checkpoint.unavailable": "Check the name and the network (HF_ENDPOINT, HF_HUB_OFFLINE), or "
+    f"serve a model that is here: --model FOLDER, or --model {', '.join(SHIPPED_MODELS)}, which "
+    "ships with the project.",
+    "checkpoint": "Fetch the checkpoint again, or name another one with --model.",
+    "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
+    "bundle": "Remove the bundle folder, or build it again with gena convert.",
+    "runtime": "Choose another with --runtime or --compute-units.",
+    "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
+}
+
+
+def advice_for(code: str) -> str:
+    """A sentence for a dotted code."""
+    return _ADVICE[max((prefix for prefix in _ADVICE if code.startswith(prefix)), key=len)]

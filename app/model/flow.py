@@ -1,0 +1,142 @@
+"""The windows of one request that wait for the model, and their answers."""
+
+import asyncio
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from app.model.prediction import Prediction, Rows, WindowIds
+from converter.tokenizer import WINDOW
+
+
+class Turns(Protocol):
+    """What a flow needs of the scheduler that it belongs to."""
+
+    async def wait_for_room(self, flow: "Flow", tokens: int) -> None:
+        """Returns when so many tokens more may wait; raises what the flow has ended with."""
+        ...
+
+    def take_turn(self, flow: "Flow") -> None:
+        """The flow has a window for the model."""
+        ...
+
+    def make_room(self) -> None:
+        """A window that waited does so no more."""
+        ...
+
+
+@dataclass(eq=False)
+class QueuedWindow:
+    """A window between the question and the answer."""
+
+    window: WindowIds
+    answer: asyncio.Future[Rows]
+    queued_at: float = field(default_factory=time.perf_counter)
+
+    def fail(self, error: Exception) -> None:
+        """Answer with an error, unless it is answered or nobody waits any more."""
+        if not self.answer.done():
+            self.answer.set_exception(error)
+
+
+class Flow:
+    """The predictions of one request. Made by `Scheduler.open_flow`.
+
+    Attributes:
+        predicting_seconds: time that the model took for its windows, added up.
+        ended: the error that everything asked for now fails with; None while it is open.
+    """
+
+    def __init__(self, turns: Turns) -> None:
+        self.predicting_seconds = 0.0
+        self.ended: Exception | None = None
+        self._turns = turns
+        self._waiting: deque[QueuedWindow] = deque()
+        # Those that wait and those that are with the model.
+        self._unanswered: set[QueuedWindow] = set()
+        self._unanswered_since = 0.0
+        self._unanswered_seconds = 0.0
+
+    @property
+    def queued_windows(self) -> int:
+        """Windows that wait for the model."""
+        return len(self._waiting)
+
+    @property
+    def queued_tokens(self) -> int:
+        """Tokens of the windows that wait for the model."""
+        return sum(len(queued.window) for queued in self._waiting)
+
+    @property
+    def queued_seconds(self) -> float:
+        """Time that it waited for windows while the model computed none of them."""
+        passed = self._unanswered_seconds
+        if self._unanswered:
+            passed += time.perf_counter() - self._unanswered_since
+        return max(0.0, passed - self.predicting_seconds)
+
+    async def predict(self, window: WindowIds) -> Rows:
+        """Features of one window.
+
+        Waits for room in the queue: an admitted flow is not refused later for want of room.
+
+        Args:
+            window: (n,) int32 unpadded ids with both specials, n <= 512.
+
+        Returns:
+            (n, hidden) float32, one row a token.
+
+        Raises:
+            ProblemError: 503 model.crashed, 504 deadline.exceeded, or that of the model.
+            ModelUnavailableError: no model will come.
+        """
+        if not 0 < len(window) <= WINDOW:
+            raise ValueError(f"a window has 1 to {WINDOW} ids, not {len(window)}")
+        await self._turns.wait_for_room(self, len(window))
+        queued = QueuedWindow(window, asyncio.get_running_loop().create_future())
+        if not self._unanswered:
+            self._unanswered_since = queued.queued_at
+        self._unanswered.add(queued)
+        self._waiting.append(queued)
+        self._turns.take_turn(self)
+        try:
+            return await queued.answer
+        finally:
+            self._leave(queued)
+
+    def next_window(self) -> QueuedWindow | None:
+        """The window that waits longest, which waits no more; None where none does."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def deliver(self, queued: QueuedWindow, prediction: Prediction) -> None:
+        """Answer a window that was handed to the model."""
+        self.predicting_seconds += prediction.seconds
+        if not queued.answer.done():
+            queued.answer.set_result(prediction.features)
+
+    def take_back(self, queued: QueuedWindow) -> bool:
+        """Let a window that never reached the model wait again, before all others.
+
+        Returns:
+            False where its answer is not waited for any more.
+        """
+        if self.ended is not None or queued.answer.done():
+            return False
+        self._waiting.appendleft(queued)
+        return True
+
+    def end(self, error: Exception) -> None:
+        """Fail everything that it waits for and everything that it asks for later."""
+        self.ended = self.ended or error
+        self._waiting.clear()
+        for queued in self._unanswered:
+            queued.fail(error)
+
+    def _leave(self, queued: QueuedWindow) -> None:
+        self._unanswered.discard(queued)
+        if not self._unanswered:
+            self._unanswered_seconds += time.perf_counter() - self._unanswered_since
+        if queued in self._waiting:
+            self._waiting.remove(queued)
+            self._turns.make_room()

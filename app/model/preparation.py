@@ -1,0 +1,104 @@
+"""The bundle to serve: the one that was given, the one built before, or a new one."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from app.metrics import Metrics
+from app.model.conversion import ConversionError, convert
+from app.model.state import State
+from app.settings import Settings
+from converter.bundle.opening import Bundle, default_bundle_folder, open_bundle
+from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
+from converter.errors import BundleError, BundleMissingError, CheckpointError
+
+logger = logging.getLogger("gena.lifecycle")
+
+
+class BundlePreparation:
+    """Finds, checks and, where that is needed, builds the bundle for these settings.
+
+    Args:
+        tell: called with every change of the state.
+        convert_command: what the converter's process is.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        tell: Callable[[State], None],
+        convert_command: Sequence[str],
+    ) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self._tell = tell
+        self._convert_command = convert_command
+
+    async def prepare(self) -> Bundle:
+        """The bundle, opened and checked; converted first where that is needed.
+
+        Raises:
+            ConversionError: the checkpoint could not be converted.
+            GenaError: the bundle or the checkpoint cannot be used.
+        """
+        given = self._settings.bundle
+        if given is not None:
+            return await asyncio.to_thread(open_bundle, given.expanduser())
+        self._tell(State("loading", "Checking the bundle."))
+        folder = self._folder()
+        bundle = await asyncio.to_thread(self._open_current, folder)
+        if bundle is not None:
+            return bundle
+        await self._convert(folder)
+        self._tell(State("loading", "Checking the bundle."))
+        return await asyncio.to_thread(open_bundle, folder)
+
+    def _folder(self) -> Path:
+        folder = default_bundle_folder(self._settings.model, self._settings.revision)
+        root = self._settings.bundles
+        return folder if root is None else root.expanduser() / folder.name
+
+    def _open_current(self, folder: Path) -> Bundle | None:
+        """The bundle of the checkpoint as it is now; None where it has to be built."""
+        model = self._settings.model
+        try:
+            bundle = open_bundle(folder)
+        except BundleMissingError:
+            return None
+        except BundleError as error:
+            logger.warning("%s It is built again.", error)
+            return None
+        # A hub id with its revision names its files; a folder's files may have been changed.
+        if model not in SHIPPED_MODELS and not Path(model).expanduser().is_dir():
+            return bundle
+        try:
+            files = find_checkpoint(model, self._settings.revision)
+        except CheckpointError as error:
+            logger.warning("%s The bundle that was built from it is served.", error)
+            return bundle
+        if bundle.manifest.matches(files):
+            return bundle
+        logger.warning("The checkpoint %s has changed. Its bundle is built again.", model)
+        return None
+
+    async def _convert(self, folder: Path) -> None:
+        model, revision = self._settings.model, self._settings.revision
+        begun = "start"
+        self._tell(State("converting", f"Converting {model}.", stage=begun, fraction=0.0))
+
+        def on_progress(stage: str, fraction: float, message: str) -> None:
+            nonlocal begun
+            self._tell(State("converting", message, stage=stage, fraction=fraction))
+            if stage != begun:
+                begun = stage
+                logger.info("conversion: %s", message, extra={"stage": stage})
+
+        conversions = self._metrics.conversions
+        try:
+            await convert(model, revision, folder, on_progress, self._convert_command)
+        except ConversionError:
+            conversions.labels(result="failed").inc()
+            raise
+        conversions.labels(result="done").inc()

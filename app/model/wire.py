@@ -1,0 +1,24 @@
+"""What the server and the model's process say to each other.
+
+A request is a fixed header and the window's ids; a reply is its size and a JSON object. Features
+travel in shared memory, cut into slots, so that a megabyte and a half costs one copy at each end
+and the model never waits for a slow reader.
+"""
+
+import struct
+
+import numpy as np
+
+from converter.tokenizer import WINDOW
+
+# Two windows are with the model at a time; each has a place for its answer.
+SLOTS = 2
+# Number of the request, slot for its answer, count of int32 ids that follow.
+REQUEST = struct.Struct("<III")
+# Bytes of the JSON object that follows.
+REPLY = struct.Struct("<I")
+
+
+def slot_bytes(hidden_size: int) -> int:
+    """Room for the features of one full window."""
+    return WINDOW * hidden_size * np.dtype(np.float32).itemsize
