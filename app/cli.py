@@ -3,15 +3,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.cli import add_commands, run_command
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
     from app.settings import Settings
 
+# The settings that are options too; the environment has them all.
 _SETTING_OPTIONS = (
     "model",
     "revision",
@@ -29,28 +31,32 @@ _SETTING_OPTIONS = (
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the process."""
+    argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(
         prog="gena", description="DNA to GENA-LM features, run by Core ML."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_commands(commands)
-    _add_serve(commands)
-    _add_service(commands)
+    # Of these two alone, because the settings take a while to import.
+    command = argv[0] if argv else None
+    _add_serve(commands, with_options=command == "serve")
+    _add_service(commands, with_options=command == "service")
     return run_command(parser.parse_args(argv))
 
 
-def _add_serve(commands: Any) -> None:
+def _add_serve(commands: Any, *, with_options: bool) -> None:
     parser = commands.add_parser(
         "serve",
         help="answer DNA with features over HTTP",
         description="Serve a model on this machine; it is converted first where that is needed. "
         "Every setting can be given as GENA_* in the environment; options win.",
     )
-    _add_setting_options(parser)
+    if with_options:
+        _add_setting_options(parser)
     parser.set_defaults(func=_serve)
 
 
-def _add_service(commands: Any) -> None:
+def _add_service(commands: Any, *, with_options: bool) -> None:
     parser = commands.add_parser(
         "service",
         help="run the server for good, from login on",
@@ -63,7 +69,8 @@ def _add_service(commands: Any) -> None:
         description="Options and the GENA_* and HF_* variables of this shell (tokens of the hub "
         "excepted) are written into the agent, which only you can read.",
     )
-    _add_setting_options(install)
+    if with_options:
+        _add_setting_options(install)
     for action, text in (("uninstall", "stop it and remove the agent"), ("status", "is it on?")):
         actions.add_parser(action, help=text).set_defaults(func=_service, action=action)
     install.set_defaults(func=_service, action="install")
@@ -72,21 +79,24 @@ def _add_service(commands: Any) -> None:
 
 
 def _add_setting_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add(
-        "--model",
-        help=f"hub id, folder or {', '.join(SHIPPED_MODELS)} (default: {DEFAULT_MODEL})",
-    )
-    add("--revision", help="branch, tag or commit of a hub id")
-    add("--bundle", type=Path, help="serve this bundle as it is; nothing is converted")
-    add("--host", help="address to listen on (default: 127.0.0.1)")
-    add("--port", type=int, help="port to listen on (default: 8000; 0 takes a free one)")
-    add("--runtime", choices=("auto", "mil", "coreml"), help="what executes the package")
-    add("--compute-units", help="Core ML compute units (default: auto)")
-    add("--threads", type=int, help="CPU threads of the model")
-    add("--log-format", choices=("text", "json"))
-    add("--log-level", choices=("debug", "info", "warning", "error"))
-    add("--log-file", type=Path, help="log to this file, rotated, instead of stderr")
+    from app.settings import Settings
+
+    for name in _SETTING_OPTIONS:
+        field = Settings.model_fields[name]
+        parser.add_argument(f"--{name.replace('_', '-')}", help=_help(field), **_values(field))
+
+
+def _help(field: "FieldInfo") -> str:
+    default = "" if field.default is None else f" Default: {field.default}."
+    return f"{field.description}{default}".replace("%", "%%")
+
+
+def _values(field: "FieldInfo") -> dict[str, Any]:
+    """What an option takes: one of its `choices`, or a `type`; `int | None` is an int."""
+    if get_origin(field.annotation) is Literal:
+        return {"choices": get_args(field.annotation)}
+    types = get_args(field.annotation) or (field.annotation,)
+    return {"type": next(each for each in types if each is not NoneType)}
 
 
 def _settings(arguments: argparse.Namespace) -> "Settings | None":
@@ -113,8 +123,7 @@ def _serve(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if settings is None:
         return 2
-    from app.host.logs import configure_logging
-    from app.host.server import bind, serve
+    from app.host.listening import bind
 
     try:
         # Before the slow imports: connections that come now wait and are answered.
@@ -123,11 +132,14 @@ def _serve(arguments: argparse.Namespace) -> int:
         where = f"{settings.host}:{settings.port}"
         print(f"gena: cannot listen on {where}: {error.strerror}. Try --port.", file=sys.stderr)
         return 1
+    from app.host.logs import configure_logging
+
     try:
         configure_logging(settings)
     except OSError as error:
         print(f"gena: cannot log to {settings.log_file}: {error.strerror}.", file=sys.stderr)
         return 1
+    from app.host.server import serve
     from app.main import create_app
 
     serve(create_app(settings), settings, listener)

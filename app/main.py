@@ -7,13 +7,15 @@ from importlib.metadata import PackageNotFoundError, version
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from app.dependencies import Services, stopping_problem
-from app.host.middleware import CancelWhenGone, Gate, LimitBody, Observe, accepted_hosts
+from app.dependencies import Services, services_of
+from app.host.body_limit import LimitBody
+from app.host.cancellation import CancelWhenGone
+from app.host.gate import Gate, accepted_hosts
+from app.host.observe import Observe
 from app.host.problem_answers import install_error_handlers
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle
-from app.problems import ProblemError
 from app.routes import data_routers, documentation, operations, page
 from app.settings import Settings
 
@@ -43,35 +45,40 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     Args:
         lifecycle: the model's; one for these settings where it is not given.
     """
-    metrics = lifecycle.metrics if lifecycle is not None else Metrics()
-    owner = lifecycle if lifecycle is not None else Lifecycle(settings, metrics)
-
-    @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        # The socket opens when this yields: everything slow goes on behind it.
-        owner.start()
-        try:
-            yield
-        finally:
-            await owner.stop()
-
+    if lifecycle is None:
+        lifecycle = Lifecycle(settings, Metrics())
+    cache = WindowCache(settings.cache_bytes)
+    services = Services(settings, lifecycle.metrics, lifecycle, cache)
     app = FastAPI(
         title="gena-coreml",
         version=installed_version(),
         description=_DESCRIPTION,
-        lifespan=lifespan,
+        lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
     )
-    app.state.services = Services(settings, metrics, owner, WindowCache(settings.cache_bytes))
+    app.state.services = services
     install_error_handlers(app)
     for router in (*data_routers, operations.router, documentation.router, page.router):
         app.include_router(router)
+    _surround(app, services)
+    return app
 
-    def stopping() -> ProblemError | None:
-        return stopping_problem() if owner.state.status == "stopping" else None
 
-    # The last one added is the first to see a request.
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    lifecycle = services_of(app).lifecycle
+    # The socket opens when this yields: everything slow goes on behind it.
+    lifecycle.start()
+    try:
+        yield
+    finally:
+        await lifecycle.stop()
+
+
+def _surround(app: FastAPI, services: Services) -> None:
+    """Add what every request passes; the last one added is the first to see it."""
+    settings, lifecycle = services.settings, services.lifecycle
     app.add_middleware(CancelWhenGone)
     app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
     app.add_middleware(
@@ -79,7 +86,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         max_header_bytes=settings.max_header_bytes,
         hosts=accepted_hosts(settings.host, settings.allowed_hosts),
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
-        stopping=stopping,
+        is_stopping=lambda: lifecycle.state.status == "stopping",
     )
     if settings.cors_origins:
         app.add_middleware(
@@ -89,8 +96,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
             expose_headers=_EXPOSED_HEADERS,
         )
-    app.add_middleware(Observe, metrics=metrics)
-    return app
+    app.add_middleware(Observe, metrics=services.metrics)
 
 
 def installed_version() -> str:

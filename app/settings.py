@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from converter.checkpoint.files import DEFAULT_MODEL
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from converter.runtime.loading import COMPUTE_UNITS, RuntimeChoice
 from converter.tokenizer import WINDOW
 
 _MIB = 2**20
@@ -32,7 +33,8 @@ class Settings(BaseSettings):
     model: str = Field(
         DEFAULT_MODEL,
         min_length=1,
-        description="Checkpoint: a hub id, the name of a shipped model (gena-mini) or a folder.",
+        description="Checkpoint: a hub id, a folder, or the name of a shipped model "
+        f"({', '.join(SHIPPED_MODELS)}).",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a hub id.")
     bundle: Path | None = Field(
@@ -47,13 +49,13 @@ class Settings(BaseSettings):
         "Empty: this machine's loopback names when host is a loopback address, else any.",
     )
 
-    runtime: Literal["auto", "mil", "coreml"] = Field(
+    runtime: RuntimeChoice = Field(
         "auto", description="What executes the package: Core ML on macOS, mil elsewhere."
     )
     compute_units: str = Field(
         "auto",
         min_length=1,
-        description="Of Core ML: auto, CPU_AND_NE, CPU_AND_GPU, CPU_ONLY or ALL.",
+        description=f"Of Core ML: auto, {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.",
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
     predict_timeout_seconds: float = Field(

@@ -17,7 +17,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.dependencies import services_of
-from app.host.middleware import headers_too_large
+from app.host.gate import headers_too_large
+from app.host.listening import url_of
 from app.host.problem_answers import problem_response
 from app.model.lifecycle import Lifecycle
 from app.problems import ProblemError
@@ -25,36 +26,9 @@ from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
 
-_BACKLOG = 512
 # Past the grace period every waiting request has been answered with 503; this is for the bytes.
 _LAST_BYTES_SECONDS = 2
 _DROP_SECONDS = 2
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Connections wait in it until the application is there.
-
-    Raises:
-        OSError: the address is taken or is not of this machine.
-    """
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    listener = socket.socket(family, kind, protocol)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(_BACKLOG)
-    except OSError:
-        listener.close()
-        raise
-    return listener
-
-
-def url_of(listener: socket.socket) -> str:
-    """`http://127.0.0.1:8000`"""
-    host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
@@ -76,6 +50,10 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
     logger.info("listening on %s", url_of(listener))
     asyncio.run(_Server(config, services_of(app).lifecycle).serve(sockets=[listener]))
     logger.info("stopped")
+
+
+# The two classes below override methods of uvicorn that its documentation does not name. They were
+# read in uvicorn 0.54.0, with h11 0.16.0; pyproject.toml bounds the versions.
 
 
 class _Server(uvicorn.Server):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.host.server import bind, url_of
+from app.host.listening import bind, url_of
 from tests.support.paths import ROOT
 from tests.support.running import running
 from tests.support.stand_in_bundle import make_bundle
@@ -31,6 +31,55 @@ def test_every_command_is_there() -> None:
     said = gena("--help").stdout
     for command in ("convert", "verify", "inspect", "tune", "serve", "service"):
         assert f"\n    {command} " in said
+
+
+def test_the_servers_options_are_its_settings() -> None:
+    said = " ".join(gena("serve", "--help").stdout.split())
+    assert "--runtime {auto,mil,coreml}" in said
+    assert "--host HOST Address to listen on. Default: 127.0.0.1." in said
+    assert "--threads THREADS CPU threads of the model." in said
+    assert "--dry-run" in gena("service", "install", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "reason"),
+    [("--runtime", "cuda", "invalid choice"), ("--port", "http", "invalid int value")],
+)
+def test_an_option_that_makes_no_sense_is_refused(option: str, value: str, reason: str) -> None:
+    done = gena("serve", option, value)
+    assert done.returncode == 2
+    assert f"argument {option}: {reason}" in done.stderr
+
+
+def modules_after(code: str) -> set[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint('loaded:', *sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return set(done.stdout.rpartition("loaded:")[2].split())
+
+
+def test_the_converters_commands_do_not_wait_for_the_settings() -> None:
+    code = "import app.cli\ntry: app.cli.main(['convert', '--help'])\nexcept SystemExit: pass"
+    loaded = modules_after(code)
+    assert "argparse" in loaded
+    assert not loaded & {"app.settings", "pydantic_settings"}
+
+
+def test_the_socket_is_bound_before_the_slow_imports() -> None:
+    # What `gena serve` imports until then; --port is taken, so that it ends there.
+    code = (
+        "import app.cli, socket\n"
+        "taken = socket.create_server(('127.0.0.1', 0))\n"
+        "port = str(taken.getsockname()[1])\n"
+        "assert app.cli.main(['serve', '--port', port]) == 1"
+    )
+    loaded = modules_after(code)
+    assert "app.host.listening" in loaded
+    assert not loaded & {"fastapi", "starlette", "uvicorn", "app.main", "torch", "coremltools"}
 
 
 def test_a_wrong_setting_is_named() -> None:

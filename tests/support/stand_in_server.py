@@ -11,8 +11,9 @@ import numpy as np
 from fastapi import Query, Request
 
 from app.dependencies import ReadyModelDep
+from app.host.listening import bind
 from app.host.logs import configure_logging
-from app.host.server import bind, serve
+from app.host.server import serve
 from app.main import create_app
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle

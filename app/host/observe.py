@@ -1,0 +1,114 @@
+"""Identity, log and counts of every request, whatever becomes of it. Plain ASGI."""
+
+import logging
+import re
+import time
+import uuid
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.host.problem_answers import CLIENT_GONE, problem_response
+from app.metrics import Metrics
+from app.problems import ProblemError
+
+logger = logging.getLogger("gena.server")
+access_logger = logging.getLogger("gena.access")
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_UNMATCHED = "(no route)"
+# Asked for every few seconds by programs; the log is for the rest.
+_POLLED = frozenset({"/health", "/metrics"})
+
+# The page and the documentation load from this origin only; answers load nothing.
+_SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Observe:
+    """Request ids, security headers, one log line and the counts; unexpected faults end here.
+
+    The log has the route's template, never the path or the query: both could hold DNA.
+    """
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        seen: dict[str, int | None] = {"status": None, "received": 0, "sent": 0}
+        complete = False
+
+        async def counted_receive() -> Message:
+            message = await receive()
+            seen["received"] = (seen["received"] or 0) + len(message.get("body", b""))
+            return message
+
+        async def stamped_send(message: Message) -> None:
+            nonlocal complete
+            if message["type"] == "http.response.start":
+                seen["status"] = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+            elif message["type"] == "http.response.body":
+                seen["sent"] = (seen["sent"] or 0) + len(message.get("body", b""))
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self._app(scope, counted_receive, stamped_send)
+        except Exception:
+            if seen["status"] is not None:
+                # A broken connection is the only way left to say that the answer is not whole.
+                raise
+            logger.exception("unexpected failure", extra={"request_id": request_id})
+            answer = problem_response(ProblemError("internal"), request_id)
+            await answer(scope, counted_receive, stamped_send)
+        finally:
+            self._record(scope, seen, complete, time.perf_counter() - began)
+
+    def _record(
+        self, scope: Scope, seen: dict[str, int | None], complete: bool, seconds: float
+    ) -> None:
+        route = getattr(scope.get("route"), "path", _UNMATCHED)
+        status = seen["status"] if seen["status"] is not None else CLIENT_GONE
+        method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+        self._metrics.requests.labels(route=route, method=method, status=status).inc()
+        self._metrics.request_seconds.labels(route=route).observe(seconds)
+        self._metrics.request_bytes.labels(route=route).inc(seen["received"] or 0)
+        self._metrics.response_bytes.labels(route=route).inc(seen["sent"] or 0)
+        fields: dict[str, Any] = {
+            "method": method,
+            "route": route,
+            "status": status,
+            "ms": round(1000 * seconds, 1),
+            "bytes_in": seen["received"],
+            "bytes_out": seen["sent"],
+            "client": (scope.get("client") or ("-",))[0],
+            "request_id": scope["state"]["request_id"],
+        }
+        if not complete:
+            fields["incomplete"] = True
+        level = logging.DEBUG if route in _POLLED else logging.INFO
+        access_logger.log(level, "request", extra=fields)
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

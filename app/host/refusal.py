@@ -1,0 +1,42 @@
+"""A refusal before a request was read: seen by the client, which may still be sending."""
+
+import asyncio
+import contextlib
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from app.host.problem_answers import problem_response
+from app.problems import ProblemError
+
+# After a refusal the rest of the body is read for a while, so that the client, which sends before
+# it reads, sees the answer and not a reset connection.
+_DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 256 * 2**20
+
+
+async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer, then read what the client still sends, for a while, and close the connection."""
+    headers = Headers(scope=scope)
+    has_body = "content-length" in headers or "transfer-encoding" in headers
+    # Who waits for "100 Continue" has sent nothing yet and will not.
+    drains = has_body and "expect" not in headers
+    if has_body:
+        error.headers["Connection"] = "close"
+    answer = problem_response(error, scope.get("state", {}).get("request_id"))
+    await send(
+        {"type": "http.response.start", "status": error.kind.status, "headers": answer.raw_headers}
+    )
+    await send({"type": "http.response.body", "body": answer.body, "more_body": drains})
+    if drains:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await _drain(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drain(receive: Receive) -> None:
+    drained, more = 0, True
+    while more and drained < _DRAIN_BYTES:
+        message = await receive()
+        drained += len(message.get("body", b""))
+        more = message.get("more_body", False)
