@@ -1,6 +1,7 @@
 /* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
 
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
+import { find, format, plural } from './page.js';
 import { estimateTokens, examine } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
@@ -8,10 +9,6 @@ const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the fie
 const TOKENIZED_UP_TO = 100_000; // bases that are sent while somebody types
 const TYPING_PAUSE = 250;
 export const WINDOW_TOKENS = 510;
-
-const find = (id) => document.getElementById(id);
-const format = (number) => number.toLocaleString('en');
-const plural = (count, one, many = `${one}s`) => `${format(count)} ${count === 1 ? one : many}`;
 
 /** Sends `change` when the text is another one. */
 export class Editor extends EventTarget {

@@ -3,6 +3,7 @@
 import { curlCommand } from './downloads.js';
 import { Editor, WINDOW_TOKENS } from './editor.js';
 import { parseNpy, unzipStored } from './npy.js';
+import { find, format, plural } from './page.js';
 import { RecordView } from './record-view.js';
 import { RecordsView } from './records-view.js';
 import { estimateTokens } from './sequence.js';
@@ -12,10 +13,6 @@ import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from '
 const MOST_WINDOWS = 128;
 const ROWS = WINDOW_TOKENS + 2;
 const DEFAULT_HIDDEN = 768;
-
-const find = (id) => document.getElementById(id);
-const format = (number) => number.toLocaleString('en');
-const plural = (count, one) => `${format(count)} ${one}${count === 1 ? '' : 's'}`;
 
 /* ---- The worker ---- */
 

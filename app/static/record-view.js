@@ -4,12 +4,10 @@ import { absoluteMaximum, absoluteQuantile } from './analysis.js';
 import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
 import { Legend } from './legend.js';
 import { MatrixPlot, mosaicShape } from './matrix-plot.js';
+import { find, format, plural } from './page.js';
 import { TokensView } from './tokens-view.js';
 
 const UNKNOWN_ID = 0;
-const find = (id) => document.getElementById(id);
-const format = (number) => number.toLocaleString('en');
-const plural = (count, one) => `${format(count)} ${one}${count === 1 ? '' : 's'}`;
 const signed = (value, digits = 4) => value.toFixed(digits).replace('-', '−');
 const pause = () => new Promise((resolve) => { setTimeout(resolve); });
 const TSV_ROWS_AT_ONCE = 64;

@@ -3,10 +3,9 @@
 import { recordColour, onThemeChange } from './colours.js';
 import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
 import { toNpy } from './npy.js';
+import { find, format } from './page.js';
 import { ScatterPlot } from './scatter-plot.js';
 
-const find = (id) => document.getElementById(id);
-const format = (number) => number.toLocaleString('en');
 
 /** @typedef {object} Vectors what /embeddings?format=npz holds
  * @property {Float32Array} values records x hidden

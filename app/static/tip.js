@@ -1,7 +1,9 @@
 /* One small note beside the pointer, shared by everything that can be pointed at. */
 
+import { find } from './page.js';
+
 const DISTANCE = 14;
-const note = document.getElementById('tip');
+const note = find('tip');
 
 /** Show `text` near the pointer; the same text reaches screen readers by other ways. */
 export function showTip(text, event) {

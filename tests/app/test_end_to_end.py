@@ -4,7 +4,6 @@ import io
 import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 
 from converter.bundle.opening import Bundle
 from tests.support.running import Server, running
-from tests.support.scenarios import is_running
+from tests.support.scenarios import is_running, until
 
 SERVE = (sys.executable, "-m", "app.cli", "serve")
 DNA = "ACGTTGCAAGGCTATTC" * 20
@@ -72,14 +71,13 @@ def test_the_end_in_the_middle_of_a_real_conversion(
 ) -> None:
     settings = {"GENA_BUNDLES": str(tmp_path), "GENA_MODEL": str(tiny_checkpoint)}
     with running(SERVE, **settings) as server:
-        while server.wait_for("converting")["progress"]["stage"] != "convert":
-            time.sleep(0.05)
+        until(
+            lambda: server.wait_for("converting")["progress"]["stage"] == "convert",
+            "the conversion has begun",
+        )
         (converter,) = server.children()
         server.process.send_signal(end)
         code = server.wait()
     assert code == (0 if end is signal.SIGTERM else -end)
-    deadline = time.monotonic() + 30
-    while is_running(converter):
-        assert time.monotonic() < deadline, "the converter outlived its server"
-        time.sleep(0.05)
+    until(lambda: not is_running(converter), "the converter ended with its server")
     assert leftovers(tmp_path) == []

@@ -1,8 +1,9 @@
-"""Asynchronous tests, and what is known of processes."""
+"""Asynchronous tests, waiting for something, and what is known of processes."""
 
 import asyncio
 import functools
 import os
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,18 @@ def scenario(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., No
         asyncio.run(limited())
 
     return run
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Wait until it is so.
+
+    Args:
+        what: must become true, for the message of the failure when it is not in time.
+    """
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not in {seconds:g} s: {what}"
+        time.sleep(0.01)
 
 
 async def settle() -> None:

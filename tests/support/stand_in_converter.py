@@ -35,6 +35,7 @@ def main() -> int:
         say(stage="convert", fraction=0.5, message="Converting")
         if order == "wait":
             sys.stdin.read()
+            return 1
         if order == "die":
             return 3
         if order == "fail":

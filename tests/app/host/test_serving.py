@@ -15,7 +15,7 @@ import pytest
 
 from tests.support import stand_in_model as stand_in
 from tests.support.running import Server, running
-from tests.support.scenarios import is_running
+from tests.support.scenarios import is_running, until
 from tests.support.stand_in_bundle import make_bundle
 
 
@@ -35,6 +35,11 @@ def server(bundle: Path) -> Iterator[Server]:
 def converting(tmp_path: Path) -> dict[str, str]:
     """Settings of a server that has to convert; orders go into `tmp_path`."""
     return {"GENA_BUNDLES": str(tmp_path), "GENA_MODEL": "lab/model"}
+
+
+def wait_for_flows(server: Server, count: int) -> None:
+    text = f"gena_open_flows {count}.0\n"
+    until(lambda: text in server.http.get("/metrics").text, f"{count} requests are in progress")
 
 
 def test_health_tells_what_is_served(server: Server, bundle: Path) -> None:
@@ -114,10 +119,7 @@ def test_a_given_bundle_is_never_built_again(bundle: Path) -> None:
 def test_kill_of_the_model_under_load(server: Server) -> None:
     with ThreadPoolExecutor(16) as clients:
         answers = [clients.submit(server.predict, 1, stand_in.SLOW, 2, repeat=3) for _ in range(16)]
-        while "queue_windows" not in (text := server.http.get("/metrics").text) or (
-            "gena_open_flows 16.0" not in text
-        ):
-            pass
+        wait_for_flows(server, 16)
         (model,) = server.children()
         os.kill(model, signal.SIGKILL)
         codes = sorted(answer.result().status_code for answer in answers)
@@ -166,11 +168,8 @@ def test_a_client_that_leaves_takes_its_windows_along(server: Server) -> None:
             f"POST /predict?ids=1,{stand_in.SLOW},2&repeat=1000 HTTP/1.1\r\n"
             "Host: localhost\r\nContent-Length: 0\r\n\r\n".encode()
         )
-        while "gena_open_flows 1.0" not in server.http.get("/metrics").text:
-            pass
-    deadline = time.monotonic() + 5
-    while "gena_open_flows 0.0" not in server.http.get("/metrics").text:
-        assert time.monotonic() < deadline, "it computes for nobody"
+        wait_for_flows(server, 1)
+    wait_for_flows(server, 0)
     assert '"status": 499' in server.text
 
 
@@ -210,16 +209,14 @@ def test_sigterm_finishes_accepted_work_and_takes_no_more(server: Server) -> Non
     work = threading.Thread(
         target=lambda: answers.append(server.predict(1, stand_in.SLOW, 2, repeat=5))
     )
-    # A connection that is open before the end, for a request that comes after its beginning.
+    # A request whose body is not all there when the end begins.
     with (
-        httpx.Client(base_url=server.url, timeout=30) as early,
         socket.create_connection(("127.0.0.1", server.port)) as slow,
         slow.makefile("rb") as answer,
     ):
         slow.sendall(b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nAC")
         work.start()
-        while "gena_open_flows 1.0" not in early.get("/metrics").text:
-            pass
+        wait_for_flows(server, 1)
         children = server.children()
         server.process.send_signal(signal.SIGTERM)
         slow.sendall(b"GT")
@@ -236,8 +233,7 @@ def test_work_that_outlasts_the_grace_period_is_told(bundle: Path) -> None:
         server.wait_for("ready")
         with ThreadPoolExecutor(1) as client:
             answer = client.submit(server.predict, 1, stand_in.SLOW, 2, repeat=1000)
-            while "gena_open_flows 1.0" not in server.http.get("/metrics").text:
-                pass
+            wait_for_flows(server, 1)
             assert server.stop() == 0
             stopped = answer.result()
     assert (stopped.status_code, stopped.json()["code"]) == (503, "server.stopping")
@@ -254,20 +250,15 @@ def accepts(server: Server) -> bool:
 def test_a_second_signal_kills(server: Server) -> None:
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(server.predict, 1, stand_in.SLOW, 2, repeat=1000)
-        while "gena_open_flows 1.0" not in server.http.get("/metrics").text:
-            pass
+        wait_for_flows(server, 1)
         (model,) = server.children()
         server.process.send_signal(signal.SIGTERM)
-        while accepts(server):  # until the first signal has arrived
-            pass
+        until(lambda: not accepts(server), "the first signal has arrived")
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM
         with pytest.raises(httpx.HTTPError):
             answer.result()
-    deadline = time.monotonic() + 10
-    while is_running(model):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    until(lambda: not is_running(model), "the model ended with its server")
 
 
 @pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
@@ -282,11 +273,11 @@ def test_the_end_in_the_middle_of_a_conversion(
         server.process.send_signal(end)
         code = server.wait()
     if end is signal.SIGKILL:
-        # The stand-in does not watch its stdin as the converter does; see the converter's tests.
-        os.kill(converter, signal.SIGKILL)
-        return
-    assert code == 0
-    assert not is_running(converter)
+        assert code == -end
+        until(lambda: not is_running(converter), "the converter ended with its server")
+    else:
+        assert code == 0
+        assert not is_running(converter)
     assert not (tmp_path / "building").exists()
 
 

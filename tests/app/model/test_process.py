@@ -21,7 +21,7 @@ from app.model.process import ModelLoadError, ModelProcess, PackageShape
 from app.problems import ProblemError
 from app.settings import Settings
 from tests.support import stand_in_model as stand_in
-from tests.support.scenarios import is_running, scenario
+from tests.support.scenarios import is_running, scenario, until
 
 COMMAND = module_command("tests.support.stand_in_model")
 SHAPE = PackageShape((128, 512), stand_in.HIDDEN, 3)
@@ -192,7 +192,4 @@ def test_it_ends_when_the_server_is_killed(bundle: Path, hangs: bool) -> None:
         [sys.executable, "-c", parent], capture_output=True, text=True, timeout=60, check=False
     )
     pid = int(done.stdout)
-    deadline = time.monotonic() + 10
-    while is_running(pid):
-        assert time.monotonic() < deadline, "the model outlived its server"
-        time.sleep(0.01)
+    until(lambda: not is_running(pid), "the model ended with its server")

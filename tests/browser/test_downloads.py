@@ -1,0 +1,68 @@
+"""What is on the page, taken along: arrays, tables, pictures, commands."""
+
+import io
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from converter.tokenizer import clean
+from tests.support.page import THREE, expect, features_of, fill, run, show
+from tests.support.running import Server
+
+
+def test_what_is_seen_can_be_downloaded(ready: Any, service: Server, tmp_path: Path) -> None:
+    sequence = "acgttgcaaggcttaaccggtaN"
+    show(ready, sequence)
+    expected = features_of(service, sequence)
+
+    def download(button: str) -> tuple[str, bytes]:
+        with ready.expect_download() as started:
+            ready.locator(button).click()
+        return started.value.suggested_filename, Path(started.value.path()).read_bytes()
+
+    name, content = download("#result-npy")
+    assert name == "sequence.features.npy"
+    np.testing.assert_array_equal(np.load(io.BytesIO(content)), expected)
+
+    name, content = download("#result-tsv")
+    head, *lines = (line.split("\t") for line in content.decode().splitlines())
+    assert head[:6] == ["window", "row", "token", "id", "first_base", "end_base"]
+    table = np.array([[float(cell) for cell in line[6:]] for line in lines], np.float32)
+    np.testing.assert_array_equal(table, expected[0, : len(lines)])
+    assert "".join(line[2] for line in lines[1:-1]) == clean(sequence).sequence
+
+    for button in ("#mosaic-png", "#heat-png", "#cosine-png"):
+        name, content = download(button)
+        assert content.startswith(b"\x89PNG\r\n")
+        assert name.endswith(".png")
+
+    ready.locator("#result-curl").click()
+    panel = ready.locator("#result-curl-panel")
+    panel.get_by_role("button", name="Copy").click()
+    expect(panel.get_by_role("status")).to_have_text("Copied.")
+    command = ready.evaluate("() => navigator.clipboard.readText()")
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), expected)
+
+
+def test_the_command_for_many_records_gives_the_vectors_of_the_map(
+    ready: Any, tmp_path: Path
+) -> None:
+    fill(ready, THREE)
+    ready.locator("#pooling").select_option("max")
+    run(ready)
+    ready.locator("#map-result:not([hidden])").wait_for()
+    with ready.expect_download() as started:
+        ready.locator("#map-npy").click()
+    seen = np.load(started.value.path())
+    with ready.expect_download() as started:
+        ready.locator("#map-tsv").click()
+    lines = Path(started.value.path()).read_text().splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["id", "one", "two", "three"]
+    ready.locator("#map-curl").click()
+    command = ready.locator("#map-curl-panel code").inner_text()
+    subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
+    np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), seen)
+    assert seen.shape == (3, 768)

@@ -1,0 +1,93 @@
+"""Text and files that go in, and what is said about them."""
+
+import gzip
+import re
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Visit
+from tests.support.page import THREE, expect, fill, run
+from tests.support.running import Server
+
+
+def test_bad_letters_are_shown_where_they_are(ready: Any) -> None:
+    sent: list[str] = []
+    ready.on("request", lambda request: sent.append(request.url))
+    fill(ready, ">fine\nACGT\n>broken\nACGTACGT\nACJTACGT\n")
+    finding = ready.locator("#findings .bad")
+    expect(finding).to_contain_text("“J” at position 11 of record “broken” is not a DNA letter.")
+    expect(ready.locator("#marks mark.refused")).to_have_text("J")
+    expect(ready.locator("#text")).to_have_attribute("aria-invalid", "true")
+    run(ready)
+    selection = ready.locator("#text").evaluate(
+        "field => field.value.slice(field.selectionStart, field.selectionEnd)"
+    )
+    assert selection == "J"
+    expect(ready.locator("#announce")).to_contain_text("position 11")
+    assert not [url for url in sent if "features" in url or "embeddings" in url]
+
+    fill(ready, "ACGT acgu\tRN")
+    expect(finding).to_have_count(0)
+    findings = ready.locator("#findings")
+    expect(findings).to_contain_text("4 lower-case letters are read as upper case.")
+    expect(findings).to_contain_text("1 U is read as T.")
+    expect(findings).to_contain_text("2 spaces are left out.")
+    expect(findings).to_contain_text("R × 1")
+
+
+def test_refusals_of_the_service_are_sentences_with_the_place(
+    visit: Callable[..., Visit], service: Server
+) -> None:
+    """The service has the last word, also where the page would let something pass."""
+    opened = visit(service.url)
+    page = opened.page
+    page.locator("#state[data-status=ready]").wait_for()
+    problem = service.http.post("/features", json={"sequence": "ACGTJA"})
+    page.route(
+        re.compile("/features"),
+        lambda route: route.fulfill(
+            status=problem.status_code, headers=dict(problem.headers), body=problem.content
+        ),
+    )
+    fill(page, ">r\nAC\nGTAAAA")
+    run(page)
+    expect(page.locator("#error")).to_be_visible()
+    expect(page.locator("#error-text")).to_contain_text("position 5")
+    start = page.locator("#text").evaluate("field => field.selectionStart")
+    assert start == ">r\nAC\nGTAAAA".index("GTA") + 2
+    opened.forgive_refusals()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_files_are_opened_and_dropped(ready: Any, compressed: bool) -> None:
+    content = THREE.encode()
+    name = "genes.fa.gz" if compressed else "genes.fa"
+    content = gzip.compress(content) if compressed else content
+    file = {"name": name, "mimeType": "application/octet-stream", "buffer": content}
+    ready.locator("#file").set_input_files(file)
+    expect(ready.locator("#facts")).to_contain_text("3 records")
+
+    transfer = ready.evaluate_handle(
+        """([name, bytes]) => {
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([new Uint8Array(bytes)], name));
+            return transfer;
+        }""",
+        [name, list(gzip.compress(b"ACGT") if compressed else b"ACGT")],
+    )
+    ready.locator("#input").dispatch_event("drop", {"dataTransfer": transfer})
+    expect(ready.locator("#facts")).to_contain_text("4 bases")
+
+
+def test_a_large_file_stays_beside_the_field(ready: Any) -> None:
+    content = ">big\n" + "ACGTTGCA" * 50_000
+    file = {"name": "big.fa", "mimeType": "text/plain", "buffer": content.encode()}
+    ready.locator("#file").set_input_files(file)
+    expect(ready.locator("#attached-name")).to_have_text("big.fa")
+    expect(ready.locator("#facts")).to_contain_text("400,000 bases")
+    expect(ready.locator("#facts")).to_contain_text("about")
+    ready.get_by_role("button", name="Remove").click()
+    expect(ready.locator("#text")).to_be_focused()
+    expect(ready.locator("#facts")).to_have_text("")
