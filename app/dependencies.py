@@ -1,4 +1,4 @@
-"""What a request finds at hand: the services of its server, typed, and how routes ask for them."""
+"""What a request finds at hand: the services of its server, and what it hears without a model."""
 
 from dataclasses import dataclass, field
 from typing import Annotated

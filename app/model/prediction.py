@@ -6,6 +6,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+# Two windows are with the model: it computes one while the answer of the other travels.
+IN_FLIGHT = 2
+
 WindowIds = NDArray[np.int32]
 Rows = NDArray[np.float32]
 

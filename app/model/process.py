@@ -1,7 +1,7 @@
 """One life of the process that holds the model, seen from the server.
 
 It is spawned, never forked, answers over a socket and shared memory, and is killed when it
-hangs. What follows its death is decided in `app.model.lifecycle`.
+hangs. What follows its death is decided in `app.model.supervisor`.
 """
 
 import asyncio
@@ -17,10 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
-from app.model.prediction import ModelDiedError, Prediction
+from app.model.prediction import ModelDiedError, Prediction, WindowIds
 from app.model.wire import REPLY, REQUEST, SLOTS, slot_bytes
 from app.problems import PROBLEMS, ProblemError
 from app.settings import Settings
@@ -144,7 +143,7 @@ class ModelProcess:
             self._end(f"the model was not loaded after {timeout:g} s")
             return await self._ready
 
-    async def predict(self, window: NDArray[np.int32]) -> Prediction:
+    async def predict(self, window: WindowIds) -> Prediction:
         """Features of (n,) ids, computed by the shortest length of package that holds them.
 
         Raises:

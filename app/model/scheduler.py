@@ -13,12 +13,10 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from app.model.flow import Flow, QueuedWindow
-from app.model.prediction import Model, ModelDiedError
+from app.model.prediction import IN_FLIGHT, Model, ModelDiedError
 from app.problems import ProblemError
 from converter.tokenizer import WINDOW
 
-# Two windows are with the model: it computes one while the answer of the other travels.
-_IN_FLIGHT = 2
 # Tokens per second until the first measurement, and how much a new measurement counts.
 _FIRST_GUESS, _SMOOTHING = 1000.0, 0.1
 _LONGEST_RETRY_SECONDS = 60
@@ -155,7 +153,7 @@ class Scheduler:
             self._turns.setdefault(flow)
 
     def _dispatch(self) -> None:
-        while self._model is not None and self._turns and len(self._in_flight) < _IN_FLIGHT:
+        while self._model is not None and self._turns and len(self._in_flight) < IN_FLIGHT:
             flow, _ = self._turns.popitem(last=False)
             queued = flow.next_window()
             if queued is None:

@@ -58,7 +58,7 @@ class Supervisor:
         """Keep a process for this bundle. Ends by an exception only.
 
         Raises:
-            ModelLoadError: the model cannot be loaded, or dies of it again and again.
+            ModelLoadError: the model cannot be loaded, or died of it too many times.
         """
         message = f"Loading {bundle.manifest.model}."
         deaths, loaded = 0, False

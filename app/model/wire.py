@@ -1,18 +1,21 @@
 """What the server and the model's process say to each other.
 
-A request is a fixed header and the window's ids; a reply is its size and a JSON object. Features
-travel in shared memory, cut into slots, so that a megabyte and a half costs one copy at each end
-and the model never waits for a slow reader.
+A request is a fixed header and the window's ids, padded to a length of the package. A reply is its
+size and a JSON object: once `runtime` or `failed`; then, for each request, its `number` with
+`shape` and `seconds`, or with `error` (a code) and `message`. Features travel in shared memory, cut
+into slots, so that a megabyte and a half costs one copy at each end and the model never waits for a
+slow reader.
 """
 
 import struct
 
 import numpy as np
 
+from app.model.prediction import IN_FLIGHT
 from converter.tokenizer import WINDOW
 
-# Two windows are with the model at a time; each has a place for its answer.
-SLOTS = 2
+# Each window that is with the model has a place for its answer.
+SLOTS = IN_FLIGHT
 # Number of the request, slot for its answer, count of int32 ids that follow.
 REQUEST = struct.Struct("<III")
 # Bytes of the JSON object that follows.

@@ -46,6 +46,7 @@ def shown_value(text: str) -> float:
 
 
 def features_of(service: Server, sequence: str, **query: str) -> NDArray[np.float32]:
+    """(windows, 512, H), from the service itself."""
     answer = service.http.post(
         "/features",
         params={"format": "npy", "overflow": "window", **query},
@@ -53,7 +54,8 @@ def features_of(service: Server, sequence: str, **query: str) -> NDArray[np.floa
         headers={"Content-Type": "text/plain"},
     )
     assert answer.status_code == 200
-    return np.load(io.BytesIO(answer.content))
+    features: NDArray[np.float32] = np.load(io.BytesIO(answer.content))
+    return features
 
 
 def sequence_of_tokens(tokenizer: DnaTokenizer, count: int) -> str:

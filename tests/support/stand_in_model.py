@@ -25,7 +25,7 @@ SLOW_SECONDS = 0.2
 class StandInRuntime:
     name = "stand-in"
     compute_units = "none"
-    lengths = (128, 512)
+    lengths: tuple[int, ...] = (128, 512)
 
     def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         if KILLED in input_ids:
@@ -38,8 +38,9 @@ class StandInRuntime:
             raise PredictionError("The model gave values that are not finite numbers.")
         if SLOW in input_ids:
             time.sleep(SLOW_SECONDS)
-        columns = np.arange(HIDDEN, dtype=np.float32) / 1024
-        return input_ids[..., None].astype(np.float32) + columns
+        columns = np.arange(HIDDEN, dtype=np.float32) / np.float32(1024)
+        features: NDArray[np.float32] = input_ids[..., None].astype(np.float32) + columns
+        return features
 
     def warm_up(self) -> None:
         """It is warm."""
