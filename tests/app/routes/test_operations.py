@@ -1,0 +1,47 @@
+"""Facts, documentation and metrics of a server."""
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.running import Server, running
+from tests.support.stand_in_bundle import make_bundle
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    bundle = make_bundle(tmp_path_factory.mktemp("operations") / "bundle")
+    with running(
+        GENA_BUNDLE=str(bundle), GENA_MAX_BODY_BYTES="100000", GENA_METRICS="false"
+    ) as server:
+        server.wait_for("ready")
+        yield server
+
+
+def test_info_identifies_the_answers_and_states_the_limits(server: Server) -> None:
+    info = server.http.get("/info").json()
+    assert info["model"] == "stand-in"
+    assert info["bundle"]["checkpoint_sha256"]["weights"] == "w"
+    assert len(info["bundle"]["fingerprint"]) == 16
+    assert info["limits"]["body_bytes"] == 100_000
+    assert info["limits"]["tokens_per_window"] == 512
+    assert info["runtime"]["lengths"] == [128, 512]
+    assert "tokenizers" in info["versions"]
+
+
+def test_documentation_is_one_page_without_scripts(server: Server) -> None:
+    page = server.http.get("/docs")
+    assert page.headers["content-type"].startswith("text/html")
+    paths = server.http.get("/openapi.json").json()["paths"]
+    assert "/health" in paths
+    for path in paths:
+        assert path in page.text
+    assert "<script" not in page.text
+    assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text)
+    assert not re.search(r"style=|<style", page.text)
+
+
+def test_metrics_can_be_off(server: Server) -> None:
+    answer = server.http.get("/metrics")
+    assert (answer.status_code, answer.json()["code"]) == (404, "metrics.off")
