@@ -1,6 +1,7 @@
 """The `gena` command as a process."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -39,6 +40,8 @@ def test_the_servers_options_are_its_settings() -> None:
     assert "--host HOST Address to listen on. Default: 127.0.0.1." in said
     assert "--threads THREADS CPU threads of the model." in said
     assert "--dry-run" in gena("service", "install", "--help").stdout
+    readme = (ROOT / "README.md").read_text().partition("Options of `gena serve` (`")[2]
+    assert set(re.findall(r"--[a-z-]+", said)) - {"--help"} == set(readme.partition("`")[0].split())
 
 
 @pytest.mark.parametrize(

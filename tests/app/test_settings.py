@@ -1,11 +1,13 @@
 """Settings from the environment, and their documentation."""
 
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from app.settings import Settings
+from tests.support.paths import ROOT
 
 
 def test_defaults_are_those_of_a_lab_on_one_machine(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +56,9 @@ def test_the_key_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
+
+
+def test_the_readme_lists_every_setting() -> None:
+    rows = re.findall(r"(?m)^\| (`GENA_[^|]*) \|", (ROOT / "README.md").read_text())
+    listed = [name for row in rows for name in re.findall(r"`GENA_([A-Z_]+)`", row)]
+    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
