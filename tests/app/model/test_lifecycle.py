@@ -44,11 +44,12 @@ async def reach(lifecycle: Lifecycle, status: Status) -> None:
 
 
 def conversions(lifecycle: Lifecycle) -> float:
+    registry = lifecycle.metrics.registry
     values = [
-        lifecycle.metrics.conversions.labels(result=result)._value.get()
+        registry.get_sample_value("gena_conversions_total", {"result": result})
         for result in ("done", "failed")
     ]
-    return sum(values)
+    return sum(value or 0.0 for value in values)
 
 
 def make_checkpoint_folder(folder: Path) -> Path:
