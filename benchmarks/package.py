@@ -1,6 +1,6 @@
 """Figures of the package: graph, fidelity, cost of the conversion. Prints Markdown tables.
 
-    python benchmarks/package.py [--work FOLDER] [--quick]
+    python -m benchmarks.package [--work FOLDER] [--quick]
 
 Every bundle is built by `python -m converter convert` in a process of its own, from checkpoints
 of seeded random weights with outlier channels (and from gena-mini); graphs are compared in one
@@ -18,12 +18,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.package.inspection import PackageReport, inspect_package
+from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
+
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from converter.package.inspection import PackageReport, inspect_package  # noqa: E402
-from tests.support.checkpoints import BERT_BASE, make_checkpoint  # noqa: E402
-
 BERT_LARGE = {
     "vocab_size": 32000,
     "hidden_size": 1024,

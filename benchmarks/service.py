@@ -38,9 +38,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep; see b
 
 import numpy as np
 
-from benchmarks.load import served
 from converter.bundle.opening import open_bundle
 from converter.tokenizer import DnaTokenizer
+from tools.seeded_checkpoints import seeded_bundle
+from tools.served import served
 
 MINI = Path(__file__).resolve().parent.parent / "models" / "bundles" / "gena-mini"
 # Without the specials; with them they fill packages of 128, 128, 256 and 512 tokens.
@@ -259,9 +260,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         bundle = arguments.bundle or (MINI if MINI.is_dir() else None)
         if bundle is None:
-            from tests.support.bundles import build_small
-
-            bundle = build_small(Path(folder) / "bundle").path
+            bundle = seeded_bundle(Path(folder) / "bundle")
         opened = open_bundle(bundle)
         tokenizer = DnaTokenizer(opened.tokenizer_file)
         rows: list[Row] = []

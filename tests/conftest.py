@@ -10,7 +10,7 @@ from converter.bundle.opening import Bundle
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a 2-layer pre-LN checkpoint, hidden size 64, seeded random weights."""
-    from tests.support.checkpoints import make_checkpoint
+    from tools.seeded_checkpoints import make_checkpoint
 
     return make_checkpoint(tmp_path_factory.mktemp("tiny") / "checkpoint")
 

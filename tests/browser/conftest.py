@@ -1,22 +1,14 @@
 """A real browser in front of the real service: gena-mini, converted once, served by a process."""
 
-import shutil
-import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from converter.bundle.opening import GOLDEN, PACKAGE, TOKENIZER, BuildOptions, write_manifest
 from converter.checkpoint.files import SHIPPED_MODELS
+from tests.support.browser import CHROMIUM, SERVER, WIDE, Visit, build_mini
 from tests.support.running import Server, running
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-SERVER = (sys.executable, "-m", "app.cli", "serve")
-WIDE, PHONE = (1440, 900), (390, 844)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,33 +16,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "playwright" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.browser)
-
-
-@dataclass
-class Visit:
-    """One page in the browser, and everything that went wrong in it."""
-
-    page: Any
-    faults: list[str] = field(default_factory=list)
-    requested: list[str] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.page.on("console", self._note)
-        self.page.on("pageerror", lambda error: self.faults.append(f"uncaught: {error}"))
-        self.page.on("request", lambda request: self.requested.append(request.url))
-
-    def _note(self, message: Any) -> None:
-        if message.type in ("error", "warning"):
-            self.faults.append(f"{message.type}: {message.text} {message.location}")
-
-    def forgive_refusals(self) -> None:
-        """Chromium logs every answer of 400 and more; a test that provokes one expects that."""
-        self.faults = [fault for fault in self.faults if "Failed to load resource" not in fault]
-
-    def hosts(self) -> set[str]:
-        """Origins of every request that left the page (blob: stays inside it)."""
-        urls = [url for url in self.requested if not url.startswith(("blob:", "data:"))]
-        return {"/".join(url.split("/")[:3]) for url in urls}
 
 
 @pytest.fixture(scope="session")
@@ -78,41 +43,9 @@ def browser(playwright: Any) -> Iterator[Any]:
 def mini_bundle(playwright: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """gena-mini as it would be served; where there is no browser, it is not converted either."""
     assert playwright
-    return build_mini(tmp_path_factory.mktemp("mini") / "bundle")
-
-
-def build_mini(folder: Path) -> Path:
-    """Convert gena-mini without the gates, which have their own tests."""
-    from converter.checkpoint.loading import load_checkpoint
-    from converter.conversion.build import PackagePlan, build_package, function_name
-    from converter.network.neural_engine import GraphOptions
-
     if not (SHIPPED_MODELS["gena-mini"] / "config.json").is_file():
         pytest.skip("gena-mini is not here.")
-    checkpoint = load_checkpoint("gena-mini")
-    options, lengths = BuildOptions(), (512,)
-    folder.mkdir(parents=True)
-    plan = PackagePlan(lengths=lengths, options=options, graph=GraphOptions())
-    build_package(checkpoint.encoder(), plan, folder / PACKAGE)
-    shutil.copy(checkpoint.tokenizer_file, folder / TOKENIZER)
-    np.savez(
-        folder / GOLDEN,
-        input_ids=np.full((1, 512), checkpoint.config.pad_token_id, np.int32),
-        reference=np.zeros((1, 512, checkpoint.config.hidden_size), np.float32),
-    )
-    write_manifest(
-        folder,
-        model="gena-mini",
-        commit=None,
-        checkpoint_sha256=checkpoint.sha256,
-        config=checkpoint.config,
-        functions={length: function_name(length, lengths) for length in lengths},
-        options=options,
-        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
-        fidelity={"flag": "expected"},
-        versions={},
-    )
-    return folder
+    return build_mini(tmp_path_factory.mktemp("mini") / "bundle")
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.browser.conftest import CHROMIUM, PHONE, SERVER, build_mini
+from tests.support.browser import CHROMIUM, PHONE, SERVER, build_mini
 from tests.support.paths import ROOT
 from tests.support.running import STAND_IN_SERVER, Server, running
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import PHONE, Visit
+from tests.support.browser import PHONE, Visit
 from tests.support.page import THREE, expect, fill, run, text_of_cursor
 from tests.support.running import Server
 

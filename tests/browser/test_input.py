@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Visit
+from tests.support.browser import Visit
 from tests.support.page import THREE, expect, fill, run
 from tests.support.running import Server
 

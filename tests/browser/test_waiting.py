@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.browser.conftest import Visit
+from tests.support.browser import Visit
 from tests.support.page import PATIENCE, expect, fill, run, show
 from tests.support.running import STAND_IN_SERVER, running
 

@@ -20,8 +20,8 @@ from converter.cli import main
 from converter.conversion.convert import convert
 from converter.errors import BundleError
 from converter.runtime.loading import load_runtime
-from tests.support.checkpoints import BERT_BASE, make_checkpoint
 from tests.support.paths import ROOT
+from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
 
 OFFICIAL_TOKENIZER = ROOT.parent / "shared" / "data" / "gena-lm-bert-base" / "tokenizer.json"
 STAGES = ("fetch", "read", "convert", "verify", "publish")

@@ -9,8 +9,8 @@ from tokenizers import Tokenizer
 
 from converter.errors import TokenizerError
 from converter.tokenizer import CleanSequence, DnaTokenizer, SequenceError, clean
-from tests.support.checkpoints import make_tokenizer
 from tests.support.paths import ROOT, SHARED
+from tools.seeded_checkpoints import make_tokenizer
 
 PUBLISHED = SHARED / "data"
 BASE = PUBLISHED / "gena-lm-bert-base" / "tokenizer.json"

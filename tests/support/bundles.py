@@ -14,7 +14,10 @@ from converter.bundle.opening import (
     BuildOptions,
     Bundle,
     Manifest,
+    build_lock,
+    building_folder,
     open_bundle,
+    publish,
     write_manifest,
 )
 from converter.network.config import EncoderConfig
@@ -59,6 +62,14 @@ def fill(folder: Path, content: str = "weights") -> Manifest:
     )
 
 
+def build(destination: Path, content: str = "weights") -> str:
+    """Fill and publish a bundle; its fingerprint."""
+    with build_lock(destination), building_folder(destination) as folder:
+        manifest = fill(folder, content)
+        publish(folder, destination)
+    return manifest.fingerprint
+
+
 def build_small(
     destination: Path, *, embedding: Literal["graph", "host"] = "graph", n_golden: int = 3
 ) -> Bundle:
@@ -68,7 +79,7 @@ def build_small(
     from converter.checkpoint.loading import load_checkpoint
     from converter.conversion.build import PackagePlan, build_package
     from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
-    from tests.support.checkpoints import make_checkpoint
+    from tools.seeded_checkpoints import make_checkpoint
 
     checkpoint_folder = destination.with_name(destination.name + "-checkpoint")
     checkpoint = load_checkpoint(str(make_checkpoint(checkpoint_folder)))

@@ -33,7 +33,7 @@ from converter.checkpoint.loading import load_checkpoint
 from converter.network.reference import GenaEncoder
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
-from tests.support.checkpoints import make_checkpoint
+from tools.seeded_checkpoints import make_checkpoint
 
 HIDDEN = 64
 
@@ -76,7 +76,8 @@ class Truth:
         wrapped = [1, *ids, 2]
         padded = torch.tensor([wrapped + [3] * (512 - len(wrapped))])
         with torch.no_grad():
-            return self.network(padded)[0, : len(wrapped)].numpy()
+            rows: NDArray[np.float32] = self.network(padded)[0, : len(wrapped)].numpy()
+        return rows
 
 
 @dataclass

@@ -16,9 +16,9 @@ import tools.train_mini
 from converter.checkpoint.loading import load_checkpoint
 from tests.support.paths import ROOT
 from tests.support.synthetic import write_sources
+from tests.support.tiny_training import STEPS, TINY, run
 from tools.mini_data import load_corpus
 from tools.train_mini import (
-    CONFIG,
     MASK,
     SPECIAL_TOKENS,
     Recipe,
@@ -31,50 +31,6 @@ from tools.train_mini import (
 
 PUBLISHED = ROOT.parent / "shared" / "data" / "gena-lm-bert-base" / "tokenizer.json"
 
-TINY = Recipe(
-    config={
-        **CONFIG,
-        "hidden_size": 16,
-        "intermediate_size": 32,
-        "num_attention_heads": 2,
-        "max_position_embeddings": 48,
-        "vocab_size": 64,
-    },
-    tokenizer_letters=50_000,
-    tokens_per_batch=96,
-    short_window=16,
-    warmup_steps=4,
-    decay_share=0.3,
-)
-STEPS = 60
-
-# A run in a process of its own, so that it can be killed.
-RUN = """
-import sys
-from pathlib import Path
-import torch
-from tests.tools.test_train_mini import STEPS, run
-run(Path(sys.argv[1]), Path(sys.argv[2]), STEPS, slow=sys.argv[3] == "slow")
-"""
-
-
-def run(data: Path, folder: Path, steps: int, *, slow: bool = False) -> dict[str, str]:
-    """Train and export; `slow` leaves time to kill."""
-    torch.set_num_threads(1)  # the process that is killed knows no fixtures
-    corpus = load_corpus(write_sources(data))
-    if slow:
-        step = torch.optim.AdamW.step
-
-        def slow_step(*args: object, **kwargs: object) -> object:
-            time.sleep(0.05)
-            return step(*args, **kwargs)
-
-        torch.optim.AdamW.step = slow_step
-    work = folder / "work"
-    device = torch.device("cpu")
-    model = train(corpus, TINY, steps, work, device=device, checkpoint_every=7)
-    return export(model, TINY, {"steps": steps}, work, folder / "out")
-
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
@@ -86,7 +42,8 @@ def test_a_killed_run_continues_to_the_same_bytes(
     tmp_path: Path, uninterrupted: tuple[Path, dict[str, str]]
 ) -> None:
     _, expected = uninterrupted
-    command = [sys.executable, "-c", RUN, str(tmp_path / "data"), str(tmp_path), "slow"]
+    module = "tests.support.tiny_training"
+    command = [sys.executable, "-m", module, str(tmp_path / "data"), str(tmp_path)]
     log = tmp_path / "work" / "log.jsonl"
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 60

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from app.answers.formats import negotiate, npy_header
-from tests.app.routes.test_features import close, dna, merged, other_strand, windows_by_hand
+from tests.support.dna import close, dna, merged, other_strand, windows_by_hand
 from tests.support.live_service import HIDDEN
 
 SEQUENCES = {"a": dna(300, seed=1), "b|x y": dna(2400, seed=2), "c": "N" * 12}

@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.app.routes.test_features import dna
+from tests.support.dna import dna
 from tests.support.live_service import HIDDEN, running
 
 MANY = "".join(f">r{n}\n{dna(40, seed=n)}\n" for n in range(300)).encode()

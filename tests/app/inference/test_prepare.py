@@ -8,7 +8,7 @@ from app.inference.prepare import AbandonedError, Limits, prepare, reverse_compl
 from app.requests.schemas import Choices
 from app.requests.sequences import Submitted
 from converter.tokenizer import DnaTokenizer
-from tests.app.routes.test_features import dna
+from tests.support.dna import dna
 
 LIMITS = Limits(records=100, record_bases=5_000_000, tokens=5_000_000)
 # What each letter may stand for, by the nomenclature of IUPAC.

@@ -172,15 +172,17 @@ def test_it_ends_when_the_server_is_killed(bundle: Path, hangs: bool) -> None:
         import asyncio, os, signal
         from pathlib import Path
         import numpy as np
-        from tests.app.model.test_process import COMMAND, SHAPE, ids
-        from app.model.process import ModelProcess
+        from app.model.process import ModelProcess, PackageShape
         from app.settings import Settings
 
         async def main():
-            process = await ModelProcess.start(Path({str(bundle)!r}), SHAPE, Settings(), COMMAND)
+            shape = PackageShape((128, 512), {stand_in.HIDDEN}, 3)
+            bundle = Path({str(bundle)!r})
+            process = await ModelProcess.start(bundle, shape, Settings(), {COMMAND!r})
             await process.ready(60)
             if {hangs}:
-                asyncio.create_task(process.predict(ids(1, {stand_in.HANGS}, 2)))
+                window = np.array([1, {stand_in.HANGS}, 2], dtype=np.int32)
+                asyncio.create_task(process.predict(window))
                 await asyncio.sleep(0.05)
             print(process.pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

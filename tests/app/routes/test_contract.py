@@ -4,7 +4,7 @@ import jsonschema_rs
 import pytest
 
 from app.problems import PROBLEM_JSON, PROBLEMS
-from tests.app.routes.test_features import dna
+from tests.support.dna import dna
 
 DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
 

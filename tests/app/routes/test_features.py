@@ -1,57 +1,11 @@
 """The numbers, against the reference network and NumPy on windows made by hand."""
 
-import random
-
 import httpx
 import numpy as np
 import pytest
 
-from tests.support.live_service import HIDDEN, Service, Truth
-
-BASES = "ACGT"
-IUPAC = "ACGTRYSWKMBDHVN"
-COMPLEMENT = dict(zip(IUPAC, "TGCAYRSWMKVHDBN", strict=True))
-
-
-def dna(n: int, seed: int = 0, letters: str = BASES) -> str:
-    return "".join(random.Random(seed).choices(letters, k=n))
-
-
-def other_strand(sequence: str) -> str:
-    return "".join(COMPLEMENT[base] for base in reversed(sequence))
-
-
-def windows_by_hand(n_tokens: int, overlap: int) -> list[tuple[int, int]]:
-    windows, start = [], 0
-    while True:
-        end = min(start + 510, n_tokens)
-        windows.append((start, end))
-        if end == n_tokens:
-            return windows
-        start = end - overlap
-
-
-def merged(truth: Truth, sequence: str, overlap: int) -> tuple[np.ndarray, np.ndarray]:
-    """(n_tokens, H) one row a token, from the window with more context; (n_windows, H) [CLS]."""
-    ids = truth.ids(sequence)
-    rows = np.full((len(ids), HIDDEN), np.nan)
-    context = np.full(len(ids), -1)
-    cls = []
-    for start, end in windows_by_hand(len(ids), overlap):
-        window = truth.rows(ids[start:end])
-        cls.append(window[0])
-        for token in range(start, end):
-            # The ends of the record are no loss of context.
-            here = min(
-                token - start if start else 10**6, end - 1 - token if end < len(ids) else 10**6
-            )
-            if here > context[token]:
-                rows[token], context[token] = window[1 + token - start], here
-    return rows, np.array(cls)
-
-
-def close(answer, expected) -> None:
-    np.testing.assert_allclose(np.asarray(answer), expected, rtol=1e-5, atol=2e-5)
+from tests.support.dna import BASES, IUPAC, close, dna, merged, other_strand, windows_by_hand
+from tests.support.live_service import HIDDEN, Service
 
 
 def ok(response: httpx.Response) -> dict:

@@ -6,7 +6,7 @@ import numpy as np
 import openai
 import pytest
 
-from tests.app.routes.test_features import close, dna, merged
+from tests.support.dna import close, dna, merged
 from tests.support.live_service import HIDDEN
 
 

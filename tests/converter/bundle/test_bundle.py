@@ -20,19 +20,11 @@ from converter.bundle.opening import (
     building_folder,
     default_bundle_folder,
     open_bundle,
-    publish,
 )
 from converter.checkpoint.files import CheckpointFiles
 from converter.errors import BundleError, BundleMissingError
-from tests.support.bundles import CONFIG, fill
+from tests.support.bundles import CONFIG, build, fill
 from tests.support.paths import ROOT
-
-
-def build(destination: Path, content: str = "weights") -> str:
-    with build_lock(destination), building_folder(destination) as folder:
-        manifest = fill(folder, content)
-        publish(folder, destination)
-    return manifest.fingerprint
 
 
 def run_python(code: str, *args: object) -> subprocess.Popen[str]:
@@ -193,7 +185,7 @@ import json, os, signal, sys
 from pathlib import Path
 from converter.bundle.opening import open_bundle
 from converter.errors import BundleMissingError
-from tests.converter.bundle.test_bundle import build
+from tests.support.bundles import build
 
 destination = Path(sys.argv[1])
 old = build(destination, "old")
@@ -347,7 +339,7 @@ def test_a_full_disk_is_reported_and_cleared_up(tmp_path: Path) -> None:
             "-c",
             "import sys; from pathlib import Path\n"
             "from converter.errors import BundleError\n"
-            "from tests.converter.bundle.test_bundle import build\n"
+            "from tests.support.bundles import build\n"
             "try: build(Path(sys.argv[1]), 'x' * 10000)\n"
             "except BundleError as error: print(error)\n",
             str(tmp_path / "b"),

@@ -12,7 +12,7 @@ from torch import Tensor
 from converter.checkpoint.files import sha256_file
 from converter.checkpoint.loading import load_checkpoint, read_config
 from converter.errors import CheckpointError, UnsupportedModelError
-from tests.support.checkpoints import make_checkpoint
+from tools.seeded_checkpoints import make_checkpoint
 
 WORDS = "embeddings.word_embeddings.weight"
 QUERY = "encoder.layer.1.attention.self.query.weight"

@@ -22,8 +22,8 @@ from converter.network.config import EncoderConfig
 from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
 from converter.package.program import Program, load_program
-from tests.support.checkpoints import config_dict, random_weights
 from tests.support.paths import ROOT
+from tools.seeded_checkpoints import config_dict, random_weights
 
 LENGTH, N_TOKENS = 64, 50
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
@@ -260,10 +260,12 @@ def test_coremltools_says_nothing_to_the_terminal(tmp_path: Path, tiny_checkpoin
     code = """
 import sys
 from pathlib import Path
+from converter.bundle.opening import BuildOptions
 from converter.checkpoint.loading import load_checkpoint
-from converter.conversion.build import build_package
-from tests.converter.conversion.test_build import plan_of
-build_package(load_checkpoint(sys.argv[1]).encoder(), plan_of((16,)), Path(sys.argv[2]))
+from converter.conversion.build import PackagePlan, build_package
+from converter.network.neural_engine import GraphOptions
+plan = PackagePlan((16,), BuildOptions(), GraphOptions())
+build_package(load_checkpoint(sys.argv[1]).encoder(), plan, Path(sys.argv[2]))
 """
     result = subprocess.run(
         [sys.executable, "-c", code, str(tiny_checkpoint), str(tmp_path / "quiet.mlpackage")],

@@ -17,7 +17,7 @@ from converter.errors import CheckpointError, CheckpointUnavailableError, Fideli
 from converter.fidelity.golden import Golden, make_golden
 from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
-from tests.support.checkpoints import make_checkpoint, make_tokenizer
+from tools.seeded_checkpoints import make_checkpoint, make_tokenizer
 
 BIN = "pytorch_model.bin"
 ONE_LENGTH = BuildOptions(target="macos14")

@@ -22,7 +22,7 @@ from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
 from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
-from tests.support.checkpoints import config_dict, random_weights
+from tools.seeded_checkpoints import config_dict, random_weights
 
 LENGTH, N_TOKENS = 128, 100
 

@@ -5,8 +5,8 @@ import pytest
 
 from converter.errors import CheckpointError, UnsupportedModelError
 from converter.network.config import EncoderConfig
-from tests.support.checkpoints import config_dict
 from tests.support.paths import SHARED
+from tools.seeded_checkpoints import config_dict
 
 OFFICIAL = SHARED / "data" / "configs"
 

@@ -25,7 +25,7 @@ from converter.network.neural_engine import (
     scale_values,
 )
 from converter.network.reference import Embeddings, GenaEncoder
-from tests.support.checkpoints import config_dict, random_weights
+from tools.seeded_checkpoints import config_dict, random_weights
 
 PAD = 3
 EXPECTED = 100  # dB, the design's gate for the re-authored network

@@ -10,7 +10,7 @@ from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
 from converter.network.config import EncoderConfig
 from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
-from tests.support.checkpoints import config_dict, head_weights, random_weights
+from tools.seeded_checkpoints import config_dict, head_weights, random_weights
 
 PAD = 3
 # Sums in another order differ in the last bits of fp32; the values are of the order of 1 to 10.

@@ -14,7 +14,7 @@ from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
 from converter.network.neural_engine import GraphOptions
 from converter.package.multifunction import merge_functions
-from tests.support.checkpoints import make_checkpoint
+from tools.seeded_checkpoints import make_checkpoint
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 LENGTHS = (128, 256)

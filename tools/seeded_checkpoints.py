@@ -83,14 +83,14 @@ def head_weights(config: EncoderConfig, seed: int = 1) -> dict[str, Tensor]:
 
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    noise = torch.randn(shape, generator=generator)
+    noise: Tensor = torch.randn(shape, generator=generator)
     if _is_norm_scale(name):
         return 1 + 0.3 * noise
     if name.endswith("bias"):
         return 0.1 * noise
     if "embeddings" in name:
         return 0.05 * noise
-    return noise / shape[-1] ** 0.5
+    return noise / float(shape[-1]) ** 0.5
 
 
 def _is_norm_scale(name: str) -> bool:
@@ -158,3 +158,11 @@ def make_checkpoint(
     else:
         (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
     return folder
+
+
+def seeded_bundle(folder: Path) -> Path:
+    """Convert and verify a small checkpoint of `make_checkpoint`; `folder`, a bundle."""
+    from converter.conversion.convert import convert
+
+    checkpoint = make_checkpoint(folder.with_name(folder.name + "-checkpoint"))
+    return convert(str(checkpoint), output=folder).path

@@ -1,0 +1,1 @@
+"""Figures with ratios: what conversion, prediction and service cost."""
