@@ -3,7 +3,7 @@
     python -m tools.evaluate_mini --data /path/to/debs
 
 Writes `evaluation.json` into the model's folder and prints a table. Only DNA that neither the
-network nor its tokenizer was trained on is used (see `tools.mini_data`).
+network nor its tokenizer was trained on is used (see `tools.mini.data`).
 
 Chosen before any result was seen: window lengths, ORF limits, numbers of windows, five regions,
 the grid of the regularisation. Every probe is a logistic regression on standardised features.
@@ -30,10 +30,12 @@ from tokenizers import Tokenizer
 from converter.checkpoint.loading import Checkpoint, load_checkpoint
 from converter.network.reference import GenaEncoder
 from tools.dinucleotide_shuffle import dinucleotide_shuffle
-from tools.mini_data import Contig, Corpus, TokenStream, find_sources, load_corpus
-from tools.mini_data import reverse_complement as rc
+from tools.mini.data import Contig, Corpus, TokenStream, find_sources, load_corpus
+from tools.mini.data import reverse_complement as rc
+from tools.mini.network import MaskedLanguageModel, untrained
+from tools.mini.objective import masked_losses
+from tools.mini.recipe import PAD, Recipe
 from tools.open_reading_frames import likely_genes, without_open_frames
-from tools.train_mini import PAD, MaskedLanguageModel, Recipe, masked_losses, untrained
 
 SEED = 0
 REGIONS = 5

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from tools.mini_data import reverse_complement
+from tools.mini.data import reverse_complement
 
 START = "ATG"
 _STOP = re.compile("(?=TAA|TAG|TGA)")

@@ -83,14 +83,15 @@ def head_weights(config: EncoderConfig, seed: int = 1) -> dict[str, Tensor]:
 
 
 def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    noise: Tensor = torch.randn(shape, generator=generator)
+    noise = torch.randn(shape, generator=generator)
     if _is_norm_scale(name):
         return 1 + 0.3 * noise
     if name.endswith("bias"):
         return 0.1 * noise
     if "embeddings" in name:
         return 0.05 * noise
-    return noise / float(shape[-1]) ** 0.5
+    scaled: Tensor = noise / shape[-1] ** 0.5
+    return scaled
 
 
 def _is_norm_scale(name: str) -> bool:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.mini_data import (
+from tools.mini.data import (
     ECOLI_FILE,
     FLY_ARMS,
     FLY_FILE,

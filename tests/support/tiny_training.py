@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from tests.support.synthetic import write_sources
-from tools.mini_data import load_corpus
-from tools.train_mini import CONFIG, Recipe, export, train
+from tools.mini.data import load_corpus
+from tools.mini.export import export
+from tools.mini.recipe import CONFIG, Recipe
+from tools.mini.training import train
 
 TINY = Recipe(
     config={

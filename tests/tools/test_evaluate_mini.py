@@ -16,8 +16,11 @@ from tools.evaluate_mini import (
     strand_examples,
     table,
 )
-from tools.mini_data import load_corpus, reverse_complement
-from tools.train_mini import CONFIG, Recipe, export, train_tokenizer, untrained
+from tools.mini.data import load_corpus, reverse_complement
+from tools.mini.export import export
+from tools.mini.network import untrained
+from tools.mini.recipe import CONFIG, Recipe
+from tools.mini.tokenizer import train_tokenizer
 
 TINY = Recipe(
     config={

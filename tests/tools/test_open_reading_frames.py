@@ -3,7 +3,7 @@ import re
 import numpy as np
 
 from tests.support.synthetic import random_dna
-from tools.mini_data import reverse_complement
+from tools.mini.data import reverse_complement
 from tools.open_reading_frames import likely_genes, open_frames, without_open_frames
 
 

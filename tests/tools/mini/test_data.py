@@ -7,7 +7,7 @@ import pytest
 from tokenizers import Tokenizer, models
 
 from tests.support.synthetic import random_dna, write_sources
-from tools.mini_data import (
+from tools.mini.data import (
     FLY_ARMS,
     FLY_HELD_OUT_ARM,
     Contig,

@@ -1,0 +1,1 @@
+"""How gena-mini is made: its DNA, recipe, tokenizer, network, objective and training."""
