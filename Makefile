@@ -20,7 +20,7 @@ help:
 	@echo 'make demo                  serve the shipped model gena-mini, and print a request that works'
 	@echo 'make serve [MODEL=...]     serve GENA-LM bert-base, another hub id, a folder, or gena-mini'
 	@echo 'make test                  the tests'
-	@echo 'make check                 linter, formatter and type checker'
+	@echo 'make check                 linter, formatter, type checker, and what may import what'
 	@echo 'make format                reformat'
 	@echo 'make install | make dev    only fill $(VENV), for use or for development'
 	@echo 'make clean                 remove $(VENV) and caches; bundles stay'
@@ -33,12 +33,12 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 was found; name one: make PYTHON=...'; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV) (torch and coremltools are large) ...'
 	$(PIP) -e .
 	@touch $@
 
-$(VENV)/.installed-dev: pyproject.toml constraints.txt | $(BIN)/python
+$(VENV)/.installed-dev: pyproject.toml setup.py constraints.txt | $(BIN)/python
 	@echo 'Installing into $(VENV) (torch and coremltools are large) ...'
 	$(PIP) -e '.[dev]'
 	@touch $@ $(VENV)/.installed
@@ -56,10 +56,11 @@ check: dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 
 format: dev
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .schemathesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis .schemathesis

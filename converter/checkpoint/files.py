@@ -8,7 +8,16 @@ from pathlib import Path
 from converter.errors import CheckpointError, CheckpointUnavailableError
 
 DEFAULT_MODEL = "AIRI-Institute/gena-lm-bert-base"
-SHIPPED_MODELS = {"gena-mini": Path(__file__).resolve().parents[2] / "models" / "gena-mini"}
+
+
+def _shipped(name: str) -> Path:
+    """In a clone in `models/`; a wheel carries it beside the converter (see setup.py)."""
+    converter = Path(__file__).resolve().parents[1]
+    installed = converter / "shipped" / name
+    return installed if installed.is_dir() else converter.parent / "models" / name
+
+
+SHIPPED_MODELS = {"gena-mini": _shipped("gena-mini")}
 
 _CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 # In order of preference.

@@ -23,11 +23,13 @@ STAND_IN_SERVER = (sys.executable, "-m", "tests.support.stand_in_server")
 class Server:
     """A started server: its process, its log so far, and a client."""
 
-    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: Sequence[str], environment: dict[str, str], folder: Path = ROOT
+    ) -> None:
         self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             command,
-            cwd=ROOT,
+            cwd=folder,
             env={**_clean_environment(), "GENA_PORT": "0", **environment},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -104,9 +106,11 @@ class Server:
 
 
 @contextmanager
-def running(command: Sequence[str] = STAND_IN_SERVER, **environment: str) -> Iterator[Server]:
-    """A server, by default one of stand-ins; killed at the end where it still runs."""
-    server = Server(command, environment)
+def running(
+    command: Sequence[str] = STAND_IN_SERVER, *, folder: Path = ROOT, **environment: str
+) -> Iterator[Server]:
+    """A server, by default one of stand-ins, in a folder; killed at the end where it still runs."""
+    server = Server(command, environment, folder)
     try:
         yield server
     finally:
