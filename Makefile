@@ -2,11 +2,13 @@
 #
 # PYTHON     a Python 3.11 to 3.13 (found by itself)
 # MODEL      for `make serve`: a hub id, a checkpoint's folder, or gena-mini
+# WORKERS    tests that run at a time; some measure time, so no more than there are cores
 # PIP_FLAGS  for pip, such as an index of CPU-only torch: on Linux the usual one brings CUDA along
 
 VENV ?= .venv
 PIP_FLAGS ?=
 MODEL ?=
+WORKERS ?= 2
 
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -50,7 +52,7 @@ serve: install
 	$(BIN)/gena serve $(if $(MODEL),--model '$(MODEL)')
 
 test: dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: dev
 	$(BIN)/ruff check

@@ -7,6 +7,10 @@ import pytest
 from converter.bundle.opening import Bundle
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
 @pytest.fixture(scope="session")
 def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a 2-layer pre-LN checkpoint, hidden size 64, seeded random weights."""

@@ -112,6 +112,7 @@ def test_the_version_is_that_of_the_newest_release_in_the_changelog() -> None:
     assert releases[0] == PROJECT["version"]
 
 
+@pytest.mark.long
 def test_it_converts_and_serves_the_shipped_model_without_the_clone(installed: Installed) -> None:
     where = "import app, converter; print(app.__file__, converter.__file__)"
     for path in installed.run("python", "-c", where).split():

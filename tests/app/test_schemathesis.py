@@ -23,6 +23,7 @@ def server(tiny_bundle: Bundle) -> Iterator[Server]:
         yield started
 
 
+@pytest.mark.long
 @pytest.mark.timeout(420)
 def test_at_least_2000_generated_requests(server: Server, tmp_path: Path) -> None:
     command = [

@@ -189,6 +189,7 @@ def test_an_interrupt_that_a_library_swallows_is_not_lost(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.long
 def test_killed_at_any_point_the_next_conversion_gives_a_valid_bundle(
     start: Start, checkpoint: Path, tmp_path: Path, scratch: Path
 ) -> None:
@@ -320,6 +321,7 @@ def test_help_tells_what_there_is(command: str, capsys: pytest.CaptureFixture[st
     assert "--model" in capsys.readouterr().out
 
 
+@pytest.mark.long
 @pytest.mark.full_size
 def test_bert_base_converts_within_its_memory(tmp_path: Path, start: Start) -> None:
     """12 x 768, vocabulary of 32000. Its time is the benchmarks' affair."""

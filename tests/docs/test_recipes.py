@@ -85,11 +85,20 @@ def server(tiny_bundle: Bundle) -> Iterator[Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def open_server(tiny_bundle: Bundle) -> Iterator[Server]:
-    """Asks for no key. Not waited for: recipes begin with that."""
+@pytest.fixture
+def starting_server(tiny_bundle: Bundle) -> Iterator[Server]:
+    """Asks for no key, and is not waited for."""
     options = ("--bundle", str(tiny_bundle.path), "--threads", "1")
     with running((*SERVE, *options)) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def open_server(tiny_bundle: Bundle) -> Iterator[Server]:
+    """Asks for no key."""
+    options = ("--bundle", str(tiny_bundle.path), "--threads", "1")
+    with running((*SERVE, *options)) as started:
+        started.wait_for("ready")
         yield started
 
 
@@ -267,6 +276,8 @@ CHECKS: dict[str, Callable[[Done], None]] = {
     "With an API key": check_key,
     "Keep with the results what made them": check_provenance,
 }
+# The others run on one that needs no key and is ready.
+SERVERS = {"Wait until the model is there": "starting_server", "With an API key": "server"}
 
 
 def test_every_section_is_checked() -> None:
@@ -278,14 +289,13 @@ def test_every_section_is_checked() -> None:
 def test_a_recipe_works_as_pasted(heading: str, request: pytest.FixtureRequest) -> None:
     folder: Path = request.getfixturevalue("tmp_path")
     with_key = heading == "With an API key"
-    server: Server = request.getfixturevalue("server" if with_key else "open_server")
+    server: Server = request.getfixturevalue(SERVERS.get(heading, "open_server"))
     printed, skipped = [], False
     for block in [*SECTIONS[FILES], *SECTIONS[heading]]:
         if block.language == "r" and not shutil.which("Rscript"):
             skipped = True
             continue
         printed.append(run(block, folder, server.url, KEY if with_key else ""))
-    server.wait_for("ready")
     CHECKS[heading](Done(folder, printed[1:], server.http))
     if skipped:
         pytest.skip("its R blocks did not run (Rscript is not installed); the others passed")
