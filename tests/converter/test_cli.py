@@ -323,6 +323,7 @@ def test_help_tells_what_there_is(command: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.long
 @pytest.mark.full_size
+@pytest.mark.timeout(600)  # 56 s on two idle cores
 def test_bert_base_converts_within_its_memory(tmp_path: Path, start: Start) -> None:
     """12 x 768, vocabulary of 32000. Its time is the benchmarks' affair."""
     if not OFFICIAL_TOKENIZER.is_file():
