@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from converter.cli_inspect import add_inspect_command
 from converter.errors import GenaError
-from converter.package.inspection import add_inspect_command
 from converter.runtime.tuning import add_tune_command
 
 

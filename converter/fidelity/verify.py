@@ -29,7 +29,7 @@ from converter.fidelity.golden import MASKED, Golden
 from converter.mil.executor import PackageExecutor
 from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
 from converter.package.interface import OUTPUT
-from converter.package.program import load_program
+from converter.package.reader import load_program
 
 Progress = Callable[[float], None]
 # fp16's largest number, and the range of the fixed-point accumulators (Q15.16) of newer engines:

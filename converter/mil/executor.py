@@ -20,7 +20,8 @@ from converter.mil.weights import (
     constant_weight,
     is_compressed,
 )
-from converter.package.program import Constant, Function, Operation, TensorType, load_program
+from converter.package.program import Constant, Function, Operation, TensorType
+from converter.package.reader import load_program
 
 Observer = Callable[[str, Tensor], None]
 

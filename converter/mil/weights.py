@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from converter.package.data_types import unpack_unsigned
 from converter.package.program import Constant, Operation
 
 Array = NDArray[Any]
@@ -119,7 +120,7 @@ def _lut_to_dense(inputs: Arrays) -> Sequence[Array]:
     if "shape" in inputs:  # iOS 16
         shape = inputs["shape"].tolist()
         width = (lut.size - 1).bit_length()
-        return [lut[_packed(indices, width, prod(shape))].reshape(shape)]
+        return [lut[unpack_unsigned(indices, width, prod(shape))].reshape(shape)]
     axis = inputs["vector_axis"].item() if "vector_axis" in inputs else None
     return [_look_up(indices, lut, axis)]
 
@@ -141,17 +142,11 @@ def _look_up(indices: Array, lut: Array, vector_axis: int | None) -> Array:
     return np.moveaxis(values, -1, axis + 1).reshape(shape)
 
 
-def _packed(data: Array, width: int, count: int) -> Array:
-    """Unsigned integers of `width` bits, back to back from the lowest bit of the first byte."""
-    bits = np.unpackbits(data, bitorder="little", count=count * width)
-    return np.packbits(bits.reshape(count, width), axis=1, bitorder="little").reshape(count)
-
-
 def _sparse_to_dense(inputs: Arrays) -> Sequence[Array]:
     mask = inputs["mask"]
     if "shape" in inputs:  # iOS 16
         shape = inputs["shape"].tolist()
-        mask = np.unpackbits(mask, bitorder="little", count=prod(shape)).reshape(shape)
+        mask = unpack_unsigned(mask, 1, prod(shape)).reshape(shape)
     return [_scatter(inputs["nonzero_data"], mask)]
 
 

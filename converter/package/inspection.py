@@ -1,19 +1,16 @@
 """What is in an `.mlpackage`: operations, weights, memory, arithmetic, and the lint's findings."""
 
-import argparse
-import json
-import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 from converter.package import lint
 from converter.package.graph import Graph
-from converter.package.program import Blob, Constant, Function, Operation, TensorType, load_program
-
-_MIB = 2**20
+from converter.package.program import Constant, Function, Operation, TensorType
+from converter.package.reader import load_program
+from converter.package.weight_file import Blob
 
 
 @dataclass(frozen=True)
@@ -210,124 +207,3 @@ def _multiply_adds(graph: Graph, operation: Operation) -> int:
 
 def _elements(shape: Sequence[int | None]) -> int:
     return prod(size for size in shape if size is not None)
-
-
-# The command
-
-
-def add_inspect_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
-    """Register `inspect`; `args.func(args)` runs it and gives the exit status."""
-    parser = subparsers.add_parser(
-        "inspect",
-        help="show what is in a package, and what the Neural Engine will not like",
-        description="Operations, weights, peak activation memory, arithmetic and Neural-Engine "
-        "lint of a bundle or of any .mlpackage with an ML program.",
-    )
-    parser.add_argument("package", type=Path, help="a bundle's folder, or an .mlpackage")
-    parser.add_argument("--compare", type=Path, metavar="OTHER", help="show a second one beside it")
-    parser.add_argument("--json", action="store_true", help="everything, for scripts")
-    parser.set_defaults(func=_run)
-
-
-def _run(args: argparse.Namespace) -> int:
-    report = inspect_package(args.package)
-    other = inspect_package(args.compare) if args.compare is not None else None
-    if args.json:
-        documents = [asdict(r) for r in (report, other) if r is not None]
-        json.dump(documents[0] if other is None else documents, sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    elif other is not None:
-        print(render_comparison(report, other))
-    else:
-        print(render(report))
-    return 0
-
-
-def render(report: PackageReport) -> str:
-    """The report as text for a terminal."""
-    lines = [
-        report.path,
-        f"  specification {report.specification_version}, {_size(report.disk_bytes)} on disk, "
-        f"weights {_weights(report.weight_bytes)}",
-    ]
-    lines += [f"  {key}: {value}" for key, value in report.metadata.items() if "\n" not in value]
-    for function in report.functions.values():
-        lines += ["", *_function_lines(function, default=function.name == report.default_function)]
-    return "\n".join(lines)
-
-
-def _function_lines(function: FunctionReport, *, default: bool) -> Iterator[str]:
-    yield f"Function {function.name}{' (default)' if default else ''}, opset {function.opset}"
-    for label, values in (("in", function.inputs), ("out", function.outputs)):
-        yield from (f"  {label:<12}{value.name}: {value.type}" for value in values)
-    total = sum(function.operations.values())
-    kinds = ", ".join(f"{count} {type_}" for type_, count in function.operations.items())
-    yield f"  {'operations':<12}{total}: {kinds}"
-    yield f"  {'weights':<12}{_weights(function.weight_bytes)}"
-    yield f"  {'arithmetic':<12}{_arithmetic(function)}"
-    if function.peak is not None:
-        peak = function.peak
-        yield f"  {'peak':<12}{_size(peak.bytes)} of activations at {peak.operation} ({peak.type})"
-        yield from (f"    {_size(v.bytes):>10}  {v.name}: {v.type}" for v in peak.alive[:5])
-    yield f"  {'segments':<12}{function.segments}"
-    yield f"  {'lint':<12}{_count(len(function.findings), 'finding')}"
-    for (stage, rule), findings in _grouped(function.findings).items():
-        says = lint.RULES[rule].says
-        yield f"    {stage}: {rule} ({len(findings)}): {says} [{findings[0].source}]"
-        yield from (f"      {f.operation} ({f.type}) {f.message}" for f in findings[:5])
-        if len(findings) > 5:
-            yield f"      ... and {len(findings) - 5} more"
-
-
-def render_comparison(left: PackageReport, right: PackageReport) -> str:
-    """Two reports side by side: the longest function of each."""
-    a, b = left.costliest, right.costliest
-    rows: list[tuple[str, ...]] = [("", left.path, right.path), ("function", a.name, b.name)]
-    rows.append(("on disk", _size(left.disk_bytes), _size(right.disk_bytes)))
-    rows.append(("weights", _weights(left.weight_bytes), _weights(right.weight_bytes)))
-    rows.append(("arithmetic", _arithmetic(a), _arithmetic(b)))
-    rows.append(("peak activations", *(_size(f.peak.bytes) if f.peak else "" for f in (a, b))))
-    rows.append(("  at", *(f.peak.operation if f.peak else "" for f in (a, b))))
-    rows.append(("segments", str(a.segments), str(b.segments)))
-    rows.append(("operations", *(str(sum(f.operations.values())) for f in (a, b))))
-    for type_ in sorted(a.operations.keys() | b.operations.keys()):
-        rows.append((f"  {type_}", *(str(f.operations.get(type_, 0)) for f in (a, b))))
-    rows.append(("lint findings", str(len(a.findings)), str(len(b.findings))))
-    groups = _grouped(a.findings), _grouped(b.findings)
-    for stage, rule in sorted(groups[0].keys() | groups[1].keys()):
-        counts = (str(len(group.get((stage, rule), ()))) for group in groups)
-        rows.append((f"  {stage}: {rule}", *counts))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
-
-
-def _grouped(findings: Sequence[lint.Finding]) -> dict[tuple[str, str], list[lint.Finding]]:
-    groups: dict[tuple[str, str], list[lint.Finding]] = {}
-    for finding in findings:
-        groups.setdefault((finding.stage, finding.rule), []).append(finding)
-    return groups
-
-
-def _size(count: int) -> str:
-    return f"{count / _MIB:.2f} MiB" if count >= _MIB // 100 else f"{count} bytes"
-
-
-def _weights(sizes: dict[str, int]) -> str:
-    return ", ".join(f"{_size(size)} {dtype}" for dtype, size in sizes.items()) or "none"
-
-
-def _arithmetic(function: FunctionReport) -> str:
-    counts = function.floating_point_operations
-    if not counts:
-        return "none"
-    parts = ", ".join(f"{type_} {count / 1e9:.3g}" for type_, count in counts.items())
-    return f"{sum(counts.values()) / 1e9:.4g} GFLOP ({parts})"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

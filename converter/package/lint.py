@@ -14,7 +14,7 @@ APPLE_ARTICLE = (
     "Apple, Deploying Transformers on the Apple Neural Engine, "
     "machinelearning.apple.com/research/neural-engine-transformers"
 )
-_MEASURED = "measured by others; listed in this project's design, section 4"
+_MEASURED = "measured by others; docs/architecture.md, What is known about the Neural Engine"
 
 FP16_MAX = 65504.0
 SMALLEST_FP16 = 2.0**-24

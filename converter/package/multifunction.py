@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, BinaryIO
 
 from converter.errors import PackageError
-from converter.package.program import BLOB_HEADER, BLOB_SENTINEL
+from converter.package.weight_file import BLOB_HEADER, BLOB_SENTINEL
 
 _MODEL = Path("Data", "com.apple.CoreML", "model.mlmodel")
 _WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")

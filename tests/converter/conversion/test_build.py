@@ -21,7 +21,8 @@ from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
 from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
-from converter.package.program import Program, load_program
+from converter.package.program import Program
+from converter.package.reader import load_program
 from tests.support.paths import ROOT
 from tools.seeded_checkpoints import config_dict, random_weights
 

@@ -1,7 +1,5 @@
 """The instruments, on programs whose figures can be worked out by hand."""
 
-import argparse
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,26 +9,13 @@ import pytest
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 
 from converter.errors import PackageError
-from converter.package.inspection import add_inspect_command, inspect_package
-from tests.support.mil_packages import save_program
-
-HIDDEN, TOKENS, INNER = 64, 32, 256
-
-
-def half(*shape: int) -> Any:
-    return np.ones(shape, np.float16)
-
-
-def block(x: Any) -> Any:
-    """A feed-forward block with its residual, as on the Neural Engine."""
-    inner = mb.conv(x=x, weight=half(INNER, HIDDEN, 1, 1), bias=half(INNER), name="up")
-    inner = mb.gelu(x=inner, mode="EXACT", name="gelu")
-    return mb.add(x=x, y=mb.conv(x=inner, weight=half(HIDDEN, INNER, 1, 1), name="down"))
+from converter.package.inspection import inspect_package
+from tests.support.mil_packages import HIDDEN, INNER, TOKENS, feed_forward, half, save_program
 
 
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
-    return save_program(tmp_path, {"x": half(1, HIDDEN, 1, TOKENS)}, block)
+    return save_program(tmp_path, {"x": half(1, HIDDEN, 1, TOKENS)}, feed_forward)
 
 
 def test_peak_counts_what_is_read_written_and_still_needed(package: Path) -> None:
@@ -43,7 +28,7 @@ def test_peak_counts_what_is_read_written_and_still_needed(package: Path) -> Non
 
 
 def test_the_published_layout_of_bert_base_peaks_at_13_5_mib(tmp_path: Path) -> None:
-    """The design's figure: batched scores, twice, with the residual and the values."""
+    """Batched scores, twice, with the residual and the values."""
     heads, tokens, width = 12, 512, 64
 
     def attention(x: Any, query: Any, key: Any, value: Any) -> Any:
@@ -130,38 +115,6 @@ def test_shared_weights_count_once(tmp_path: Path) -> None:
     assert report.default_function == report.costliest.name == "length_4"
     sizes = [function.weight_bytes["fp16"] for function in report.functions.values()]
     assert report.weight_bytes["fp16"] == sizes[0] == sizes[1]
-
-
-def run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    add_inspect_command(parser.add_subparsers())
-    args = parser.parse_args(["inspect", *arguments])
-    status: int = args.func(args)
-    return status
-
-
-def test_table(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(package)) == 0
-    shown = capsys.readouterr().out
-    assert "4: 2 conv, 1 gelu, 1 add" in shown
-    assert "36864 bytes" in shown or "0.04 MiB" in shown
-    assert "0 findings" in shown
-
-
-def test_json_and_comparison(
-    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    other = save_program(tmp_path / "other", {"x": half(1, 64)}, lambda x: mb.exp(x=x))
-    assert run(str(package), "--json") == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["functions"]["main"]["operations"] == {"conv": 2, "gelu": 1, "add": 1}
-    assert run(str(package), "--compare", str(other), "--json") == 0
-    assert len(json.loads(capsys.readouterr().out)) == 2
-    assert run(str(package), "--compare", str(other)) == 0
-    shown = capsys.readouterr().out
-    rows = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if line.strip()}
-    assert rows["conv"] == ["2", "0"]
-    assert rows["exp"] == ["0", "1"]
 
 
 def test_a_bundle_is_read_through_its_package(package: Path, tmp_path: Path) -> None:

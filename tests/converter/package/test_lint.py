@@ -14,13 +14,9 @@ from converter.package.graph import Graph
 from converter.package.inspection import FunctionReport, inspect_package
 from converter.package.lint import RULES, find
 from converter.package.program import Function, Operation, Output, TensorType
-from tests.support.mil_packages import save_program
+from tests.support.mil_packages import half, save_program
 
 SQUARE = np.ones((64, 64, 1, 1), np.float16)
-
-
-def half(*shape: int) -> Any:
-    return np.ones(shape, np.float16)
 
 
 def conv(x: Any) -> Any:

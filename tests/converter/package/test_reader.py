@@ -1,0 +1,88 @@
+"""Packages on disk, whole and damaged."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import coremltools as ct
+import numpy as np
+import pytest
+from coremltools.converters.mil import Builder as mb  # noqa: N813
+
+from converter.errors import PackageError
+from converter.package.reader import load_program
+from tests.support.mil_packages import save_program
+
+
+def _linear_package(folder: Path) -> Path:
+    weight = np.ones((64, 64), np.float32)
+    x = np.zeros((1, 64), np.float32)
+    return save_program(folder, {"x": x}, lambda x: mb.linear(x=x, weight=weight))
+
+
+def _cut_weights(package: Path) -> None:
+    (weights,) = package.rglob("weight.bin")
+    weights.write_bytes(weights.read_bytes()[:-1000])
+
+
+def _swap_weights(package: Path) -> None:
+    (weights,) = package.rglob("weight.bin")
+    weights.write_bytes(bytes(weights.stat().st_size))
+
+
+def _break_specification(package: Path) -> None:
+    (specification,) = package.rglob("*.mlmodel")
+    specification.write_bytes(b"\xff" * 100)
+
+
+def read_everything(package: Path) -> None:
+    for function in load_program(package).functions.values():
+        for operation in function.operations:
+            for _, constant in operation.constants():
+                constant.read()
+
+
+@pytest.mark.parametrize(
+    ("damage", "complaint"),
+    [
+        (_cut_weights, "weight.bin is cut short"),
+        (_swap_weights, "weight.bin is damaged"),
+        (lambda package: next(package.rglob("weight.bin")).unlink(), "weight.bin cannot be read"),
+        (_break_specification, "is not a Core ML model"),
+        (lambda package: next(package.rglob("*.mlmodel")).unlink(), "is incomplete"),
+        (lambda package: (package / "Manifest.json").write_text("{}"), "Manifest.json is damaged"),
+        (lambda package: (package / "Manifest.json").unlink(), "not an .mlpackage"),
+    ],
+)
+def test_damage_is_named(damage: Callable[[Path], object], complaint: str, tmp_path: Path) -> None:
+    package = _linear_package(tmp_path)
+    damage(package)
+    with pytest.raises(PackageError, match=complaint):
+        read_everything(package)
+
+
+def test_a_neural_network_of_the_older_format_is_refused(tmp_path: Path) -> None:
+    package = _linear_package(tmp_path)
+    model = ct.proto.Model_pb2.Model(specificationVersion=4)
+    model.neuralNetwork.SetInParent()
+    (specification,) = package.rglob("*.mlmodel")
+    specification.write_bytes(model.SerializeToString())
+    with pytest.raises(PackageError, match="neuralNetwork; only ML programs"):
+        load_program(package)
+
+
+def test_a_program_is_read_without_coremltools_and_torch(tmp_path: Path) -> None:
+    package = _linear_package(tmp_path)
+    script = (
+        "import json, sys; from pathlib import Path;"
+        "from converter.package.reader import load_program;"
+        f"functions = list(load_program(Path({str(package)!r})).functions);"
+        "heavy = [name in sys.modules for name in ('coremltools', 'torch')];"
+        "print(json.dumps([functions, heavy]))"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
+    assert json.loads(result.stdout) == [["main"], [False, False]]
