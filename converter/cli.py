@@ -14,8 +14,8 @@ from typing import Any
 
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.cli_inspect import add_inspect_command
+from converter.cli_tune import add_tune_command
 from converter.errors import GenaError
-from converter.runtime.tuning import add_tune_command
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from converter.columns import aligned
 from converter.package import lint
 from converter.package.inspection import FunctionReport, PackageReport
 
@@ -62,11 +63,7 @@ def render_comparison(left: PackageReport, right: PackageReport) -> str:
     for stage, rule in sorted(groups[0].keys() | groups[1].keys()):
         counts = (str(len(group.get((stage, rule), ()))) for group in groups)
         rows.append((f"  {stage}: {rule}", *counts))
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(aligned(rows))
 
 
 def _grouped(findings: Sequence[lint.Finding]) -> dict[tuple[str, str], list[lint.Finding]]:

@@ -1,32 +1,31 @@
-"""Core ML behind the runtime seam: a compiled model that is kept, and compute units that work."""
+"""Core ML behind the runtime seam, with compute units that give the right features."""
 
 import json
 import logging
-import os
 import shutil
-import sys
-import tempfile
-import time
 from dataclasses import asdict
-from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from converter.bundle.opening import Bundle
-from converter.runtime.coreml_library import CoreMLLibrary, LoadedModel, System
+from converter.replacing import replace_file
+from converter.runtime.compiled_models import compiled_package, default_cache
+from converter.runtime.coreml_library import (
+    LIBRARY,
+    CoreMLLibrary,
+    LoadedModel,
+    System,
+    library_named,
+)
 from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
-from converter.runtime.loading import RuntimeUnavailableError
+from converter.runtime.protocol import RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
-LIBRARY = "converter.runtime.coreml_library"
 # In this order when nothing was tuned. ALL is never taken unasked: it may be several times slower
 # than the best single choice.
 _AUTOMATIC = ("CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY")
-_UNUSED_SECONDS = 90 * 24 * 3600
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +50,7 @@ def load_coreml_runtime(
         RuntimeUnavailableError: the system is too old for the package, or no compute units
             give the right features.
     """
-    core_ml = cast(CoreMLLibrary, import_module(library))
+    core_ml = library_named(library)
     system = core_ml.system()
     _require_system(bundle, system)
     compiled = compiled_package(bundle, core_ml, cache or default_cache())
@@ -101,61 +100,16 @@ def _checked(
     except (OSError, ValueError, TypeError):
         check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
     if check.usable:
-        _write(record, json.dumps(asdict(check)))
+        replace_file(record, json.dumps(asdict(check)))
     return check
-
-
-def default_cache() -> Path:
-    """Where compiled models are kept."""
-    caches = "Library/Caches" if sys.platform == "darwin" else ".cache"
-    return Path.home() / caches / "gena-coreml" / "compiled"
-
-
-def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Path:
-    """The bundle's package as a `.mlmodelc` at a path of its own, compiled if it is not there.
-
-    A start from it takes a fraction of a second; Core ML also keeps what it prepared for the
-    engine by this path. Another fingerprint or build of macOS compiles anew.
-    """
-    cache.mkdir(parents=True, exist_ok=True)
-    fingerprint = bundle.manifest.fingerprint
-    folder = cache / f"{fingerprint}-{core_ml.system().os_build}"
-    compiled = folder / "model.mlmodelc"
-    with FileLock(cache / f"{fingerprint}.lock"):
-        _sweep(cache, fingerprint, keep=folder)
-        if not compiled.is_dir():
-            with tempfile.TemporaryDirectory(
-                prefix=f"{fingerprint}-building-", dir=cache
-            ) as parent:
-                building = Path(parent) / "new"
-                building.mkdir()
-                core_ml.compile_package(bundle.package, building / compiled.name)
-                building.rename(folder)
-        os.utime(folder)
-    return compiled
-
-
-def _sweep(cache: Path, fingerprint: str, keep: Path) -> None:
-    """Remove what another macOS compiled, what a killed process left, and what nobody uses."""
-    oldest = time.time() - _UNUSED_SECONDS
-    for entry in cache.iterdir():
-        if not entry.is_dir() or entry == keep:
-            continue
-        if entry.name.startswith(f"{fingerprint}-") or entry.stat().st_mtime < oldest:
-            shutil.rmtree(entry, ignore_errors=True)
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(text)
-    partial.replace(path)
 
 
 class CoreMLRuntime:
     """Predictions by Core ML, one loaded model a length.
 
-    Attributes:
-        device_checks: what the checks of the compute units found, those in use last.
+    Args:
+        compiled: the bundle's package as a `.mlmodelc`.
+        checks: what the checks of the compute units found, those in use last.
     """
 
     name = "coreml"
@@ -170,7 +124,7 @@ class CoreMLRuntime:
     ) -> None:
         self.compute_units = compute_units
         self.lengths = tuple(bundle.manifest.lengths)
-        self.device_checks: list[dict[str, Any]] = [asdict(check) for check in checks]
+        self.device_checks = [asdict(check) for check in checks]
         self._package = bundle.interface
         self._models: dict[int, LoadedModel] = {
             length: core_ml.load(compiled, compute_units, self._package.core_ml_function(length))

@@ -7,12 +7,14 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
+LIBRARY = __name__
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,11 @@ class CoreMLLibrary(Protocol):
     ) -> dict[str, int] | None: ...
 
 
+def library_named(module: str) -> CoreMLLibrary:
+    """`LIBRARY`, or a module that stands in for it."""
+    return cast(CoreMLLibrary, import_module(module))
+
+
 def system() -> System:
     """This machine."""
     version = _output("sw_vers", "-productVersion").split(".")
@@ -84,7 +91,11 @@ def load(compiled: Path, compute_units: str, function: str | None) -> LoadedMode
 def placement(compiled: Path, compute_units: str, function: str | None) -> dict[str, int] | None:
     """How many operations Core ML intends to run on "NeuralEngine", "GPU" and "CPU".
 
-    None where this version of macOS does not tell (before 14.4).
+    Returns:
+        Counts by device, without operations that run nowhere; None for what is no ML program.
+
+    Raises:
+        ValueError: this version of macOS does not tell (before 14.4).
     """
     import coremltools
     from coremltools.models.compute_plan import MLComputePlan

@@ -13,20 +13,19 @@ import signal
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 
 from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import GenaError
 from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
+from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
-from converter.runtime.coreml_library import CoreMLLibrary, LoadedModel
+from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, library_named
 
 # Preparing a large model for the engine takes up to a few minutes.
 TIMEOUT_SECONDS = 300.0
@@ -41,7 +40,7 @@ class DeviceCheck:
     """What became of the first predictions with one choice of compute units.
 
     Attributes:
-        outcome: "expected" and "flagged" passed the gate (see `fidelity.ON_DEVICE`), "refused"
+        outcome: "expected" and "flagged" passed the gate (see `gates.ON_DEVICE`), "refused"
             did not; "failed": Core ML reported an error; "crashed": the process died; "hung": it
             was ended after a while.
         detail: a sentence for people.
@@ -128,27 +127,20 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--library", required=True)
     parser.add_argument("--repeats", type=int, default=0)
     arguments = parser.parse_args(argv)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    library = cast(CoreMLLibrary, import_module(arguments.library))
-    units = arguments.compute_units
+    when_parent_ends(lambda: os._exit(1))
+    library = library_named(arguments.library)
+    compiled, units = arguments.compiled, arguments.compute_units
     try:
-        answer = _predictions(
-            open_bundle(arguments.bundle), arguments.compiled, units, library, arguments.repeats
-        )
+        bundle = open_bundle(arguments.bundle)
+        answer = _predictions(bundle, compiled, units, library, arguments.repeats)
     except Exception as error:  # whatever Core ML raises is the finding
         detail = f"{type(error).__name__}: {error}"[:500]
         _say({"compute_units": units, "outcome": "failed", "detail": detail})
         return 0
     _say({"compute_units": units, **answer})
     if arguments.repeats:
-        _say({"placement": _placements(arguments.bundle, arguments.compiled, units, library)})
+        _say({"placement": _placements(bundle, compiled, units, library)})
     return 0
-
-
-def _end_with_parent() -> None:
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os._exit(1)
 
 
 def _say(answer: dict[str, Any]) -> None:
@@ -186,7 +178,7 @@ def _predictions(
     }
 
 
-def _median_milliseconds(model: LoadedModel, inputs: dict[str, Any], repeats: int) -> float:
+def _median_milliseconds(model: LoadedModel, inputs: Arrays, repeats: int) -> float:
     times = []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -196,12 +188,11 @@ def _median_milliseconds(model: LoadedModel, inputs: dict[str, Any], repeats: in
 
 
 def _placements(
-    bundle: Path, compiled: Path, units: str, library: CoreMLLibrary
+    bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary
 ) -> dict[str, dict[str, int]]:
-    opened = open_bundle(bundle)
-    package = opened.interface
+    package = bundle.interface
     found = {}
-    for length in opened.manifest.lengths:
+    for length in bundle.manifest.lengths:
         try:
             counts = library.placement(compiled, units, package.core_ml_function(length))
         except Exception:  # not every macOS has the interface, and nothing depends on it

@@ -1,56 +1,15 @@
-"""Opened bundle -> predictions: Core ML on macOS, the operation-by-operation executor elsewhere.
+"""Opened bundle -> its runtime: Core ML on macOS, the executor elsewhere.
 
 Importing this module is cheap: torch and coremltools are imported when a runtime is loaded.
 """
 
 import sys
-from typing import Literal, Protocol
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Literal
 
 from converter.bundle.opening import Bundle
-from converter.errors import GenaError
+from converter.runtime.protocol import COMPUTE_UNITS, Runtime, RuntimeUnavailableError
 
-COMPUTE_UNITS = ("CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL")
 RuntimeChoice = Literal["auto", "mil", "coreml"]
-
-
-class RuntimeUnavailableError(GenaError):
-    """The runtime that was asked for does not work on this machine."""
-
-    code = "runtime.unavailable"
-
-
-class Runtime(Protocol):
-    """Something that computes features.
-
-    Attributes:
-        name: "mil" or "coreml".
-        compute_units: "cpu" for mil; one of `COMPUTE_UNITS` for Core ML.
-        lengths: tokens that a prediction can take, ascending.
-    """
-
-    name: str
-    compute_units: str
-    lengths: tuple[int, ...]
-
-    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Features of one padded window.
-
-        Args:
-            input_ids: (1, L) int32, with both specials, padded to one of `lengths`.
-
-        Returns:
-            (1, L, H) float32, all finite, C order; rows of padding hold numbers without meaning.
-
-        Raises:
-            ValueError: another shape, dtype or length, or ids outside the vocabulary.
-            PredictionError: the model gave NaN, infinity or another shape.
-        """
-
-    def warm_up(self) -> None:
-        """One prediction a length, so that the first real one is as fast as the others."""
 
 
 def load_runtime(
@@ -86,33 +45,6 @@ def load_runtime(
         from converter.runtime.coreml import load_coreml_runtime
 
         return load_coreml_runtime(bundle, compute_units=compute_units)
+    from converter.runtime.mil import MilRuntime
+
     return MilRuntime(bundle, threads=threads)
-
-
-class MilRuntime:
-    """The package executed operation by operation with PyTorch on the CPU."""
-
-    name = "mil"
-    compute_units = "cpu"
-
-    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
-        import torch
-
-        from converter.mil.executor import PackageExecutor
-
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.lengths = tuple(bundle.manifest.lengths)
-        self._package = bundle.interface
-        self._executor = PackageExecutor(bundle.package)
-
-    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Runtime`."""
-        inputs = self._package.inputs(input_ids)
-        function = self._package.function(input_ids.shape[1])
-        return self._package.features(input_ids, self._executor.predict(inputs, function))
-
-    def warm_up(self) -> None:
-        """See `Runtime`."""
-        for length in self.lengths:
-            self.predict(self._package.empty_window(length))

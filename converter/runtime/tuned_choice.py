@@ -5,11 +5,11 @@ machines. There is one choice for each machine and build of macOS.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from converter.bundle.opening import Bundle
+from converter.replacing import replace_file
 from converter.runtime.coreml_library import System
 
 
@@ -39,9 +39,7 @@ def write_choice(
         "compute_units": compute_units,
         "measurements": measurements,
     }
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    replace_file(path, json.dumps(entries, indent=2) + "\n")
     return path
 
 

@@ -1,9 +1,9 @@
 """Core ML as the converter sees it, on any machine: packages are executed operation by operation.
 
 `GENA_TEST_COREML` is a JSON object: compute units -> misbehaviour ("crash", "hang", "garbage",
-"noise", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a file that gets a
-line for each compilation and each load, and "memory", a folder for results: whoever finds one
-there need not import torch.
+"noise", "turned", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a file that
+gets a line for each compilation and each load, and "memory", a folder for results: whoever finds
+one there need not import torch.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.runtime.coreml_library import Arrays, LoadedModel, System
+
+SLOW_SECONDS = 0.1
 
 
 def behaviour() -> dict[str, Any]:
@@ -74,14 +76,16 @@ class _Model:
         if self._misbehaviour == "fail":
             raise RuntimeError("Unable to compute the prediction")
         if self._misbehaviour == "slow":
-            time.sleep(0.02)
+            time.sleep(SLOW_SECONDS)
         features = self._compute(inputs)
         generator = np.random.default_rng(0)
         noise = generator.standard_normal(features.shape, np.float32) * np.abs(features).max()
         if self._misbehaviour == "garbage":
             features = noise
-        if self._misbehaviour == "noise":  # about 45 dB: usable, with a flag
+        if self._misbehaviour in ("noise", "turned"):  # about 45 dB: usable, with a flag
             features = features + noise * 10 ** (-45 / 20)
+        if self._misbehaviour == "turned":  # and one token by some degrees: not usable
+            features[0, 1] += 0.1 * np.roll(features[0, 1], 1)
         if self._misbehaviour == "nan":
             features = np.full_like(features, np.nan)
         return {"features": features}

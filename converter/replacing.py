@@ -1,0 +1,11 @@
+"""Files that are written whole: a reader finds the old content or the new, never a part."""
+
+import os
+from pathlib import Path
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file beside its place, as UTF-8, and rename it there."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

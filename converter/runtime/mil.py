@@ -1,0 +1,38 @@
+"""The executor behind the runtime seam: a bundle's package computed with PyTorch, anywhere."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from converter.bundle.opening import Bundle
+from converter.mil.executor import PackageExecutor
+
+
+class MilRuntime:
+    """Predictions by the executor, operation by operation on the CPU.
+
+    Args:
+        threads: of PyTorch, for the whole process; as many as there are cores when None.
+    """
+
+    name = "mil"
+    compute_units = "cpu"
+    device_checks = None
+
+    def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        self.lengths = tuple(bundle.manifest.lengths)
+        self._package = bundle.interface
+        self._executor = PackageExecutor(bundle.package)
+
+    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `Runtime`."""
+        inputs = self._package.inputs(input_ids)
+        function = self._package.function(input_ids.shape[1])
+        return self._package.features(input_ids, self._executor.predict(inputs, function))
+
+    def warm_up(self) -> None:
+        """See `Runtime`."""
+        for length in self.lengths:
+            self.predict(self._package.empty_window(length))

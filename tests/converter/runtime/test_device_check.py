@@ -1,0 +1,94 @@
+"""The check in its child process, on a stand-in for Core ML that misbehaves when told to."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converter.bundle.opening import Bundle
+from converter.runtime.coreml import load_coreml_runtime
+from converter.runtime.device_check import DeviceCheck, check_device
+from tests.support import coreml_stand_in
+from tests.support.paths import ROOT
+from tests.support.scenarios import is_running
+from tests.support.waiting import wait_until
+
+STAND_IN = coreml_stand_in.__name__
+
+
+def test_a_check_that_hangs_ends_with_the_process_that_asked(
+    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+) -> None:
+    behave(CPU_AND_NE="hang")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from converter.runtime.device_check import check_device\n"
+        f"check_device(Path(sys.argv[1]), Path(sys.argv[2]), 'CPU_AND_NE', library={STAND_IN!r})"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-c", code, str(bundle.path), str(bundle.package)], cwd=ROOT
+    )
+    log = tmp_path / "log"
+    wait_until(lambda: log.exists() and "hang" in log.read_text())
+    hanging = int(log.read_text().split("hang ")[1])
+    asking.kill()
+    asking.wait(60)
+    wait_until(lambda: not is_running(hanging))
+
+
+def check(bundle: Bundle) -> DeviceCheck:
+    return check_device(bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN)
+
+
+def worst_figures(bundle: Bundle) -> tuple[float, float]:
+    """PSNR in dB and cosine of what the stand-in gives here, worked out by their definitions."""
+    decibels, cosines = [], []
+    with np.load(bundle.golden) as golden:
+        input_ids, reference = golden["input_ids"], golden["reference"].astype(np.float64)
+    for length in (128, 512):
+        model = coreml_stand_in.load(bundle.package, "CPU_AND_NE", f"length_{length}")
+        for ids, truth in zip(input_ids, reference, strict=True):
+            real = np.flatnonzero(ids != 3)
+            if len(real) > length:
+                continue
+            found = model.predict({"input_ids": ids[None, :length]})["features"][0, real]
+            error = np.sqrt(np.mean((found - truth[real]) ** 2))
+            decibels.append(20 * np.log10(np.abs(truth[real]).max() / error))
+            for row, true in zip(found.astype(np.float64), truth[real], strict=True):
+                cosines.append(row @ true / np.sqrt((row @ row) * (true @ true)))
+    assert len(decibels) == 4  # of 60, 300 and 512 tokens, only the first fits 128
+    return min(decibels), min(cosines)
+
+
+def test_a_flagged_result_is_used_and_says_so(
+    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+) -> None:
+    behave(CPU_AND_NE="noise")
+    decibels, cosine = worst_figures(bundle)
+    assert 40 < decibels < 50
+    assert cosine > 0.999
+    found = check(bundle)
+    assert (found.outcome, found.usable) == ("flagged", True)
+    assert found.psnr_db == pytest.approx(decibels, abs=0.01)
+    assert found.worst_cosine == pytest.approx(cosine, abs=1e-5)
+    assert f"{decibels:.1f} dB" in found.detail
+
+    runtime = load_coreml_runtime(bundle, library=STAND_IN, cache=tmp_path / "cache")
+    assert runtime.compute_units == "CPU_AND_NE"
+    assert [entry["outcome"] for entry in runtime.device_checks] == ["flagged"]
+
+
+def test_one_token_that_points_elsewhere_is_refused(
+    bundle: Bundle, behave: Callable[..., None]
+) -> None:
+    behave(CPU_AND_NE="turned")
+    decibels, cosine = worst_figures(bundle)
+    assert 40 < decibels < 50
+    assert cosine < 0.999
+    found = check(bundle)
+    assert (found.outcome, found.usable) == ("refused", False)
+    assert found.psnr_db == pytest.approx(decibels, abs=0.01)
+    assert found.worst_cosine == pytest.approx(cosine, abs=1e-5)
