@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -18,6 +17,7 @@ from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle
 from app.routes import data_routers, documentation, operations, page
 from app.settings import Settings
+from converter.versions import own_version
 
 _DESCRIPTION = (
     "DNA in, features of GENA-LM out: the last hidden states of every token, or one vector a "
@@ -51,7 +51,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
     services = Services(settings, lifecycle.metrics, lifecycle, cache)
     app = FastAPI(
         title="gena-coreml",
-        version=installed_version(),
+        version=own_version(),
         description=_DESCRIPTION,
         lifespan=_lifespan,
         docs_url=None,
@@ -97,11 +97,3 @@ def _surround(app: FastAPI, services: Services) -> None:
             expose_headers=_EXPOSED_HEADERS,
         )
     app.add_middleware(Observe, metrics=services.metrics)
-
-
-def installed_version() -> str:
-    """Of this distribution; "0" when it runs from a folder that was never installed."""
-    try:
-        return version("gena-coreml")
-    except PackageNotFoundError:
-        return "0"

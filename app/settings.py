@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
-from converter.runtime.loading import COMPUTE_UNITS, RuntimeChoice
+from converter.runtime.protocol import COMPUTE_UNITS, RuntimeChoice
 from converter.tokenizer import WINDOW
 
 _MIB = 2**20

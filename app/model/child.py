@@ -12,7 +12,6 @@ import os
 import signal
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,9 @@ import numpy as np
 from app.model.wire import REPLY, REQUEST, SLOTS
 from converter.bundle.opening import open_bundle
 from converter.errors import GenaError
-from converter.runtime.loading import Runtime, load_runtime
+from converter.life_line import when_parent_ends
+from converter.runtime.loading import load_runtime
+from converter.runtime.protocol import Runtime
 
 logger = logging.getLogger("gena.model")
 
@@ -62,7 +63,8 @@ def main(
         load: makes the runtime from the parsed arguments; tests give their own.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_server, daemon=True).start()
+    # Also out of a prediction that hangs; nothing here needs an orderly end.
+    when_parent_ends(lambda: os._exit(0))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
     arguments = parse_arguments(argv)
     channel = socket.socket(fileno=arguments.socket)
@@ -82,19 +84,12 @@ def main(
             "name": runtime.name,
             "compute_units": runtime.compute_units,
             "lengths": list(runtime.lengths),
-            "device_checks": getattr(runtime, "device_checks", None),
+            "device_checks": runtime.device_checks,
         },
     )
     with mmap.mmap(arguments.memory, 0) as memory:
         _answer(channel, memory, runtime)
     return 0
-
-
-def _end_with_server() -> None:
-    # Also out of a prediction that hangs; nothing here needs an orderly end.
-    while os.read(sys.stdin.fileno(), 4096):
-        pass
-    os._exit(0)
 
 
 def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None:

@@ -1,6 +1,5 @@
 """For those who run the service: health, facts, metrics."""
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 
 import orjson
@@ -14,10 +13,11 @@ from app.model.state import State
 from app.problems import PROBLEM_JSON, ProblemError
 from app.settings import Settings
 from converter.tokenizer import WINDOW
+from converter.versions import DISTRIBUTION, installed_versions
 
 router = APIRouter(tags=["operations"])
 
-_VERSIONS = ("gena-coreml", "coremltools", "torch", "tokenizers", "numpy", "fastapi", "uvicorn")
+_VERSIONS = (DISTRIBUTION, "coremltools", "torch", "tokenizers", "numpy", "fastapi", "uvicorn")
 
 
 class Progress(BaseModel):
@@ -227,7 +227,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
             "cache_bytes": settings.cache_bytes,
         },
         "runtime": lifecycle.runtime,
-        "versions": _versions(),
+        "versions": installed_versions(_VERSIONS),
         "bundle": None,
     }
     manifest = lifecycle.manifest
@@ -236,13 +236,3 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         # The list of files is long and says less than the fingerprint that covers it.
         del facts["bundle"]["files"]
     return facts
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONS:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -4,12 +4,14 @@ Importing this module is cheap: torch and coremltools are imported when a runtim
 """
 
 import sys
-from typing import Literal
 
 from converter.bundle.opening import Bundle
-from converter.runtime.protocol import COMPUTE_UNITS, Runtime, RuntimeUnavailableError
-
-RuntimeChoice = Literal["auto", "mil", "coreml"]
+from converter.runtime.protocol import (
+    COMPUTE_UNITS,
+    Runtime,
+    RuntimeChoice,
+    RuntimeUnavailableError,
+)
 
 
 def load_runtime(

@@ -1,7 +1,7 @@
 """The seam between a bundle and what executes it: the runtime, as everything above it sees it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from converter.errors import GenaError
 
 COMPUTE_UNITS = ("CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL")
+RuntimeChoice = Literal["auto", "mil", "coreml"]
 
 
 class RuntimeUnavailableError(GenaError):

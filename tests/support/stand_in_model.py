@@ -24,6 +24,7 @@ SLOW_SECONDS = 0.2
 class StandInRuntime:
     name = "stand-in"
     compute_units = "none"
+    device_checks = None
     lengths: tuple[int, ...] = (128, 512)
 
     def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
