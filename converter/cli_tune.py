@@ -17,8 +17,8 @@ from converter.runtime.protocol import COMPUTE_UNITS, RuntimeUnavailableError
 from converter.runtime.tuning import Tuning, tune
 
 
-def add_tune_command(subparsers: Any) -> None:
-    """Register `tune`."""
+def add_tune_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Register `tune`; `args.func(args)` runs it and gives the exit status."""
     parser = subparsers.add_parser(
         "tune",
         help="measure this Mac's compute units and keep the best for the service",

@@ -1,4 +1,4 @@
-"""Executes an `.mlpackage` with PyTorch, operation by operation: Core ML's stand-in off macOS."""
+"""The executor: an `.mlpackage` computed with PyTorch, operation by operation, on any machine."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

@@ -21,6 +21,8 @@ SMALLEST_FP16 = 2.0**-24
 # The engine pads the last axis to this many bytes.
 ALIGNMENT_BYTES = 64
 MIN_LAST_AXIS = 32
+# Besides look-ups.
+_OFF_ENGINE = frozenset({"scaled_dot_product_attention"})
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,6 @@ def on_engine(graph: Graph) -> list[bool]:
         )
         for operation, stage in zip(graph.operations, graph.stages, strict=True)
     ]
-
-
-_OFF_ENGINE = frozenset({"scaled_dot_product_attention"})
 
 
 def _finding(rule: str, operation: str, type_: str, stage: Stage, message: str) -> Finding:

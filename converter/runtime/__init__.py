@@ -1,1 +1,1 @@
-"""What executes a bundle: Core ML on a Mac, MIL elsewhere."""
+"""What executes a bundle: Core ML on a Mac, the executor elsewhere."""
