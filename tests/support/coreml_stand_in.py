@@ -72,7 +72,7 @@ class _Model:
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._misbehaviour == "hang":
             note(f"hang {os.getpid()}")
-            threading.Event().wait()
+            threading.Event().wait(600)  # longer than any test waits
         if self._misbehaviour == "fail":
             raise RuntimeError("Unable to compute the prediction")
         if self._misbehaviour == "slow":
