@@ -4,8 +4,8 @@ import os
 from pathlib import Path
 
 
-def replace_file(path: Path, text: str) -> None:
-    """Write a file beside its place, as UTF-8, and rename it there."""
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside its place and rename it there."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
+    partial.write_bytes(content)
     partial.replace(path)

@@ -100,7 +100,7 @@ def _checked(
     except (OSError, ValueError, TypeError):
         check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
     if check.usable:
-        replace_file(record, json.dumps(asdict(check)))
+        replace_file(record, json.dumps(asdict(check)).encode())
     return check
 
 

@@ -39,7 +39,8 @@ def write_choice(
         "compute_units": compute_units,
         "measurements": measurements,
     }
-    replace_file(path, json.dumps(entries, indent=2) + "\n")
+    text = json.dumps(entries, indent=2) + "\n"
+    replace_file(path, text.encode())
     return path
 
 

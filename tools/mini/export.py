@@ -9,9 +9,9 @@ from typing import Any
 
 from safetensors.torch import save
 
+from converter.replacing import replace_file
 from tools.mini.network import MaskedLanguageModel
 from tools.mini.recipe import Recipe
-from tools.mini.training import write_atomically
 
 
 def export(
@@ -31,5 +31,5 @@ def export(
     }
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        write_atomically(out / name, content)
+        replace_file(out / name, content)
     return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}

@@ -15,6 +15,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
+from converter.replacing import replace_file
 from tools.mini.data import Corpus, TokenStream
 from tools.mini.network import MaskedLanguageModel, untrained
 from tools.mini.objective import masked_losses, training_batch
@@ -144,14 +145,14 @@ def _step(
 def _tokenizer(corpus: Corpus, recipe: Recipe, path: Path) -> Tokenizer:
     if not path.exists():
         text = train_tokenizer(corpus.training, recipe).to_str(pretty=True)
-        write_atomically(path, text.encode())
+        replace_file(path, text.encode())
     return Tokenizer.from_file(str(path))
 
 
 def _refuse_another_recipe(recipe: Recipe, path: Path) -> None:
     text = json.dumps(asdict(recipe), indent=1)
     if not path.exists():
-        write_atomically(path, text.encode())
+        replace_file(path, text.encode())
     elif path.read_text(encoding="utf-8") != text:
         raise ValueError(f"{path} is of another recipe; give another --work or remove it")
 
@@ -164,11 +165,4 @@ def _refuse_moved_decay(recipe: Recipe, done: int, steps: int, path: Path) -> No
             f"{done} steps are done and the learning rate of a run of {before} or {steps} steps "
             f"is falling by then: this run must end at {before}"
         )
-    write_atomically(path, json.dumps(steps).encode())
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """`path` has the old content or the new one, never a part."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    replace_file(path, json.dumps(steps).encode())

@@ -13,8 +13,7 @@ from converter.runtime.coreml import load_coreml_runtime
 from converter.runtime.device_check import DeviceCheck, check_device
 from tests.support import coreml_stand_in
 from tests.support.paths import ROOT
-from tests.support.scenarios import is_running
-from tests.support.waiting import wait_until
+from tests.support.scenarios import is_running, until
 
 STAND_IN = coreml_stand_in.__name__
 
@@ -32,11 +31,11 @@ def test_a_check_that_hangs_ends_with_the_process_that_asked(
         [sys.executable, "-c", code, str(bundle.path), str(bundle.package)], cwd=ROOT
     )
     log = tmp_path / "log"
-    wait_until(lambda: log.exists() and "hang" in log.read_text())
+    until(lambda: log.exists() and "hang" in log.read_text(), "the check hangs", 60)
     hanging = int(log.read_text().split("hang ")[1])
     asking.kill()
     asking.wait(60)
-    wait_until(lambda: not is_running(hanging))
+    until(lambda: not is_running(hanging), "its child ends too", 60)
 
 
 def check(bundle: Bundle) -> DeviceCheck:
