@@ -42,6 +42,12 @@ class UnknownOperationError(GenaError):
     code = "package.unknown_operation"
 
 
+class PredictionError(GenaError):
+    """A prediction gave something that is no features."""
+
+    code = "model.not_finite"
+
+
 class FidelityError(GenaError):
     """A package differs too much from the reference network to be published."""
 

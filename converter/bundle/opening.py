@@ -21,12 +21,14 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from converter.checkpoint.files import CheckpointFiles, sha256_file
 from converter.errors import BundleError, BundleMissingError
 from converter.network.config import EncoderConfig
+from converter.package.interface import PackageInterface
 
 FORMAT = 1
 PACKAGE = "model.mlpackage"
@@ -160,6 +162,16 @@ class Bundle:
     @cached_property
     def config(self) -> EncoderConfig:
         return EncoderConfig(**self.manifest.config)
+
+    @cached_property
+    def interface(self) -> PackageInterface:
+        """What goes into the package and what comes out of it."""
+        on_host = self.manifest.options.embedding == "host"
+        return PackageInterface(
+            self.config,
+            {int(length): name for length, name in self.manifest.functions.items()},
+            np.load(self.embeddings, mmap_mode="r") if on_host else None,
+        )
 
 
 def open_bundle(folder: Path) -> Bundle:

@@ -28,8 +28,8 @@ from converter.fidelity.gates import (
 from converter.fidelity.golden import MASKED, Golden
 from converter.mil.executor import PackageExecutor
 from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
+from converter.package.interface import OUTPUT
 from converter.package.program import load_program
-from converter.runtime.loading import PackageInterface
 
 Progress = Callable[[float], None]
 # fp16's largest number, and the range of the fixed-point accumulators (Q15.16) of newer engines:
@@ -204,7 +204,7 @@ class _Package:
 
     def __init__(self, bundle: Bundle, arithmetic: Any) -> None:
         self.bundle = bundle
-        self.interface = PackageInterface(bundle)
+        self.interface = bundle.interface
         self.executor = PackageExecutor(bundle.package, arithmetic=arithmetic)
         self.lengths = bundle.manifest.lengths
 
@@ -216,7 +216,7 @@ class _Package:
         outputs = self.executor.predict(
             self.interface.inputs(input_ids), self.interface.function(length), observe
         )
-        features: NDArray[Any] = outputs["features"][0]
+        features: NDArray[Any] = outputs[OUTPUT][0]
         return features
 
     def features(self, golden: Golden, index: int, length: int) -> NDArray[Any]:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from converter.bundle.opening import Bundle
 from converter.runtime.coreml_library import CoreMLLibrary, LoadedModel, System
 from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
-from converter.runtime.loading import PackageInterface, RuntimeUnavailableError
+from converter.runtime.loading import RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
 LIBRARY = "converter.runtime.coreml_library"
@@ -171,7 +171,7 @@ class CoreMLRuntime:
         self.compute_units = compute_units
         self.lengths = tuple(bundle.manifest.lengths)
         self.device_checks: list[dict[str, Any]] = [asdict(check) for check in checks]
-        self._package = PackageInterface(bundle)
+        self._package = bundle.interface
         self._models: dict[int, LoadedModel] = {
             length: core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
             for length in self.lengths

@@ -25,8 +25,8 @@ import numpy as np
 from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import GenaError
 from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
+from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import CoreMLLibrary, LoadedModel
-from converter.runtime.loading import PackageInterface
 
 # Preparing a large model for the engine takes up to a few minutes.
 TIMEOUT_SECONDS = 300.0
@@ -158,7 +158,7 @@ def _say(answer: dict[str, Any]) -> None:
 def _predictions(
     bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary, repeats: int
 ) -> dict[str, Any]:
-    package = PackageInterface(bundle)
+    package = bundle.interface
     with np.load(bundle.golden) as golden:
         input_ids, reference = golden["input_ids"], golden["reference"]
     n_tokens = (input_ids != bundle.manifest.pad_token_id).sum(axis=1)
@@ -171,7 +171,7 @@ def _predictions(
             outputs = model.predict(package.inputs(ids))
             real = slice(int(n_tokens[number]))
             figures[f"sequence {number}, length {length}"] = compare(
-                reference[number, real], np.asarray(outputs["features"])[0, real]
+                reference[number, real], np.asarray(outputs[OUTPUT])[0, real]
             )
         if repeats:
             inputs = package.inputs(package.empty_window(length))
@@ -199,7 +199,7 @@ def _placements(
     bundle: Path, compiled: Path, units: str, library: CoreMLLibrary
 ) -> dict[str, dict[str, int]]:
     opened = open_bundle(bundle)
-    package = PackageInterface(opened)
+    package = opened.interface
     found = {}
     for length in opened.manifest.lengths:
         try:

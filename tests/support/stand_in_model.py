@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.model.child import main
-from converter.errors import CheckpointError
-from converter.runtime.loading import PredictionError
+from converter.errors import CheckpointError, PredictionError
 
 HIDDEN = 64
 KILLED, HANGS, RAISES, NOT_FINITE, SLOW = 300, 301, 302, 303, 304

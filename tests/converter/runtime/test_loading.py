@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from converter.bundle.opening import Bundle
+from converter.errors import PredictionError
 from converter.runtime.loading import (
-    PredictionError,
     Runtime,
     RuntimeUnavailableError,
     load_runtime,

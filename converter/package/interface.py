@@ -1,0 +1,112 @@
+"""What goes into a package and what comes out of it: names, shapes, checks. No torch in here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from converter.errors import PredictionError
+from converter.network.config import EncoderConfig
+from converter.tokenizer import SPECIAL_TOKENS
+
+INPUT, OUTPUT = "input_ids", "features"
+# What a package takes instead of `INPUT` where tokens are looked up outside.
+HOST_INPUTS = ("embeddings", "padding_mask")
+
+
+class PackageInterface:
+    """What goes into a package and what comes out of it, checked.
+
+    Hides where tokens are looked up: in the package, or here (`embedding="host"`).
+
+    Args:
+        functions: length in tokens -> name of the package's function for it.
+        table: rows of the word table (V, H) float16, where tokens are looked up here.
+    """
+
+    def __init__(
+        self,
+        config: EncoderConfig,
+        functions: Mapping[int, str],
+        table: NDArray[np.float16] | None = None,
+    ) -> None:
+        self._config = config
+        self._functions = dict(functions)
+        self._table = table
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Tokens that a prediction can take, ascending."""
+        return tuple(sorted(self._functions))
+
+    def function(self, length: int) -> str:
+        """The package's function for a length."""
+        return self._functions[length]
+
+    def core_ml_function(self, length: int) -> str | None:
+        """The function's name as Core ML wants it: None where the package has only one."""
+        return self._functions[length] if len(self._functions) > 1 else None
+
+    def empty_window(self, length: int) -> NDArray[np.int32]:
+        """(1, length) int32: the two specials and padding."""
+        window = np.full((1, length), self._config.pad_token_id, dtype=np.int32)
+        window[0, :2] = SPECIAL_TOKENS["[CLS]"], SPECIAL_TOKENS["[SEP]"]
+        return window
+
+    def inputs(self, input_ids: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
+        """The package's inputs by name, for (1, L) ids.
+
+        Raises:
+            ValueError: another shape, dtype or length, or ids outside the vocabulary.
+        """
+        if input_ids.dtype != np.int32 or input_ids.ndim != 2 or input_ids.shape[0] != 1:
+            raise ValueError(
+                f"input_ids are {input_ids.dtype} {input_ids.shape}; expected int32 (1, L)"
+            )
+        if input_ids.shape[1] not in self._functions:
+            lengths = ", ".join(map(str, self.lengths))
+            raise ValueError(f"length {input_ids.shape[1]}; the package has {lengths}")
+        # Core ML reads beyond the table without a word.
+        vocab_size = self._config.vocab_size
+        if input_ids.min() < 0 or input_ids.max() >= vocab_size:
+            raise ValueError(f"ids outside the vocabulary of {vocab_size}")
+        return package_inputs(input_ids, self._table, self._config.pad_token_id)
+
+    def features(
+        self, input_ids: NDArray[np.int32], outputs: Mapping[str, NDArray[Any]]
+    ) -> NDArray[np.float32]:
+        """The package's output as (1, L, H) float32, C order.
+
+        Raises:
+            PredictionError: it is misshapen or not finite.
+        """
+        features = np.ascontiguousarray(outputs[OUTPUT], dtype=np.float32)
+        expected = (1, input_ids.shape[1], self._config.hidden_size)
+        if features.shape != expected:
+            raise PredictionError(f"The model gave {features.shape}; expected {expected}.")
+        if not np.isfinite(features).all():
+            raise PredictionError("The model gave values that are not finite numbers.")
+        return features
+
+
+def package_inputs(
+    input_ids: NDArray[np.int32], table: NDArray[np.floating[Any]] | None, pad_id: int
+) -> dict[str, NDArray[Any]]:
+    """What a package takes for (1, L) ids, by name and in its order.
+
+    Args:
+        table: (V, H), rows to look tokens up in; None where the package does.
+
+    Returns:
+        `INPUT` (1, L) int32; or `HOST_INPUTS`: rows (1, H, 1, L) float32, and (1, L) float32 that
+        is 1 for tokens and 0 for padding.
+    """
+    if table is None:
+        return {INPUT: input_ids}
+    rows = table[input_ids[0]].astype(np.float32)  # (L, H)
+    values = (
+        np.ascontiguousarray(rows.T)[None, :, None, :],
+        (input_ids != pad_id).astype(np.float32),
+    )
+    return dict(zip(HOST_INPUTS, values, strict=True))
