@@ -3,13 +3,13 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
-from converter.bundle.opening import Bundle, default_bundle_folder, open_bundle
+from converter.bundle.opening import Bundle, open_bundle
 from converter.checkpoint.files import DEFAULT_MODEL
 from converter.runtime.coreml import LIBRARY, compiled_package, default_cache
 from converter.runtime.coreml_library import CoreMLLibrary
@@ -31,8 +31,12 @@ class Tuning:
     choice: str | None
 
 
-def add_tune_command(subparsers: Any) -> None:
-    """Register `tune`."""
+def add_tune_command(subparsers: Any, default_bundle: Callable[[str], Path]) -> None:
+    """Register `tune`.
+
+    Args:
+        default_bundle: where the bundle of a model lies when nobody says otherwise.
+    """
     parser = subparsers.add_parser(
         "tune",
         help="measure this Mac's compute units and keep the best for the service",
@@ -52,7 +56,7 @@ def add_tune_command(subparsers: Any) -> None:
     )
     parser.add_argument("--repeats", type=int, default=50, help="predictions to time at a length")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, default_bundle=default_bundle)
 
 
 def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | None = None) -> int:
@@ -67,7 +71,7 @@ def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | Non
             library=library,
             cache=cache or default_cache(),
         )
-        for folder in arguments.bundle or [default_bundle_folder(DEFAULT_MODEL)]
+        for folder in arguments.bundle or [arguments.default_bundle(DEFAULT_MODEL)]
     ]
     if arguments.json:
         print(json.dumps([_as_dict(tuning) for tuning in tunings], indent=2))

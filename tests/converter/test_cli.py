@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from converter.bundle.opening import BuildOptions, Bundle, open_bundle
+from converter.bundle.opening import Bundle, open_bundle
 from converter.cli import main
 from converter.conversion.convert import convert
 from converter.errors import BundleError
+from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from tests.support.paths import ROOT
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from converter.bundle.opening import BuildOptions, Bundle, open_bundle
-from converter.checkpoint.files import SHIPPED_MODELS
-from converter.checkpoint.loading import load_checkpoint
-from converter.conversion.convert import convert, graph_options
+from converter.bundle.opening import Bundle, open_bundle
+from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
+from converter.conversion.convert import convert
+from converter.conversion.planning import measure_scales
 from converter.errors import CheckpointError, CheckpointUnavailableError, FidelityError
 from converter.fidelity.golden import Golden, make_golden
+from converter.network.loading import load_checkpoint
+from converter.network.neural_engine import Scales
+from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import make_checkpoint, make_tokenizer
@@ -72,7 +75,7 @@ def decibels(reference: np.ndarray, result: np.ndarray) -> float:
 
 def served_agreement(bundle: Bundle, checkpoint: Path) -> float:
     """The worst window of the bundle, as the service runs it, against the checkpoint's network."""
-    network = load_checkpoint(str(checkpoint)).encoder()
+    network = load_checkpoint(find_checkpoint(str(checkpoint))).encoder()
     tokenizer = DnaTokenizer(bundle.tokenizer_file)
     runtime = load_runtime(bundle, runtime="mil", threads=1)
     worst = np.inf
@@ -91,7 +94,7 @@ def test_a_bundle_says_where_it_comes_from_and_how_good_it_is(
     manifest = open_bundle(tiny_bundle.path).manifest
     assert manifest.model == tiny_checkpoint.name
     assert manifest.commit is None
-    assert manifest.checkpoint_sha256 == load_checkpoint(str(tiny_checkpoint)).sha256
+    assert manifest.checkpoint_sha256 == find_checkpoint(str(tiny_checkpoint)).sha256
     assert manifest.lengths == [128, 256, 512]
     assert (manifest.hidden_size, manifest.pad_token_id) == (64, 3)
     assert manifest.precision["chosen"] == "fp16"
@@ -115,7 +118,7 @@ def test_what_is_served_is_the_checkpoints_network(
 
 def test_the_golden_vectors_are_the_references(tiny_bundle: Bundle, tiny_checkpoint: Path) -> None:
     golden = Golden.load(tiny_bundle.golden, 3)
-    network = load_checkpoint(str(tiny_checkpoint)).encoder()
+    network = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
     assert golden.input_ids.shape == (len(golden.names), 512)
     assert golden.n_tokens(golden.names.index("full_length")) == 512
     assert golden.n_tokens(golden.names.index("one_token")) >= 3
@@ -266,21 +269,20 @@ def test_a_refusal_leaves_the_bundle_that_is_there(tiny_bundle: Bundle, tmp_path
 # ---- overflow ----
 
 
-def graph_of(folder: Path) -> Any:
-    reference = load_checkpoint(str(folder)).encoder()
+def scales_of(folder: Path) -> Scales:
+    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
     golden = make_golden(reference, DnaTokenizer(folder / "tokenizer.json"))
-    return graph_options(reference, golden, ONE_LENGTH)
+    return measure_scales(reference, golden, ONE_LENGTH)
 
 
 def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
-    graph = graph_of(tiny_checkpoint)
-    assert (graph.residual_scale_log2, graph.value_scale_log2) == (0, 4)
+    assert scales_of(tiny_checkpoint) == Scales(residual_log2=0, value_log2=4)
 
 
 def test_an_overflowing_residual_is_cured_by_a_power_of_two(tmp_path: Path) -> None:
     """100 000 in the residual stream, beyond fp16: a power of two less, exactly undone."""
     folder = make_checkpoint(tmp_path / "c", last_layer_norm=True)
-    reference = load_checkpoint(str(folder)).encoder()
+    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
     ids = torch.tensor([[1, *range(5, 100), 2]])
     peak = float(reference.encoder.layer[0](reference.embeddings(ids), torch.zeros(1)).abs().max())
     edit(folder, encoder__layer__0__output__dense__weight=100_000 / peak)
@@ -358,7 +360,7 @@ def test_the_manifest_is_plain_json(tiny_bundle: Bundle) -> None:
 
 def test_the_masked_window_hides_every_seventh_token(tiny_checkpoint: Path) -> None:
     golden = make_golden(
-        load_checkpoint(str(tiny_checkpoint)).encoder(),
+        load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder(),
         DnaTokenizer(tiny_checkpoint / "tokenizer.json"),
     )
     coding, masked = (golden.input_ids[golden.names.index(n)] for n in ("coding", "masked"))

@@ -255,7 +255,7 @@ def test_the_tuned_choice_is_used_on_this_machine_and_build_only(
 
 def tune_arguments(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_tune_command(parser.add_subparsers())
+    add_tune_command(parser.add_subparsers(), Path)
     return parser.parse_args(["tune", *argv])
 
 
