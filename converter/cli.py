@@ -183,7 +183,7 @@ def _verify(args: argparse.Namespace) -> int:
         bundle.package,
         bundle.interface,
         Golden.load(bundle.golden, manifest.pad_token_id),
-        compressed=manifest.options.weights != "fp16",
+        compressed=manifest.options.compressed,
         head=head,
         reference=reference,
     )

@@ -46,6 +46,11 @@ class BuildOptions(BaseModel):
         """Length in tokens -> name of the package's function for it."""
         return function_names(self.lengths)
 
+    @property
+    def compressed(self) -> bool:
+        """Whether weights lose more than fp16 loses, on request."""
+        return self.weights != "fp16"
+
     def require_sensible(self) -> None:
         """Raises GenaError: no checkpoint goes with these options."""
         if self.ffn_chunks < 1:

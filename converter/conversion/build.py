@@ -154,7 +154,7 @@ def _convert(
             pass_pipeline=pipeline,
             skip_model_load=True,
         )
-        return _compress(ct, model, options.weights)
+        return _compress(ct, model, options)
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:
@@ -187,12 +187,12 @@ def _target(ct: ModuleType, options: BuildOptions) -> Any:
     return ct.target.macOS15 if options.target == "macos15" else ct.target.macOS14
 
 
-def _compress(ct: ModuleType, model: Any, weights: str) -> Any:
+def _compress(ct: ModuleType, model: Any, options: BuildOptions) -> Any:
     """Compress the matrices; the small position table stays, so that all lengths agree."""
-    if weights == "fp16":
+    if not options.compressed:
         return model
     optimize = ct.optimize.coreml
-    if weights == "int8":
+    if options.weights == "int8":
         how = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
         compress = optimize.linear_quantize_weights
     else:

@@ -200,7 +200,7 @@ def _verify(planned: _Planned, building: Path, on_progress: OnProgress) -> Repor
         building / PACKAGE,
         package_interface(building, config, options.functions, options),
         planned.golden,
-        compressed=options.weights != "fp16",
+        compressed=options.compressed,
         re_authored=planned.re_authored,
         head=planned.checkpoint.masked_language_model_head(),
         progress=lambda fraction: on_progress("verify", fraction, "Comparing the saved package"),

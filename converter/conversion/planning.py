@@ -142,7 +142,7 @@ def candidates(
     if options.precision == "fp32":
         yield Candidate(EVERYTHING, "fp32", "asked for")
         return
-    if options.precision == "fp16" or options.weights != "fp16":
+    if options.precision == "fp16" or options.compressed:
         yield Candidate((), "fp16", "asked for")
         return
     sensitive: tuple[str, ...] = ()

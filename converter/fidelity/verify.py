@@ -69,15 +69,11 @@ def verify_package(
     halves = rounded.results(sparsely=True, progress=lambda f: progress(0.5 + f / 2))
     rounded_states = rounded.states(reference) if reference else None
 
+    fp32_gate = COMPRESSED_FP32_ARITHMETIC if compressed else FP32_ARITHMETIC
+    fp16_gate = COMPRESSED_FP16_OPERATIONS if compressed else FP16_OPERATIONS
     gates = (
-        worst(
-            COMPRESSED_FP32_ARITHMETIC if compressed else FP32_ARITHMETIC,
-            _against(golden, results),
-        ),
-        worst(
-            COMPRESSED_FP16_OPERATIONS if compressed else FP16_OPERATIONS,
-            _against(golden, halves),
-        ),
+        worst(fp32_gate, _against(golden, results)),
+        worst(fp16_gate, _against(golden, halves)),
         worst(LENGTHS_AGREE, _lengths_agree(golden, results, repeated)),
     )
     return Report(

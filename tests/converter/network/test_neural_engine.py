@@ -22,7 +22,7 @@ from tools.seeded_checkpoints import config_dict, random_weights
 
 PAD = 3
 PLAIN, USUAL = BuildOptions(), Scales()
-EXPECTED = 100  # dB, the design's gate for the re-authored network
+EXPECTED = 100  # dB, the gate for the re-authored network
 
 
 def make_reference(seed: int = 0, **changes: Any) -> GenaEncoder:
