@@ -73,7 +73,8 @@ class PackageInterface:
             raise ValueError(f"ids outside the vocabulary of {vocab_size}")
         if self._table is None:
             return {INPUT: input_ids}
-        return host_inputs(input_ids, self._table, self.config.pad_token_id)
+        on_host = host_inputs(input_ids, self._table, self.config.pad_token_id)
+        return {name: np.ascontiguousarray(array) for name, array in on_host.items()}
 
     def features(
         self, input_ids: NDArray[np.int32], outputs: Mapping[str, NDArray[Any]]
@@ -98,11 +99,9 @@ def host_inputs(
     """`HOST_INPUTS` for (1, L) ids: rows of the table (V, H), and what is no padding.
 
     Returns:
-        By name: rows (1, H, 1, L), and (1, L) with 1 for tokens and 0 for padding.
+        By name: rows (1, H, 1, L), a view that is not contiguous; and (1, L) with 1 for tokens
+        and 0 for padding.
     """
     rows = table[input_ids[0]].astype(np.float32)  # (L, H)
-    values = (
-        np.ascontiguousarray(rows.T)[None, :, None, :],
-        (input_ids != pad_id).astype(np.float32),
-    )
+    values = (rows.T[None, :, None, :], (input_ids != pad_id).astype(np.float32))
     return dict(zip(HOST_INPUTS, values, strict=True))
