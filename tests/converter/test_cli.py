@@ -18,7 +18,7 @@ import pytest
 from converter.bundle.opening import Bundle, open_bundle
 from converter.cli import main
 from converter.conversion.convert import convert
-from converter.errors import BundleError
+from converter.errors import BundleError, GenaError
 from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from tests.support.paths import ROOT
@@ -188,6 +188,28 @@ def test_an_interrupt_that_a_library_swallows_is_not_lost(
     assert not published
     assert "interrupted" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("chosen", "folder"),
+    [("~/bundles", "{home}/bundles/gena-mini"), ("", f"{ROOT}/models/bundles/gena-mini")],
+)
+def test_the_environment_says_where_bundles_lie(
+    chosen: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = []
+
+    def refusing(*_: Any, output: Path, **__: Any) -> None:
+        outputs.append(output)
+        raise GenaError("far enough")
+
+    monkeypatch.setattr("converter.conversion.convert.convert", refusing)
+    monkeypatch.setenv("GENA_BUNDLES", chosen)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["convert", "--model", "gena-mini", "--progress", "none"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--output", str(tmp_path / "named")]) == 1
+    assert outputs == [Path(folder.format(home=tmp_path)), tmp_path / "named"]
 
 
 @pytest.mark.long

@@ -186,6 +186,35 @@ def test_changes_are_built_again(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("lock")) == ["c", "out"]
 
 
+def test_a_branch_that_moves_meanwhile_gives_a_bundle_of_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question to the hub finds another commit: what is read is what was found first."""
+    commits = [
+        make_checkpoint(tmp_path / name, num_hidden_layers=1, seed=seed)
+        for name, seed in (("first", 0), ("second", 9))
+    ]
+    answers = iter(commits)
+    monkeypatch.setattr("converter.checkpoint.files.fetch_snapshot", lambda *_: next(answers))
+    bundle = convert("lab/model", output=tmp_path / "out", options=ONE_LENGTH)
+    assert (bundle.manifest.model, bundle.manifest.commit) == ("lab/model", "first")
+    assert bundle.manifest.matches(find_checkpoint(str(commits[0])))
+    assert served_agreement(bundle, commits[0]) >= 70
+
+
+def test_there_is_no_manifest_before_the_package_is_verified(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    manifests: dict[str, int] = {}
+
+    def look(stage: str, _fraction: float, _message: str) -> None:
+        found = len(list(tmp_path.glob(".out.building-*/manifest.json")))
+        manifests[stage] = max(found, manifests.get(stage, 0))
+
+    convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH, on_progress=look)
+    assert manifests == {"fetch": 0, "read": 0, "convert": 0, "verify": 0, "publish": 1}
+    assert open_bundle(tmp_path / "out").manifest.fidelity["flag"] == "expected"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
