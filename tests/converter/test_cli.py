@@ -336,6 +336,18 @@ def test_options_that_do_not_go_together_are_an_error(
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_line_loads_no_heavy_library_before_it_is_asked_to() -> None:
+    """Nor does what the service imports of the converter: it has to start in a second."""
+    code = (
+        "import sys, converter.cli, converter.bundle.store, converter.checkpoint.files\n"
+        "print(sys.modules.keys() & {'torch', 'coremltools', 'transformers', 'tqdm'})"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "set()"
+
+
 @pytest.mark.parametrize("command", ["convert", "verify"])
 def test_help_tells_what_there_is(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
