@@ -29,12 +29,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from converter.bundle.opening import BuildOptions
-from converter.conversion.build import PackagePlan, build_package, function_name
+from converter.conversion.build import PackagePlan, build_package
 from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
-from converter.network.neural_engine import GraphOptions
 from converter.network.reference import GenaEncoder
+from converter.options import BuildOptions, function_names
+from converter.package.interface import INPUT
 
 LENGTHS = (128, 512)
 MAX_RATIO = 1.25
@@ -104,8 +104,8 @@ def main() -> int:
 def _build(package: Path) -> Path:
     torch.manual_seed(0)
     options = BuildOptions(target="macos15", precision="fp16")
-    plan = PackagePlan(lengths=LENGTHS, options=options, graph=GraphOptions())
-    build_package(GenaEncoder(BERT_BASE).eval(), plan, package)
+    encoder = GenaEncoder(BERT_BASE).eval()
+    build_package(encoder, options, PackagePlan(), package, lengths=LENGTHS)
     return package
 
 
@@ -174,7 +174,7 @@ def _ids(length: int) -> NDArray[np.int32]:
 
 
 def _predict(executor: PackageExecutor, ids: NDArray[np.int32]) -> None:
-    executor.predict({"input_ids": ids}, function_name(ids.shape[1], LENGTHS))
+    executor.predict({INPUT: ids}, function_names(LENGTHS)[ids.shape[1]])
 
 
 def _timed(work: Callable[..., object], *arguments: object) -> tuple[float, float]:

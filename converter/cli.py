@@ -10,12 +10,20 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args, get_origin
 
-from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from pydantic.fields import FieldInfo
+
+from converter.bundle.location import bundles_root, default_bundle_folder
+from converter.bundle.manifest import Manifest
+from converter.bundle.opening import open_bundle
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS, find_checkpoint
 from converter.cli_inspect import add_inspect_command
 from converter.cli_tune import add_tune_command
+from converter.conversion.progress import ProgressKind, progress_display
 from converter.errors import GenaError
+from converter.life_line import when_parent_ends
+from converter.options import BuildOptions
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -44,7 +52,7 @@ def add_commands(subparsers: Any) -> None:
     _add_convert_command(subparsers)
     _add_verify_command(subparsers)
     add_inspect_command(subparsers)
-    add_tune_command(subparsers)
+    add_tune_command(subparsers, _default_bundle)
 
 
 def _add_convert_command(subparsers: Any) -> None:
@@ -63,43 +71,23 @@ def _add_convert_command(subparsers: Any) -> None:
     )
     parser.add_argument("--revision", help="branch, tag or commit of a hub id")
     parser.add_argument("--output", type=Path, help="the bundle's folder (default: by the model)")
-    parser.add_argument(
-        "--target",
-        choices=("macos15", "macos14"),
-        default="macos15",
-        help="macos15: lengths 128, 256 and 512 sharing weights; macos14: one length, 512",
-    )
-    parser.add_argument(
-        "--embedding", choices=("graph", "host"), default="graph", help="where tokens are looked up"
-    )
-    parser.add_argument(
-        "--ffn-chunks", type=int, default=1, metavar="N", help="feed-forward in N chunks"
-    )
-    parser.add_argument(
-        "--layout",
-        choices=("neural-engine", "published"),
-        default="neural-engine",
-        help="published: the network as it is, the baseline to measure against",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp16", "fp32"),
-        default="auto",
-        help="auto: fp16, with the least fp32 that fidelity asks for",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("fp16", "int8", "palettized6"),
-        default="fp16",
-        help="compressed weights are smaller and less faithful",
-    )
+    for name, field in BuildOptions.model_fields.items():
+        _add_build_option(parser, name, field)
     parser.add_argument(
         "--progress",
-        choices=("bar", "json", "none"),
+        choices=get_args(ProgressKind),
         default="bar",
         help="json: a line a step on standard output; ends when standard input closes",
     )
     parser.set_defaults(func=_convert)
+
+
+def _add_build_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    kind: dict[str, Any] = {"type": int, "metavar": "N"}
+    if get_origin(field.annotation) is Literal:
+        kind = {"choices": get_args(field.annotation)}
+    flag = f"--{name.replace('_', '-')}"
+    parser.add_argument(flag, default=field.default, help=field.description, **kind)
 
 
 def _add_verify_command(subparsers: Any) -> None:
@@ -120,23 +108,15 @@ def _add_verify_command(subparsers: Any) -> None:
 
 
 def _convert(args: argparse.Namespace) -> int:
-    from converter.bundle.opening import BuildOptions
     from converter.conversion.convert import convert
-    from converter.conversion.progress import progress_display
 
-    if args.ffn_chunks < 1:
-        raise GenaError(f"--ffn-chunks {args.ffn_chunks}: expected 1 or more.")
-    options = BuildOptions(
-        target=args.target,
-        embedding=args.embedding,
-        ffn_chunks=args.ffn_chunks,
-        layout=args.layout,
-        precision=args.precision,
-        weights=args.weights,
-    )
+    options = BuildOptions(**{name: getattr(args, name) for name in BuildOptions.model_fields})
+    options.require_sensible()
+    output = args.output or _default_bundle(args.model, args.revision)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.progress == "json":
-        _end_with_parent()
+        # Whoever asked for the work is gone: an interrupt tidies up.
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGINT))
     try:
         with ExitStack() as stack:
             show = stack.enter_context(progress_display(args.progress))
@@ -149,7 +129,7 @@ def _convert(args: argparse.Namespace) -> int:
             bundle = convert(
                 args.model,
                 revision=args.revision,
-                output=args.output,
+                output=output,
                 options=options,
                 on_progress=on_progress,
             )
@@ -166,7 +146,14 @@ def _convert(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(manifest: Any) -> str:
+def _default_bundle(model: str, revision: str | None = None) -> Path:
+    """Where a model's bundle lies when nobody names a folder."""
+    chosen = os.environ.get("GENA_BUNDLES")
+    root = bundles_root(Path(chosen) if chosen else None)
+    return default_bundle_folder(model, revision, root)
+
+
+def _summary(manifest: Manifest) -> str:
     gates = ""
     for gate in manifest.fidelity["gates"]:
         figure = "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']} dB"
@@ -178,30 +165,34 @@ def _summary(manifest: Any) -> str:
 
 
 def _verify(args: argparse.Namespace) -> int:
-    from converter.bundle.opening import open_bundle
-    from converter.checkpoint.loading import load_checkpoint
     from converter.fidelity.golden import Golden
-    from converter.fidelity.verify import verify_bundle
+    from converter.fidelity.verify import verify_package
+    from converter.network.loading import load_checkpoint
 
     bundle = open_bundle(args.bundle)
-    golden = Golden.load(bundle.golden, bundle.manifest.pad_token_id)
+    manifest = bundle.manifest
     reference = head = None
     if args.layers or args.model:
-        checkpoint = load_checkpoint(
-            args.model or bundle.manifest.model, None if args.model else bundle.manifest.commit
+        files = find_checkpoint(
+            args.model or manifest.model, None if args.model else manifest.commit
         )
-        if checkpoint.sha256 != bundle.manifest.checkpoint_sha256:
-            raise GenaError(f"{checkpoint.source} is not the checkpoint that {args.bundle} is of.")
+        checkpoint = load_checkpoint(files)
+        if not manifest.matches(files):
+            raise GenaError(f"{files.source} is not the checkpoint that {args.bundle} is of.")
         reference = checkpoint.encoder() if args.layers else None
-        network = checkpoint.masked_language_model_head()
-        if network is not None:
-            words = checkpoint.weights["embeddings.word_embeddings.weight"].float()
-            head = network, words
-    report = verify_bundle(bundle, golden, head=head, reference=reference)
+        head = checkpoint.masked_language_model_head()
+    report = verify_package(
+        bundle.package,
+        bundle.interface,
+        Golden.load(bundle.golden, manifest.pad_token_id),
+        compressed=manifest.options.compressed,
+        head=head,
+        reference=reference,
+    )
     if args.json:
         _print_json(report.as_dict(), indent=2)
     else:
-        print(f"{bundle.manifest.model}, fingerprint {bundle.manifest.fingerprint}")
+        print(f"{manifest.model}, fingerprint {manifest.fingerprint}")
         print(report.as_text())
     return 1 if report.flag == "refused" else 0
 
@@ -234,15 +225,3 @@ def _lasting_interrupts() -> Iterator[Callable[[], None]]:
         yield require_none
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _end_with_parent() -> None:
-    """Interrupt this process when standard input closes: whoever asked for the work is gone."""
-
-    def wait() -> None:
-        # Not sys.stdin: its lock, held by this thread, would abort the interpreter's exit.
-        while os.read(sys.stdin.fileno(), 4096):
-            pass
-        os.kill(os.getpid(), signal.SIGINT)
-
-    threading.Thread(target=wait, daemon=True).start()

@@ -3,12 +3,12 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from converter.bundle.opening import default_bundle_folder, open_bundle
+from converter.bundle.opening import open_bundle
 from converter.checkpoint.files import DEFAULT_MODEL
 from converter.columns import aligned
 from converter.runtime.compiled_models import default_cache
@@ -17,8 +17,15 @@ from converter.runtime.protocol import COMPUTE_UNITS, RuntimeUnavailableError
 from converter.runtime.tuning import Tuning, tune
 
 
-def add_tune_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Register `tune`; `args.func(args)` runs it and gives the exit status."""
+def add_tune_command(
+    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
+    default_bundle: Callable[[str], Path],
+) -> None:
+    """Register `tune`; `args.func(args)` runs it and gives the exit status.
+
+    Args:
+        default_bundle: where the bundle of a model lies when nobody says otherwise.
+    """
     parser = subparsers.add_parser(
         "tune",
         help="measure this Mac's compute units and keep the best for the service",
@@ -38,7 +45,7 @@ def add_tune_command(subparsers: "argparse._SubParsersAction[argparse.ArgumentPa
     )
     parser.add_argument("--repeats", type=int, default=50, help="predictions to time at a length")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(func=run)
+    parser.set_defaults(func=run, default_bundle=default_bundle)
 
 
 def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | None = None) -> int:
@@ -54,7 +61,7 @@ def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | Non
             cache=cache or default_cache(),
             on_measure=_say_what_is_measured,
         )
-        for folder in arguments.bundle or [default_bundle_folder(DEFAULT_MODEL)]
+        for folder in arguments.bundle or [arguments.default_bundle(DEFAULT_MODEL)]
     ]
     if arguments.json:
         print(json.dumps([_as_dict(tuning) for tuning in tunings], indent=2))

@@ -27,7 +27,8 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from converter.checkpoint.loading import Checkpoint, load_checkpoint
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.reference import GenaEncoder
 from tools.dinucleotide_shuffle import dinucleotide_shuffle
 from tools.mini.data import Contig, Corpus, TokenStream, find_sources, load_corpus
@@ -280,18 +281,18 @@ def masked_token_figures(
 
 def language_model(checkpoint: Checkpoint, recipe: Recipe) -> MaskedLanguageModel:
     """The shipped encoder and head as one network."""
-    head = checkpoint.masked_language_model_head()
-    if head is None:
-        raise ValueError(f"{checkpoint.source} has no masked-language-model head")
+    if checkpoint.head is None:
+        raise ValueError(f"{checkpoint.files.source} has no masked-language-model head")
     model = untrained(recipe)
-    model.bert, model.cls["predictions"] = checkpoint.encoder(), head
+    model.bert = checkpoint.encoder()
+    model.cls["predictions"].load_state_dict(checkpoint.head)
     return model
 
 
 def evaluate(model_folder: Path, corpus: Corpus) -> dict[str, Any]:
     """All figures, ready for JSON."""
-    checkpoint = load_checkpoint(str(model_folder))
-    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer_file))
+    checkpoint = load_checkpoint(find_checkpoint(str(model_folder)))
+    tokenizer = Tokenizer.from_file(str(checkpoint.files.tokenizer))
     training = json.loads((model_folder / "training.json").read_text(encoding="utf-8"))
     recipe = Recipe(**training["recipe"])
     encoders = {"trained": checkpoint.encoder(), "untrained": untrained(recipe).bert.eval()}
@@ -312,7 +313,7 @@ def evaluate(model_folder: Path, corpus: Corpus) -> dict[str, Any]:
         features["4-mers"] = four_mer_frequencies(sequences)
         probes.append(probe(name, examples, features))
     return {
-        "sha256": checkpoint.sha256,
+        "sha256": checkpoint.files.sha256,
         "choices": {
             "regions": REGIONS,
             "bootstrap_samples": BOOTSTRAP_SAMPLES,

@@ -26,7 +26,8 @@ from app.model.scheduler import Scheduler
 from app.model.state import ModelUnavailableError, State
 from app.model.supervisor import Supervisor
 from app.settings import Settings
-from converter.bundle.opening import Bundle, Manifest
+from converter.bundle.manifest import Manifest
+from converter.bundle.opening import Bundle
 from converter.errors import GenaError
 from converter.tokenizer import DnaTokenizer
 

@@ -9,7 +9,8 @@ from app.metrics import Metrics
 from app.model.conversion import ConversionError, convert
 from app.model.state import State
 from app.settings import Settings
-from converter.bundle.opening import Bundle, default_bundle_folder, open_bundle
+from converter.bundle.location import bundles_root, default_bundle_folder
+from converter.bundle.opening import Bundle, open_bundle
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.errors import BundleError, BundleMissingError, CheckpointError
 
@@ -56,9 +57,8 @@ class BundlePreparation:
         return await asyncio.to_thread(open_bundle, folder)
 
     def _folder(self) -> Path:
-        folder = default_bundle_folder(self._settings.model, self._settings.revision)
-        root = self._settings.bundles
-        return folder if root is None else root.expanduser() / folder.name
+        root = bundles_root(self._settings.bundles)
+        return default_bundle_folder(self._settings.model, self._settings.revision, root)
 
     def _open_current(self, folder: Path) -> Bundle | None:
         """The bundle of the checkpoint as it is now; None where it has to be built."""

@@ -1,1 +1,1 @@
-"""Where a checkpoint lies, and its strict loading."""
+"""Where a checkpoint's files lie, and what is in them."""

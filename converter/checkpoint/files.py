@@ -1,10 +1,12 @@
 """Where a checkpoint's files lie: a folder, a shipped model, or the hub. No torch in here."""
 
-import hashlib
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+from converter.checkpoint.hub import fetch_snapshot
+from converter.digests import sha256_file
 from converter.errors import CheckpointError, CheckpointUnavailableError
 
 DEFAULT_MODEL = "AIRI-Institute/gena-lm-bert-base"
@@ -27,7 +29,12 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 @dataclass(frozen=True)
 class CheckpointFiles:
-    """Where a checkpoint's files lie on this machine."""
+    """Where a checkpoint's files lie on this machine.
+
+    Attributes:
+        source: the hub id, or the name of the folder, as a person would say it.
+        commit: the hub's commit, None for a folder.
+    """
 
     source: str
     commit: str | None
@@ -35,12 +42,24 @@ class CheckpointFiles:
     tokenizer: Path
     weights: Path
 
+    @cached_property
+    def sha256(self) -> dict[str, str]:
+        """Hex digests of the files, by "config", "weights" and "tokenizer"; read once."""
+        files = {"config": self.config, "weights": self.weights, "tokenizer": self.tokenizer}
+        return {name: sha256_file(path) for name, path in files.items()}
+
 
 def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
     """Locate a checkpoint's files, fetching them from the hub where needed.
 
+    Args:
+        model: a hub id, the name of a shipped model, or a folder with `config.json`,
+            `tokenizer.json` and `model.safetensors` or `pytorch_model.bin`.
+        revision: branch, tag or commit of a hub id.
+
     Raises:
-        CheckpointUnavailableError, CheckpointError: as `load_checkpoint`.
+        CheckpointUnavailableError: it is not here and cannot be fetched.
+        CheckpointError: a file is missing, or not what the hub announced.
     """
     shipped = SHIPPED_MODELS.get(model)
     folder = shipped if shipped is not None else Path(model).expanduser()
@@ -58,8 +77,6 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
             f"{model!r} is neither a folder here, nor a hub id (owner/name), nor a shipped model "
             f"({', '.join(SHIPPED_MODELS)})."
         )
-    from converter.checkpoint.hub import fetch_snapshot
-
     snapshot = fetch_snapshot(model, revision, (_CONFIG, _TOKENIZER), _WEIGHTS)
     return _in_folder(snapshot, source=model, commit=snapshot.name)
 
@@ -72,9 +89,3 @@ def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles
     if weights is None:
         raise CheckpointError(f"{source}: neither {' nor '.join(_WEIGHTS)} is in {folder}.")
     return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
-
-
-def sha256_file(path: Path) -> str:
-    """Hex SHA-256 of a file, read in blocks."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

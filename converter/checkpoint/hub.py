@@ -5,11 +5,10 @@ the environment (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) apply. No torch
 """
 
 import errno
-import hashlib
 import re
 from pathlib import Path
 
-from converter.checkpoint.files import sha256_file
+from converter.digests import git_blob_sha1, sha256_file
 from converter.errors import CheckpointError, CheckpointUnavailableError
 
 _INSTEAD = "Instead, a folder that holds the checkpoint works, and so does --model gena-mini."
@@ -121,9 +120,7 @@ def _verify(file: Path, repo_id: str) -> None:
     if _SHA256.fullmatch(blob.name):
         intact = sha256_file(blob) == blob.name
     elif _SHA1.fullmatch(blob.name):
-        content = blob.read_bytes()
-        git_object = b"blob %d\0" % len(content) + content
-        intact = hashlib.sha1(git_object, usedforsecurity=False).hexdigest() == blob.name
+        intact = git_blob_sha1(blob.read_bytes()) == blob.name
     else:
         return
     if not intact:

@@ -19,17 +19,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from converter.bundle.opening import BuildOptions
-from converter.network.neural_engine import MASK_VALUE, GraphOptions, NeuralEngineEncoder
+from converter.network.neural_engine import MASK_VALUE, NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder
+from converter.options import BuildOptions, function_names
+from converter.package.interface import HOST_INPUTS, INPUT, OUTPUT, host_inputs
 from converter.package.multifunction import merge_functions
 
 log = logging.getLogger(__name__)
 
-INPUT, OUTPUT = "input_ids", "features"
-HOST_INPUTS = ("embeddings", "padding_mask")
 # Set `fp32_modules` to this to compute everything in fp32.
 EVERYTHING = ("",)
 # coremltools narrows ids to int16 and guards against negative indices: eight integer operations
@@ -39,56 +39,51 @@ _NEEDLESS_PASSES = {"common::add_int16_cast", "common::guard_negative_gather_ind
 
 @dataclass(frozen=True)
 class PackagePlan:
-    """What to build.
+    """What a package is besides the choices: what was measured, and what people are told.
 
     Attributes:
-        lengths: fixed lengths in tokens, ascending; more than one needs macOS 15.
         fp32_modules: module paths of `NeuralEngineEncoder` that compute in fp32, as `module_of`
             names them; or `EVERYTHING`.
-        graph: choices of the graph.
-        metadata: user-defined metadata, shown by Xcode.
+        description, metadata: shown by Xcode.
     """
 
-    lengths: Sequence[int]
-    options: BuildOptions
-    graph: GraphOptions
+    scales: Scales = field(default_factory=Scales)
     fp32_modules: tuple[str, ...] = ()
     description: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
 
 
-def function_name(length: int, lengths: Sequence[int]) -> str:
-    """MIL function for this length; a package of one length has Core ML's usual `main`."""
-    return "main" if len(lengths) == 1 else f"length_{length}"
-
-
 def build_package(
     reference: GenaEncoder,
+    options: BuildOptions,
     plan: PackagePlan,
     destination: Path,
+    *,
+    lengths: Sequence[int] | None = None,
     progress: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Write `destination`, a `.mlpackage` folder that must not exist yet.
 
-    Two builds of the same weights and plan give the same bytes.
+    Two builds of the same weights, options and plan give the same bytes.
 
     Args:
+        lengths: in tokens, instead of the target's; more than one needs macOS 15.
         progress: called with the fraction done, 0 to 1.
     """
+    functions = function_names(lengths or options.lengths)
     with _scratch_folder(destination.parent) as scratch:
-        parts = {}
-        for index, length in enumerate(plan.lengths):
-            path = scratch / f"{length}.mlpackage"
-            _convert(network_for(reference, plan, length), length, plan).save(str(path))
-            parts[length] = path
-            progress((index + 1) / (len(plan.lengths) + 1))
+        parts: dict[str, Path] = {}
+        for length, name in functions.items():
+            network = network_for(reference, options, plan.scales, length)
+            parts[name] = scratch / f"{length}.mlpackage"
+            _convert(network, length, options, plan.fp32_modules).save(str(parts[name]))
+            progress(len(parts) / (len(functions) + 1))
         if len(parts) == 1:
             shutil.move(next(iter(parts.values())), destination)
         else:
-            functions = {function_name(n, plan.lengths): path for n, path in parts.items()}
             with coremltools_quietly() as ct:
-                default = function_name(max(parts), plan.lengths)
-                merge_functions(ct.proto.Model_pb2, functions, default, destination)
+                default = functions[max(functions)]
+                merge_functions(ct.proto.Model_pb2, parts, default, destination)
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
@@ -108,11 +103,22 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
             tempfile.tempdir = elsewhere
 
 
-def network_for(reference: GenaEncoder, plan: PackagePlan, length: int) -> nn.Module:
+def network_for(
+    reference: GenaEncoder, options: BuildOptions, scales: Scales, length: int
+) -> nn.Module:
     """The network that is traced for this length: re-authored, or as published."""
-    if plan.options.layout == "published":
+    if options.layout == "published":
         return PublishedLayout(reference)
-    return NeuralEngineEncoder(reference, length, plan.graph).eval()
+    return NeuralEngineEncoder(reference, length, options, scales).eval()
+
+
+def network_inputs(network: nn.Module, input_ids: NDArray[np.int32]) -> dict[str, Tensor]:
+    """Padded ids (1, L) as the network's `forward` takes them, in order, by the package's names."""
+    arrays: dict[str, NDArray[Any]] = {INPUT: input_ids}
+    if isinstance(network, NeuralEngineEncoder) and network.embedding_stage.on_host:
+        pad_id = network.embedding_stage.pad_token_id
+        arrays = dict(host_inputs(input_ids, network.host_table().numpy(), pad_id))
+    return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 class PublishedLayout(nn.Module):
@@ -126,39 +132,29 @@ class PublishedLayout(nn.Module):
         return self.reference.hidden_states(input_ids, MASK_VALUE)[-1]
 
 
-def _convert(network: nn.Module, length: int, plan: PackagePlan) -> Any:
+def _convert(
+    network: nn.Module, length: int, options: BuildOptions, fp32_modules: tuple[str, ...]
+) -> Any:
+    examples = network_inputs(network, np.zeros((1, length), np.int32))
     with coremltools_quietly() as ct:
         pipeline = ct.PassPipeline.DEFAULT
         pipeline.remove_passes(_NEEDLESS_PASSES)
-        examples, inputs = _inputs(ct, network, length, plan)
         with torch.no_grad():
-            traced = torch.jit.trace(network, examples, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.trace(network, tuple(examples.values()), check_trace=False)  # type: ignore[no-untyped-call]
         model = ct.convert(
             traced,
-            inputs=inputs,
+            inputs=[
+                ct.TensorType(name, tuple(example.shape), np.int32 if name == INPUT else np.float16)
+                for name, example in examples.items()
+            ],
             outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
             convert_to="mlprogram",
-            compute_precision=_precision(ct, plan.fp32_modules),
-            minimum_deployment_target=_target(ct, plan),
+            compute_precision=_precision(ct, fp32_modules),
+            minimum_deployment_target=_target(ct, options),
             pass_pipeline=pipeline,
             skip_model_load=True,
         )
-        return _compress(ct, model, plan.options.weights)
-
-
-def _inputs(
-    ct: ModuleType, network: nn.Module, length: int, plan: PackagePlan
-) -> tuple[tuple[Tensor, ...], list[Any]]:
-    if plan.options.embedding == "host":
-        assert isinstance(network, NeuralEngineEncoder)
-        hidden_size = network.host_table().shape[1]
-        activations = (torch.zeros(1, hidden_size, 1, length), torch.ones(1, length))
-        return activations, [
-            ct.TensorType(name, tuple(example.shape), np.float16)
-            for name, example in zip(HOST_INPUTS, activations, strict=True)
-        ]
-    input_ids = torch.zeros(1, length, dtype=torch.int32)
-    return (input_ids,), [ct.TensorType(INPUT, (1, length), np.int32)]
+        return _compress(ct, model, options)
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:
@@ -187,16 +183,16 @@ def module_of(operation: Any) -> str:
     return f"blocks.{names[0]}.{part}".rstrip(".")
 
 
-def _target(ct: ModuleType, plan: PackagePlan) -> Any:
-    return ct.target.macOS15 if plan.options.target == "macos15" else ct.target.macOS14
+def _target(ct: ModuleType, options: BuildOptions) -> Any:
+    return ct.target.macOS15 if options.target == "macos15" else ct.target.macOS14
 
 
-def _compress(ct: ModuleType, model: Any, weights: str) -> Any:
+def _compress(ct: ModuleType, model: Any, options: BuildOptions) -> Any:
     """Compress the matrices; the small position table stays, so that all lengths agree."""
-    if weights == "fp16":
+    if not options.compressed:
         return model
     optimize = ct.optimize.coreml
-    if weights == "int8":
+    if options.weights == "int8":
         how = optimize.OpLinearQuantizerConfig(mode="linear_symmetric", granularity="per_channel")
         compress = optimize.linear_quantize_weights
     else:

@@ -3,7 +3,9 @@
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Literal
 
+ProgressKind = Literal["bar", "json", "none"]
 # Called with the stage, the fraction of it that is done (0 to 1), and a sentence for people.
 OnProgress = Callable[[str, float, str], None]
 
@@ -22,7 +24,7 @@ def overall(stage: str, fraction: float) -> float:
 
 
 @contextmanager
-def progress_display(kind: str) -> Iterator[OnProgress]:
+def progress_display(kind: ProgressKind) -> Iterator[OnProgress]:
     """A callback for `convert` that shows what it is told.
 
     Args:

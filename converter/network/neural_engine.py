@@ -1,14 +1,11 @@
-"""The same network re-authored for the Neural Engine, and the weight surgery that feeds it.
+"""The same network re-authored for the Neural Engine.
 
 Follows Apple's published rules ("Deploying Transformers on the Apple Neural Engine", 2022) and
-the measurements listed in the project's design: activations are (B, C, 1, S), linear layers are
-1x1 convolutions, attention runs head by head so that one head's score matrix is alive at a time,
-and the only mask is a small additive one of -1e4.
-
-The surgery is exact in real arithmetic; each `fold_...` and `scale_...` function says why.
+what docs/architecture.md lists under "What is known about the Neural Engine": activations are
+(B, C, 1, S), linear layers are 1x1 convolutions, attention runs head by head so that one head's
+score matrix is alive at a time, and the only mask is a small additive one of -1e4.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,43 +22,64 @@ from converter.network.reference import (
     PostNormLayer,
     PreNormLayer,
 )
+from converter.network.surgery import (
+    convolution,
+    effective_eps,
+    embedding_scale,
+    fold_norm,
+    fold_query_scale,
+    fold_token_type,
+    scale_residual_write,
+    scale_values,
+)
+from converter.options import BuildOptions
 
 # Added to the scores of padding. exp(-1e4) is 0 in fp16, and unlike -inf it cannot make NaN.
 MASK_VALUE = -1e4
-# The smallest positive fp16; coremltools raises a smaller eps to it, silently.
-SMALLEST_FP16 = 2.0**-24
 # Values travel through attention 2^4 times larger: newer engines accumulate in fixed point
 # (Q15.16), where very small products vanish.
 VALUE_SCALE_LOG2 = 4
 
 
 @dataclass(frozen=True)
-class GraphOptions:
-    """Choices that change the graph and not its mathematics.
+class Scales:
+    """Powers of two by which parts of the network run at another size, measured per checkpoint.
+
+    They change no result; they keep activations inside fp16 and the engine's accumulators.
 
     Attributes:
-        embedding: "graph" looks tokens up inside; "host" takes the looked-up rows as input.
-        ffn_chunks: the feed-forward in this many chunks of its intermediate channels, so that
-            its activations fit the engine's memory.
-        residual_scale_log2: the residual stream runs 2^k times the published size. Negative
-            values cure an overflow of pre-LN models; 0 leaves it alone.
-        value_scale_log2: attention values run 2^k times the published size.
+        residual_log2: the residual stream runs 2^k times the published size. Negative values
+            cure an overflow of pre-LN models; 0 leaves it alone.
+        value_log2: attention values run 2^k times the published size.
     """
 
-    embedding: str = "graph"
-    ffn_chunks: int = 1
-    residual_scale_log2: int = 0
-    value_scale_log2: int = VALUE_SCALE_LOG2
+    residual_log2: int = 0
+    value_log2: int = VALUE_SCALE_LOG2
+
+    @property
+    def residual(self) -> float:
+        return 2.0**self.residual_log2
+
+    @property
+    def value(self) -> float:
+        return 2.0**self.value_log2
 
 
 class NeuralEngineEncoder(nn.Module):
     """Token ids of one fixed length to last hidden states, B = 1."""
 
-    def __init__(self, reference: GenaEncoder, length: int, options: GraphOptions) -> None:
+    def __init__(
+        self,
+        reference: GenaEncoder,
+        length: int,
+        options: BuildOptions,
+        scales: Scales = Scales(),
+    ) -> None:
         """
         Args:
             reference: the network to re-author; it is not changed.
             length: L, at most `max_position_embeddings`.
+            options: `embedding` and `ffn_chunks` shape the graph.
 
         Raises:
             ValueError: the intermediate size is not a multiple of `ffn_chunks`, or a post-LN
@@ -74,19 +92,19 @@ class NeuralEngineEncoder(nn.Module):
                 f"intermediate_size {config.intermediate_size} is not a multiple of "
                 f"ffn_chunks {options.ffn_chunks}"
             )
-        if options.residual_scale_log2 and not config.pre_layer_norm:
+        if scales.residual_log2 and not config.pre_layer_norm:
             raise ValueError("a post-LN network normalises its residual; it takes no scale")
-        self.embedding_stage = EmbeddingStage(reference.embeddings, config, length, options)
+        self.embedding_stage = EmbeddingStage(reference.embeddings, config, length, options, scales)
         block: Any = PreNormBlock if config.pre_layer_norm else PostNormBlock
         self.blocks = nn.ModuleList(
-            block(layer, config, options) for layer in reference.encoder.layer
+            block(layer, config, options, scales) for layer in reference.encoder.layer
         )
         self.last_norm = (
-            ChannelNorm.like(reference.encoder.last_layer_ln, eps_scale=_residual_scale(options))
+            ChannelNorm.like(reference.encoder.last_layer_ln, eps_scale=scales.residual)
             if reference.encoder.last_layer_ln is not None
             else None
         )
-        self.output_scale = 1.0 if self.last_norm else 1 / _residual_scale(options)
+        self.output_scale = 1.0 if self.last_norm else 1 / scales.residual
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Last hidden states (1, L, H).
@@ -117,7 +135,12 @@ class EmbeddingStage(nn.Module):
     """
 
     def __init__(
-        self, embeddings: Embeddings, config: EncoderConfig, length: int, options: GraphOptions
+        self,
+        embeddings: Embeddings,
+        config: EncoderConfig,
+        length: int,
+        options: BuildOptions,
+        scales: Scales,
     ) -> None:
         super().__init__()
         self.pad_token_id = config.pad_token_id
@@ -129,7 +152,7 @@ class EmbeddingStage(nn.Module):
         self.positions: Tensor
         self.register_buffer("positions", (positions[:length] * scale).T[None, :, None, :])
         self.norm = ChannelNorm.like(
-            embeddings.LayerNorm, eps_scale=scale, output_scale=_residual_scale(options)
+            embeddings.LayerNorm, eps_scale=scale, output_scale=scales.residual
         )
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,16 +170,17 @@ class EmbeddingStage(nn.Module):
 class PreNormBlock(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)); both norms folded forward."""
 
-    def __init__(self, layer: PreNormLayer, config: EncoderConfig, options: GraphOptions) -> None:
+    def __init__(
+        self, layer: PreNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
+    ) -> None:
         super().__init__()
-        scale = _residual_scale(options)
-        self.attention_norm = Normalise(layer.pre_attention_ln.eps, scale)
+        self.attention_norm = Normalise(layer.pre_attention_ln.eps, scales.residual)
         self.attention = SplitHeadAttention(
-            layer.attention, config, options, norm=layer.pre_attention_ln
+            layer.attention, config, scales, norm=layer.pre_attention_ln
         )
-        self.feed_forward_norm = Normalise(layer.post_attention_ln.eps, scale)
+        self.feed_forward_norm = Normalise(layer.post_attention_ln.eps, scales.residual)
         self.feed_forward = FeedForward(
-            layer.intermediate, layer.output, options, norm=layer.post_attention_ln
+            layer.intermediate, layer.output, options, scales, norm=layer.post_attention_ln
         )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -168,11 +192,13 @@ class PreNormBlock(nn.Module):
 class PostNormBlock(nn.Module):
     """norm(x + attention(x)), then norm(x + feed_forward(x)); the norms stay where they are."""
 
-    def __init__(self, layer: PostNormLayer, config: EncoderConfig, options: GraphOptions) -> None:
+    def __init__(
+        self, layer: PostNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
+    ) -> None:
         super().__init__()
-        self.attention = SplitHeadAttention(layer.attention, config, options)
+        self.attention = SplitHeadAttention(layer.attention, config, scales)
         self.attention_norm = ChannelNorm.like(layer.attention.output.LayerNorm)
-        self.feed_forward = FeedForward(layer.intermediate, layer.output, options)
+        self.feed_forward = FeedForward(layer.intermediate, layer.output, options, scales)
         self.feed_forward_norm = ChannelNorm.like(layer.output.LayerNorm)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -192,7 +218,7 @@ class SplitHeadAttention(nn.Module):
         self,
         attention: Attention,
         config: EncoderConfig,
-        options: GraphOptions,
+        scales: Scales,
         norm: nn.LayerNorm | None = None,
     ) -> None:
         super().__init__()
@@ -202,12 +228,12 @@ class SplitHeadAttention(nn.Module):
             for linear in (attention.self.query, attention.self.key, attention.self.value)
         )
         value, output = scale_values(
-            value, (attention.output.dense.weight, attention.output.dense.bias), options
+            value, (attention.output.dense.weight, attention.output.dense.bias), scales.value
         )
         self.query = convolution(*fold_query_scale(query, config.head_size))
         self.key = convolution(*key)
         self.value = convolution(*value)
-        self.output = convolution(*scale_residual_write(output, options))
+        self.output = convolution(*scale_residual_write(output, scales.residual))
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(1, H, 1, S), with a key mask (1, S, 1, 1), to (1, H, 1, S)."""
@@ -229,13 +255,14 @@ class FeedForward(nn.Module):
         self,
         intermediate: Dense,
         output: Dense,
-        options: GraphOptions,
+        options: BuildOptions,
+        scales: Scales,
         norm: nn.LayerNorm | None = None,
     ) -> None:
         super().__init__()
         up_weight, up_bias = fold_norm(intermediate.dense, norm)
         down_weight, down_bias = scale_residual_write(
-            (output.dense.weight, output.dense.bias), options
+            (output.dense.weight, output.dense.bias), scales.residual
         )
         chunks = options.ffn_chunks
         self.up = nn.ModuleList(
@@ -293,70 +320,3 @@ class ChannelNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.normalise(x) * self.weight + self.bias
         return result
-
-
-Affine = tuple[Tensor, Tensor]
-
-
-def fold_norm(linear: nn.Linear, norm: nn.LayerNorm | None) -> Affine:
-    """Weight (O, I) and bias (O,) that take the norm's scale and shift with them.
-
-    W (g * n + b) + c = (W g) n + (W b + c).
-    """
-    if norm is None:
-        return linear.weight, linear.bias
-    weight, bias = linear.weight.double(), linear.bias.double()
-    folded = weight * norm.weight.double()
-    return folded.float(), (bias + weight @ norm.bias.double()).float()
-
-
-def fold_query_scale(query: Affine, head_size: int) -> Affine:
-    """Attention's 1/sqrt(head size), applied to the query's projection instead."""
-    weight, bias = query
-    return weight / math.sqrt(head_size), bias / math.sqrt(head_size)
-
-
-def scale_values(value: Affine, output: Affine, options: GraphOptions) -> tuple[Affine, Affine]:
-    """Values 2^k times larger, the output projection's weight 2^k times smaller: exact."""
-    factor = 2.0**options.value_scale_log2
-    return (value[0] * factor, value[1] * factor), (output[0] / factor, output[1])
-
-
-def scale_residual_write(output: Affine, options: GraphOptions) -> Affine:
-    """What a sub-layer adds to the residual stream, at the stream's scale."""
-    factor = _residual_scale(options)
-    return output[0] * factor, output[1] * factor
-
-
-def fold_token_type(embeddings: Embeddings) -> Affine:
-    """Word table (V, H), and position table (P, H) with token type 0 added to every row."""
-    positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-    return embeddings.word_embeddings.weight, positions
-
-
-def embedding_scale(words: Tensor, positions: Tensor) -> float:
-    """The power of two that brings the largest possible embedding sum into (32, 64].
-
-    Squares up to 4096 and their mean stay far inside fp16.
-    """
-    largest = float((words.abs().amax(0) + positions.abs().amax(0)).max())
-    return 1.0 if largest == 0 else 2.0 ** math.floor(math.log2(64 / largest))
-
-
-def effective_eps(eps: float, input_scale: float) -> float:
-    """eps for a norm whose input is `input_scale` times the published one, as fp16 can hold it."""
-    return max(eps * input_scale**2, SMALLEST_FP16)
-
-
-def convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
-    """A 1x1 convolution with this (O, I) matrix."""
-    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device="meta")
-    state = {"weight": weight[:, :, None, None].contiguous()}
-    if bias is not None:
-        state["bias"] = bias.clone()
-    layer.load_state_dict(state, assign=True)
-    return layer.requires_grad_(False)
-
-
-def _residual_scale(options: GraphOptions) -> float:
-    return 2.0**options.residual_scale_log2

@@ -7,6 +7,7 @@ there is no dropout.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,6 +15,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from converter.network.config import EncoderConfig
+
+# A head with the matrix it is tied to: logits (N, V) of hidden states (N, H).
+Head = Callable[[Tensor], Tensor]
 
 
 class GenaEncoder(nn.Module):

@@ -31,7 +31,7 @@ class PackageInterface:
         functions: Mapping[int, str],
         table: NDArray[np.float16] | None = None,
     ) -> None:
-        self._config = config
+        self.config = config
         self._functions = dict(functions)
         self._table = table
 
@@ -50,7 +50,7 @@ class PackageInterface:
 
     def empty_window(self, length: int) -> NDArray[np.int32]:
         """(1, length) int32: the two specials and padding."""
-        window = np.full((1, length), self._config.pad_token_id, dtype=np.int32)
+        window = np.full((1, length), self.config.pad_token_id, dtype=np.int32)
         window[0, :2] = SPECIAL_TOKENS["[CLS]"], SPECIAL_TOKENS["[SEP]"]
         return window
 
@@ -68,10 +68,13 @@ class PackageInterface:
             lengths = ", ".join(map(str, self.lengths))
             raise ValueError(f"length {input_ids.shape[1]}; the package has {lengths}")
         # Core ML reads beyond the table without a word.
-        vocab_size = self._config.vocab_size
+        vocab_size = self.config.vocab_size
         if input_ids.min() < 0 or input_ids.max() >= vocab_size:
             raise ValueError(f"ids outside the vocabulary of {vocab_size}")
-        return package_inputs(input_ids, self._table, self._config.pad_token_id)
+        if self._table is None:
+            return {INPUT: input_ids}
+        on_host = host_inputs(input_ids, self._table, self.config.pad_token_id)
+        return {name: np.ascontiguousarray(array) for name, array in on_host.items()}
 
     def features(
         self, input_ids: NDArray[np.int32], outputs: Mapping[str, NDArray[Any]]
@@ -82,7 +85,7 @@ class PackageInterface:
             PredictionError: it is misshapen or not finite.
         """
         features = np.ascontiguousarray(outputs[OUTPUT], dtype=np.float32)
-        expected = (1, input_ids.shape[1], self._config.hidden_size)
+        expected = (1, input_ids.shape[1], self.config.hidden_size)
         if features.shape != expected:
             raise PredictionError(f"The model gave {features.shape}; expected {expected}.")
         if not np.isfinite(features).all():
@@ -90,23 +93,15 @@ class PackageInterface:
         return features
 
 
-def package_inputs(
-    input_ids: NDArray[np.int32], table: NDArray[np.floating[Any]] | None, pad_id: int
-) -> dict[str, NDArray[Any]]:
-    """What a package takes for (1, L) ids, by name and in its order.
-
-    Args:
-        table: (V, H), rows to look tokens up in; None where the package does.
+def host_inputs(
+    input_ids: NDArray[np.int32], table: NDArray[np.floating[Any]], pad_id: int
+) -> dict[str, NDArray[np.float32]]:
+    """`HOST_INPUTS` for (1, L) ids: rows of the table (V, H), and what is no padding.
 
     Returns:
-        `INPUT` (1, L) int32; or `HOST_INPUTS`: rows (1, H, 1, L) float32, and (1, L) float32 that
-        is 1 for tokens and 0 for padding.
+        By name: rows (1, H, 1, L), a view that is not contiguous; and (1, L) with 1 for tokens
+        and 0 for padding.
     """
-    if table is None:
-        return {INPUT: input_ids}
     rows = table[input_ids[0]].astype(np.float32)  # (L, H)
-    values = (
-        np.ascontiguousarray(rows.T)[None, :, None, :],
-        (input_ids != pad_id).astype(np.float32),
-    )
+    values = (rows.T[None, :, None, :], (input_ids != pad_id).astype(np.float32))
     return dict(zip(HOST_INPUTS, values, strict=True))

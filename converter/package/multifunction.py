@@ -5,13 +5,13 @@ again, which is most of a minute at full size. Here the functions stay as they a
 file is the default function's plus the few records (positions) that the others do not share.
 """
 
-import hashlib
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, BinaryIO
 
+from converter.digests import sha256_bytes
 from converter.errors import PackageError
 from converter.package.weight_file import BLOB_HEADER, BLOB_SENTINEL
 
@@ -82,7 +82,7 @@ class _WeightFile:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
         self._count = int.from_bytes(file.read(_COUNT_BYTES), "little")
-        self._known: dict[bytes, int] = {}
+        self._known: dict[str, int] = {}
 
     def place(self, source: BinaryIO, offset: int) -> int:
         """Where the record that lies at `offset` of `source` lies in this file."""
@@ -111,10 +111,10 @@ class _WeightFile:
         self._file.write(self._count.to_bytes(_COUNT_BYTES, "little"))
 
 
-def _identity(metadata: bytes, data: bytes) -> bytes:
+def _identity(metadata: bytes, data: bytes) -> str:
     """Equal for records of one type, size and content, wherever they lie."""
     sentinel, dtype, size, _ = BLOB_HEADER.unpack(metadata[: BLOB_HEADER.size])
-    return hashlib.sha256(BLOB_HEADER.pack(sentinel, dtype, size, 0) + data).digest()
+    return sha256_bytes(BLOB_HEADER.pack(sentinel, dtype, size, 0) + data)
 
 
 def _read_record(file: BinaryIO, offset: int) -> tuple[bytes, bytes]:

@@ -26,7 +26,8 @@ def features(server: Server) -> np.ndarray:
 def test_a_bundle_is_served_and_survives_the_death_of_its_model(
     tiny_bundle: Bundle, tiny_checkpoint: Path
 ) -> None:
-    from converter.checkpoint.loading import load_checkpoint
+    from converter.checkpoint.files import find_checkpoint
+    from converter.network.loading import load_checkpoint
     from converter.tokenizer import DnaTokenizer
 
     with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as server:
@@ -40,7 +41,7 @@ def test_a_bundle_is_served_and_survives_the_death_of_its_model(
         import torch
 
         with torch.no_grad():
-            encoder = load_checkpoint(str(tiny_checkpoint)).encoder()
+            encoder = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
             expected = encoder(torch.from_numpy(window[None].astype(np.int64)))[0].numpy()
         real = answered[0, : len(window)]
         error = np.sqrt(np.mean((real - expected) ** 2))

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.bundle.opening import TOKENIZER
+from converter.bundle.manifest import TOKENIZER
 from converter.tokenizer import DnaTokenizer
 from tests.support.page import (
     THREE,

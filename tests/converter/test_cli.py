@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from converter.bundle.opening import BuildOptions, Bundle, open_bundle
+from converter.bundle.opening import Bundle, open_bundle
 from converter.cli import main
 from converter.conversion.convert import convert
-from converter.errors import BundleError
+from converter.errors import BundleError, GenaError
+from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from tests.support.paths import ROOT
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
@@ -189,6 +190,28 @@ def test_an_interrupt_that_a_library_swallows_is_not_lost(
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@pytest.mark.parametrize(
+    ("chosen", "folder"),
+    [("~/bundles", "{home}/bundles/gena-mini"), ("", f"{ROOT}/models/bundles/gena-mini")],
+)
+def test_the_environment_says_where_bundles_lie(
+    chosen: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outputs = []
+
+    def refusing(*_: Any, output: Path, **__: Any) -> None:
+        outputs.append(output)
+        raise GenaError("far enough")
+
+    monkeypatch.setattr("converter.conversion.convert.convert", refusing)
+    monkeypatch.setenv("GENA_BUNDLES", chosen)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = ["convert", "--model", "gena-mini", "--progress", "none"]
+    assert main(arguments) == 1
+    assert main([*arguments, "--output", str(tmp_path / "named")]) == 1
+    assert outputs == [Path(folder.format(home=tmp_path)), tmp_path / "named"]
+
+
 @pytest.mark.long
 def test_killed_at_any_point_the_next_conversion_gives_a_valid_bundle(
     start: Start, checkpoint: Path, tmp_path: Path, scratch: Path
@@ -311,6 +334,18 @@ def test_options_that_do_not_go_together_are_an_error(
     assert main([*arguments, "--progress", "none", *options]) == 1
     assert re.search(f"^error: .*{message}", capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_loads_no_heavy_library_before_it_is_asked_to() -> None:
+    """Nor does what the service imports of the converter: it has to start in a second."""
+    code = (
+        "import sys, converter.cli, converter.bundle.store, converter.checkpoint.files\n"
+        "print(sys.modules.keys() & {'torch', 'coremltools', 'transformers', 'tqdm'})"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "set()"
 
 
 @pytest.mark.parametrize("command", ["convert", "verify"])

@@ -19,7 +19,7 @@ UNITS = {"CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL"}
 
 def tune_arguments(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_tune_command(parser.add_subparsers())
+    add_tune_command(parser.add_subparsers(), Path)
     return parser.parse_args(["tune", *argv])
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from converter.bundle.opening import GOLDEN, PACKAGE, TOKENIZER, BuildOptions, write_manifest
+from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
+from converter.options import BuildOptions, function_names
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 SERVER = (sys.executable, "-m", "app.cli", "serve")
@@ -44,16 +45,16 @@ class Visit:
 
 def build_mini(folder: Path) -> Path:
     """Convert gena-mini without the gates, which have their own tests."""
-    from converter.checkpoint.loading import load_checkpoint
-    from converter.conversion.build import PackagePlan, build_package, function_name
-    from converter.network.neural_engine import GraphOptions
+    from converter.checkpoint.files import find_checkpoint
+    from converter.conversion.build import PackagePlan, build_package
+    from converter.network.loading import load_checkpoint
 
-    checkpoint = load_checkpoint("gena-mini")
+    checkpoint = load_checkpoint(find_checkpoint("gena-mini"))
     options, lengths = BuildOptions(), (512,)
     folder.mkdir(parents=True)
-    plan = PackagePlan(lengths=lengths, options=options, graph=GraphOptions())
-    build_package(checkpoint.encoder(), plan, folder / PACKAGE)
-    shutil.copy(checkpoint.tokenizer_file, folder / TOKENIZER)
+    plan = PackagePlan()
+    build_package(checkpoint.encoder(), options, plan, folder / PACKAGE, lengths=lengths)
+    shutil.copy(checkpoint.files.tokenizer, folder / TOKENIZER)
     np.savez(
         folder / GOLDEN,
         input_ids=np.full((1, 512), checkpoint.config.pad_token_id, np.int32),
@@ -63,9 +64,9 @@ def build_mini(folder: Path) -> Path:
         folder,
         model="gena-mini",
         commit=None,
-        checkpoint_sha256=checkpoint.sha256,
+        checkpoint_sha256=checkpoint.files.sha256,
         config=checkpoint.config,
-        functions={length: function_name(length, lengths) for length in lengths},
+        functions=function_names(lengths),
         options=options,
         precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
         fidelity={"flag": "expected"},

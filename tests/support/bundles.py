@@ -6,21 +6,18 @@ from typing import Literal
 
 import numpy as np
 
-from converter.bundle.opening import (
+from converter.bundle.manifest import (
     EMBEDDINGS,
     GOLDEN,
     PACKAGE,
     TOKENIZER,
-    BuildOptions,
-    Bundle,
     Manifest,
-    build_lock,
-    building_folder,
-    open_bundle,
-    publish,
     write_manifest,
 )
+from converter.bundle.opening import Bundle, open_bundle
+from converter.bundle.store import build_lock, building_folder, publish
 from converter.network.config import EncoderConfig
+from converter.options import BuildOptions, function_names
 
 CONFIG = EncoderConfig(
     vocab_size=400,
@@ -70,27 +67,36 @@ def build(destination: Path, content: str = "weights") -> str:
     return manifest.fingerprint
 
 
+def leftovers(destination: Path) -> set[str]:
+    """What lies beside a bundle and its lock."""
+    return {p.name for p in destination.parent.iterdir()} - {
+        destination.name,
+        f".{destination.name}.lock",
+    }
+
+
 def build_small(
     destination: Path, *, embedding: Literal["graph", "host"] = "graph", n_golden: int = 3
 ) -> Bundle:
     """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
     import torch
 
-    from converter.checkpoint.loading import load_checkpoint
+    from converter.checkpoint.files import find_checkpoint
     from converter.conversion.build import PackagePlan, build_package
-    from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
+    from converter.network.loading import load_checkpoint
+    from converter.network.neural_engine import NeuralEngineEncoder
     from tools.seeded_checkpoints import make_checkpoint
 
     checkpoint_folder = destination.with_name(destination.name + "-checkpoint")
-    checkpoint = load_checkpoint(str(make_checkpoint(checkpoint_folder)))
+    checkpoint = load_checkpoint(find_checkpoint(str(make_checkpoint(checkpoint_folder))))
     reference = checkpoint.encoder()
     options = BuildOptions(embedding=embedding)
-    plan = PackagePlan(lengths=(128, 512), options=options, graph=GraphOptions(embedding=embedding))
+    lengths = (128, 512)
     destination.mkdir(parents=True)
-    build_package(reference, plan, destination / PACKAGE)
-    shutil.copy(checkpoint.tokenizer_file, destination / TOKENIZER)
+    build_package(reference, options, PackagePlan(), destination / PACKAGE, lengths=lengths)
+    shutil.copy(checkpoint.files.tokenizer, destination / TOKENIZER)
     if embedding == "host":
-        table = NeuralEngineEncoder(reference, 512, plan.graph).host_table()
+        table = NeuralEngineEncoder(reference, 512, options).host_table()
         np.save(destination / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     golden = np.full((n_golden, 512), 3, np.int32)
     generator = np.random.default_rng(0)
@@ -103,9 +109,9 @@ def build_small(
         destination,
         model="lab/small",
         commit=None,
-        checkpoint_sha256=checkpoint.sha256,
+        checkpoint_sha256=checkpoint.files.sha256,
         config=checkpoint.config,
-        functions={length: f"length_{length}" for length in (128, 512)},
+        functions=function_names(lengths),
         options=options,
         precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
         fidelity={"flag": "expected"},

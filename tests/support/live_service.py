@@ -28,8 +28,9 @@ from app.model.prediction import Prediction
 from app.model.scheduler import Scheduler
 from app.model.state import State
 from app.settings import Settings
-from converter.bundle.opening import Manifest
-from converter.checkpoint.loading import load_checkpoint
+from converter.bundle.manifest import Manifest
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import load_checkpoint
 from converter.network.reference import GenaEncoder
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
@@ -50,11 +51,11 @@ class Truth:
     @classmethod
     def make(cls, folder: Path) -> "Truth":
         torch.set_num_threads(1)
-        checkpoint = load_checkpoint(str(make_checkpoint(folder / "checkpoint")))
+        checkpoint = load_checkpoint(find_checkpoint(str(make_checkpoint(folder / "checkpoint"))))
         return cls(
             network=checkpoint.encoder(),
-            library=Tokenizer.from_file(str(checkpoint.tokenizer_file)),
-            tokenizer_file=checkpoint.tokenizer_file,
+            library=Tokenizer.from_file(str(checkpoint.files.tokenizer)),
+            tokenizer_file=checkpoint.files.tokenizer,
             manifest=fill(folder / "bundle"),
         )
 

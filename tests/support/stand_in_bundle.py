@@ -5,8 +5,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, processors
 
-from converter.bundle.opening import BuildOptions, write_manifest
+from converter.bundle.manifest import write_manifest
 from converter.network.config import EncoderConfig
+from converter.options import BuildOptions
 
 _CONFIG = {
     "model_type": "bert",

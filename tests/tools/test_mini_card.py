@@ -1,7 +1,8 @@
 import hashlib
 import re
 
-from converter.checkpoint.loading import load_checkpoint
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import load_checkpoint
 from tests.support.paths import ROOT
 from tools.mini_card import FILES, card, verdict
 
@@ -18,7 +19,7 @@ def test_the_card_quotes_the_files_as_they_are() -> None:
 
 
 def test_the_shipped_checkpoint_gives_features_of_the_published_shape() -> None:
-    checkpoint = load_checkpoint(str(SHIPPED))
+    checkpoint = load_checkpoint(find_checkpoint(str(SHIPPED)))
     config = checkpoint.config
     assert (config.hidden_size, config.max_position_embeddings) == (768, 512)
     assert (config.pad_token_id, config.pre_layer_norm, config.last_layer_norm) == (3, True, False)

@@ -18,7 +18,7 @@ from app.model.children import module_command
 from app.model.lifecycle import Lifecycle
 from app.model.state import ModelUnavailableError, Status
 from app.settings import Settings
-from converter.bundle.opening import default_bundle_folder
+from converter.bundle.location import default_bundle_folder
 from tests.support.scenarios import scenario
 from tests.support.stand_in_bundle import make_bundle
 
@@ -61,7 +61,7 @@ def make_checkpoint_folder(folder: Path) -> Path:
 
 @scenario
 async def test_a_bundle_of_a_hub_id_is_served_without_looking_further(tmp_path: Path) -> None:
-    make_bundle(tmp_path / default_bundle_folder("lab/model").name)
+    make_bundle(default_bundle_folder("lab/model", None, tmp_path))
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "ready")
         assert conversions(lifecycle) == 0
@@ -74,7 +74,7 @@ async def test_a_bundle_of_a_hub_id_is_served_without_looking_further(tmp_path: 
 async def test_the_bundle_of_a_changed_folder_is_built_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint_folder(tmp_path / "checkpoint")
     # A stand-in bundle never has the hashes of this folder.
-    make_bundle(tmp_path / default_bundle_folder(str(checkpoint)).name)
+    make_bundle(default_bundle_folder(str(checkpoint), None, tmp_path))
     async with living(tmp_path, str(checkpoint)) as lifecycle:
         await reach(lifecycle, "ready")
         assert conversions(lifecycle) == 1
@@ -112,7 +112,7 @@ async def test_a_request_tries_again_once_the_pause_is_over(
 
 @scenario
 async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
-    make_bundle(tmp_path / default_bundle_folder("lab/model").name)
+    make_bundle(default_bundle_folder("lab/model", None, tmp_path))
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "ready")
         process = lifecycle.process
@@ -131,7 +131,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
 @scenario
 async def test_restarts_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(app.model.supervisor, "_FIRST_BACK_OFF", 0.2)
-    make_bundle(tmp_path / default_bundle_folder("lab/model").name)
+    make_bundle(default_bundle_folder("lab/model", None, tmp_path))
     async with living(tmp_path) as lifecycle:
         for wait in (0.0, 0.2, 0.4):
             await reach(lifecycle, "ready")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from converter.checkpoint import files as sources
-from converter.checkpoint.files import find_checkpoint, sha256_file
+from converter.checkpoint.files import find_checkpoint
 from converter.errors import CheckpointError, CheckpointUnavailableError
 from tests.support.paths import ROOT
 
@@ -77,10 +77,14 @@ def test_a_shipped_model_goes_by_its_name(folder: Path, monkeypatch: pytest.Monk
         find_checkpoint("gena-mini")
 
 
-def test_a_digest_is_that_of_the_whole_file(tmp_path: Path) -> None:
-    content = bytes(range(256)) * 5000
-    (tmp_path / "f").write_bytes(content)
-    assert sha256_file(tmp_path / "f") == hashlib.sha256(content).hexdigest()
+def test_digests_are_those_of_the_files_and_read_once(folder: Path) -> None:
+    found = find_checkpoint(str(folder))
+    names = {"config": "config.json", "weights": "pytorch_model.bin", "tokenizer": "tokenizer.json"}
+    digests = {key: hashlib.sha256(name.encode()).hexdigest() for key, name in names.items()}
+    assert found.sha256 == digests
+    (folder / "config.json").write_text("changed")
+    assert found.sha256 == digests
+    assert find_checkpoint(str(folder)).sha256 != digests
 
 
 def test_finding_a_checkpoint_needs_no_torch(folder: Path) -> None:

@@ -53,58 +53,61 @@ class Hub:
         return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
-def handler_for(hub: Hub) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self) -> None:
-            self.answer(with_body=False)
+class Handler(BaseHTTPRequestHandler):
+    """Answers as the hub does; a server's own subclass says for which `hub`."""
 
-        def do_GET(self) -> None:
-            self.answer(with_body=True)
+    hub: Hub
 
-        def answer(self, *, with_body: bool) -> None:
-            hub.requests.append((self.command, self.path, self.headers.get("Range")))
-            found = RESOLVE.fullmatch(self.path)
-            if hub.status is not None:
-                return self.fail(*hub.status)
-            if found is None:
-                return self.fail(401, "RepoNotFound")
-            revision, name = found.groups()
-            if revision not in ("main", COMMIT):
-                return self.fail(404, "RevisionNotFound")
-            if name not in hub.files:
-                return self.fail(404, "EntryNotFound")
-            body = hub.altered.get(name, hub.files[name])
-            first = 0
-            if requested := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
-                first = int(requested[1])
-            self.send_response(206 if first else 200)
-            if first:
-                self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("ETag", f'"{hub.etag(name)}"')
-            if name in hub.large:
-                self.send_header("X-Linked-Etag", f'"{hub.etag(name)}"')
-                self.send_header("X-Linked-Size", str(len(body)))
-            self.send_header("Content-Length", str(len(body) - first))
-            self.end_headers()
-            if with_body:
-                end = hub.cut.pop(name, hub.always_cut.get(name, len(body)))
-                self.wfile.write(body[first:end])
-                if end < len(body):
-                    self.close_connection = True
-            return None
+    def do_HEAD(self) -> None:
+        self.answer(with_body=False)
 
-        def fail(self, status: int, code: str) -> None:
-            self.send_response(status)
-            self.send_header("X-Error-Code", code)
-            self.send_header("X-Repo-Commit", COMMIT)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+    def do_GET(self) -> None:
+        self.answer(with_body=True)
 
-        def log_message(self, *_: Any) -> None:
-            pass
+    def answer(self, *, with_body: bool) -> None:
+        self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
+        found = RESOLVE.fullmatch(self.path)
+        if self.hub.status is not None:
+            self.fail(*self.hub.status)
+        elif found is None:
+            self.fail(401, "RepoNotFound")
+        elif found[1] not in ("main", COMMIT):
+            self.fail(404, "RevisionNotFound")
+        elif found[2] not in self.hub.files:
+            self.fail(404, "EntryNotFound")
+        else:
+            self.send_file(found[2], with_body=with_body)
 
-    return Handler
+    def send_file(self, name: str, *, with_body: bool) -> None:
+        body = self.hub.altered.get(name, self.hub.files[name])
+        first = 0
+        if requested := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", "")):
+            first = int(requested[1])
+        self.send_response(206 if first else 200)
+        if first:
+            self.send_header("Content-Range", f"bytes {first}-{len(body) - 1}/{len(body)}")
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{self.hub.etag(name)}"')
+        if name in self.hub.large:
+            self.send_header("X-Linked-Etag", f'"{self.hub.etag(name)}"')
+            self.send_header("X-Linked-Size", str(len(body)))
+        self.send_header("Content-Length", str(len(body) - first))
+        self.end_headers()
+        if with_body:
+            end = self.hub.cut.pop(name, self.hub.always_cut.get(name, len(body)))
+            self.wfile.write(body[first:end])
+            if end < len(body):
+                self.close_connection = True
+
+    def fail(self, status: int, code: str) -> None:
+        self.send_response(status)
+        self.send_header("X-Error-Code", code)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing on the terminal."""
 
 
 @pytest.fixture
@@ -114,7 +117,8 @@ def serve() -> Iterator[Callable[..., Hub]]:
     def start(*weights: str, **options: Any) -> Hub:
         files = {"config.json": CONFIG, "tokenizer.json": TOKENIZER, "README.md": b"# Model"}
         hub = Hub(files=files | dict.fromkeys(weights, WEIGHTS), **options)
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler_for(hub))
+        handler = type("HubHandler", (Handler,), {"hub": hub})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
         servers.append(server)
         hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -13,16 +13,17 @@ import numpy as np
 import pytest
 import torch
 
-from converter.bundle.opening import BuildOptions, Bundle
-from converter.checkpoint.loading import load_checkpoint
-from converter.conversion.build import EVERYTHING, PackagePlan, build_package, function_name
+from converter.bundle.opening import Bundle
+from converter.checkpoint.files import find_checkpoint
+from converter.conversion.build import EVERYTHING, PackagePlan, build_package
 from converter.fidelity.gates import psnr
 from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
-from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
+from converter.network.loading import load_checkpoint
+from converter.network.neural_engine import NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
-from converter.package.program import Program
-from converter.package.reader import load_program
+from converter.options import BuildOptions
+from converter.package.program import Program, load_program
 from tests.support.paths import ROOT
 from tools.seeded_checkpoints import config_dict, random_weights
 
@@ -33,7 +34,7 @@ Build = Callable[..., Path]
 
 @pytest.fixture(scope="module")
 def reference(tiny_checkpoint: Path) -> GenaEncoder:
-    return load_checkpoint(str(tiny_checkpoint)).encoder()
+    return load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
 
 
 @pytest.fixture(scope="module")
@@ -46,19 +47,24 @@ def build(reference: GenaEncoder, tmp_path_factory: pytest.TempPathFactory) -> B
         key = f"{fp32_modules} {options}"
         if key not in built:
             built[key] = folder / f"{len(built)}.mlpackage"
-            plan = plan_of((LENGTH,), fp32_modules, **{"target": "macos14", **options})
-            build_package(reference, plan, built[key])
+            choices = {"target": "macos14", **options}
+            build_at(reference, (LENGTH,), built[key], fp32_modules, **choices)
         return built[key]
 
     return build_once
 
 
-def plan_of(
-    lengths: tuple[int, ...], fp32_modules: tuple[str, ...] = (), **options: Any
-) -> PackagePlan:
-    choices = BuildOptions(**options)
-    graph = GraphOptions(embedding=choices.embedding, ffn_chunks=choices.ffn_chunks)
-    return PackagePlan(lengths, choices, graph, fp32_modules, "A test.", {"source": "lab/test"})
+def build_at(
+    reference: GenaEncoder,
+    lengths: tuple[int, ...],
+    package: Path,
+    fp32_modules: tuple[str, ...] = (),
+    **options: Any,
+) -> None:
+    plan = PackagePlan(
+        fp32_modules=fp32_modules, description="A test.", metadata={"source": "lab/test"}
+    )
+    build_package(reference, BuildOptions(**options), plan, package, lengths=lengths)
 
 
 def window() -> np.ndarray:
@@ -108,7 +114,7 @@ def test_three_lengths_are_three_functions(tiny_bundle: Bundle) -> None:
     # Xcode and a caller who names no function get the longest.
     assert program.default_function == "length_512"
     for length in (128, 256, 512):
-        function = program.functions[function_name(length, (128, 256, 512))]
+        function = program.functions[f"length_{length}"]
         assert str(function.inputs["input_ids"]) == f"int32(1, {length})"
         assert [str(o.type) for o in function.outputs] == [f"fp32(1, {length}, 64)"]
 
@@ -131,7 +137,7 @@ def test_the_embedding_on_the_host_changes_the_inputs(build: Build, reference: G
     }
     assert not any(kind == "gather" for kind, _ in outputs_by_dtype(program))
     ids = window()
-    table = NeuralEngineEncoder(reference, LENGTH, GraphOptions(embedding="host")).host_table()
+    table = NeuralEngineEncoder(reference, LENGTH, BuildOptions(embedding="host")).host_table()
     rows = table.half()[ids[0]].float().numpy()
     features = PackageExecutor(package).predict(
         {"embeddings": rows.T[None, :, None, :], "padding_mask": (ids != 3).astype(np.float32)}
@@ -231,10 +237,11 @@ def wider(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     network.load_state_dict(random_weights(config))
     network.eval().requires_grad_(False)
     folder = tmp_path_factory.mktemp("wider")
-    plans = {"both": (64, 128), "again": (64, 128), "alone": (128,)}
-    for name, lengths in plans.items():
-        build_package(network, plan_of(lengths), folder / f"{name}.mlpackage")
-    return {name: folder / f"{name}.mlpackage" for name in plans}
+    lengths = {"both": (64, 128), "again": (64, 128), "alone": (128,)}
+    packages = {name: folder / f"{name}.mlpackage" for name in lengths}
+    for name, package in packages.items():
+        build_at(network, lengths[name], package)
+    return packages
 
 
 def size(package: Path) -> int:
@@ -261,12 +268,12 @@ def test_coremltools_says_nothing_to_the_terminal(tmp_path: Path, tiny_checkpoin
     code = """
 import sys
 from pathlib import Path
-from converter.bundle.opening import BuildOptions
-from converter.checkpoint.loading import load_checkpoint
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import load_checkpoint
 from converter.conversion.build import PackagePlan, build_package
-from converter.network.neural_engine import GraphOptions
-plan = PackagePlan((16,), BuildOptions(), GraphOptions())
-build_package(load_checkpoint(sys.argv[1]).encoder(), plan, Path(sys.argv[2]))
+from converter.options import BuildOptions
+encoder = load_checkpoint(find_checkpoint(sys.argv[1])).encoder()
+build_package(encoder, BuildOptions(), PackagePlan(), Path(sys.argv[2]), lengths=(16,))
 """
     result = subprocess.run(
         [sys.executable, "-c", code, str(tiny_checkpoint), str(tmp_path / "quiet.mlpackage")],
@@ -280,6 +287,13 @@ build_package(load_checkpoint(sys.argv[1]).encoder(), plan, Path(sys.argv[2]))
 
 def test_progress_ends_at_one(tmp_path: Path, reference: GenaEncoder) -> None:
     seen: list[float] = []
-    build_package(reference, plan_of((16,)), tmp_path / "p.mlpackage", seen.append)
+    build_package(
+        reference,
+        BuildOptions(),
+        PackagePlan(),
+        tmp_path / "p.mlpackage",
+        lengths=(16,),
+        progress=seen.append,
+    )
     assert seen == sorted(seen)
     assert seen[-1] == 1.0

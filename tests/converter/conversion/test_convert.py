@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from converter.bundle.opening import BuildOptions, Bundle, open_bundle
-from converter.checkpoint.files import SHIPPED_MODELS
-from converter.checkpoint.loading import load_checkpoint
-from converter.conversion.convert import convert, graph_options
+from converter.bundle.opening import Bundle, open_bundle
+from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
+from converter.conversion.convert import convert
+from converter.conversion.planning import measure_scales
 from converter.errors import CheckpointError, CheckpointUnavailableError, FidelityError
 from converter.fidelity.golden import Golden, make_golden
+from converter.network.loading import load_checkpoint
+from converter.network.neural_engine import Scales
+from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import make_checkpoint, make_tokenizer
@@ -72,7 +75,7 @@ def decibels(reference: np.ndarray, result: np.ndarray) -> float:
 
 def served_agreement(bundle: Bundle, checkpoint: Path) -> float:
     """The worst window of the bundle, as the service runs it, against the checkpoint's network."""
-    network = load_checkpoint(str(checkpoint)).encoder()
+    network = load_checkpoint(find_checkpoint(str(checkpoint))).encoder()
     tokenizer = DnaTokenizer(bundle.tokenizer_file)
     runtime = load_runtime(bundle, runtime="mil", threads=1)
     worst = np.inf
@@ -91,7 +94,7 @@ def test_a_bundle_says_where_it_comes_from_and_how_good_it_is(
     manifest = open_bundle(tiny_bundle.path).manifest
     assert manifest.model == tiny_checkpoint.name
     assert manifest.commit is None
-    assert manifest.checkpoint_sha256 == load_checkpoint(str(tiny_checkpoint)).sha256
+    assert manifest.checkpoint_sha256 == find_checkpoint(str(tiny_checkpoint)).sha256
     assert manifest.lengths == [128, 256, 512]
     assert (manifest.hidden_size, manifest.pad_token_id) == (64, 3)
     assert manifest.precision["chosen"] == "fp16"
@@ -115,7 +118,7 @@ def test_what_is_served_is_the_checkpoints_network(
 
 def test_the_golden_vectors_are_the_references(tiny_bundle: Bundle, tiny_checkpoint: Path) -> None:
     golden = Golden.load(tiny_bundle.golden, 3)
-    network = load_checkpoint(str(tiny_checkpoint)).encoder()
+    network = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
     assert golden.input_ids.shape == (len(golden.names), 512)
     assert golden.n_tokens(golden.names.index("full_length")) == 512
     assert golden.n_tokens(golden.names.index("one_token")) >= 3
@@ -181,6 +184,35 @@ def test_changes_are_built_again(tmp_path: Path) -> None:
     assert repaired.manifest.fingerprint == third.manifest.fingerprint
     assert not build(BuildOptions(target="macos14", ffn_chunks=4))[1]
     assert sorted(p.name for p in tmp_path.iterdir() if not p.name.endswith("lock")) == ["c", "out"]
+
+
+def test_a_branch_that_moves_meanwhile_gives_a_bundle_of_one_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question to the hub finds another commit: what is read is what was found first."""
+    commits = [
+        make_checkpoint(tmp_path / name, num_hidden_layers=1, seed=seed)
+        for name, seed in (("first", 0), ("second", 9))
+    ]
+    answers = iter(commits)
+    monkeypatch.setattr("converter.checkpoint.files.fetch_snapshot", lambda *_: next(answers))
+    bundle = convert("lab/model", output=tmp_path / "out", options=ONE_LENGTH)
+    assert (bundle.manifest.model, bundle.manifest.commit) == ("lab/model", "first")
+    assert bundle.manifest.matches(find_checkpoint(str(commits[0])))
+    assert served_agreement(bundle, commits[0]) >= 70
+
+
+def test_there_is_no_manifest_before_the_package_is_verified(tmp_path: Path) -> None:
+    folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
+    manifests: dict[str, int] = {}
+
+    def look(stage: str, _fraction: float, _message: str) -> None:
+        found = len(list(tmp_path.glob(".out.building-*/manifest.json")))
+        manifests[stage] = max(found, manifests.get(stage, 0))
+
+    convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH, on_progress=look)
+    assert manifests == {"fetch": 0, "read": 0, "convert": 0, "verify": 0, "publish": 1}
+    assert open_bundle(tmp_path / "out").manifest.fidelity["flag"] == "expected"
 
 
 @pytest.mark.parametrize(
@@ -266,21 +298,20 @@ def test_a_refusal_leaves_the_bundle_that_is_there(tiny_bundle: Bundle, tmp_path
 # ---- overflow ----
 
 
-def graph_of(folder: Path) -> Any:
-    reference = load_checkpoint(str(folder)).encoder()
+def scales_of(folder: Path) -> Scales:
+    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
     golden = make_golden(reference, DnaTokenizer(folder / "tokenizer.json"))
-    return graph_options(reference, golden, ONE_LENGTH)
+    return measure_scales(reference, golden, ONE_LENGTH)
 
 
 def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
-    graph = graph_of(tiny_checkpoint)
-    assert (graph.residual_scale_log2, graph.value_scale_log2) == (0, 4)
+    assert scales_of(tiny_checkpoint) == Scales(residual_log2=0, value_log2=4)
 
 
 def test_an_overflowing_residual_is_cured_by_a_power_of_two(tmp_path: Path) -> None:
     """100 000 in the residual stream, beyond fp16: a power of two less, exactly undone."""
     folder = make_checkpoint(tmp_path / "c", last_layer_norm=True)
-    reference = load_checkpoint(str(folder)).encoder()
+    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
     ids = torch.tensor([[1, *range(5, 100), 2]])
     peak = float(reference.encoder.layer[0](reference.embeddings(ids), torch.zeros(1)).abs().max())
     edit(folder, encoder__layer__0__output__dense__weight=100_000 / peak)
@@ -358,7 +389,7 @@ def test_the_manifest_is_plain_json(tiny_bundle: Bundle) -> None:
 
 def test_the_masked_window_hides_every_seventh_token(tiny_checkpoint: Path) -> None:
     golden = make_golden(
-        load_checkpoint(str(tiny_checkpoint)).encoder(),
+        load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder(),
         DnaTokenizer(tiny_checkpoint / "tokenizer.json"),
     )
     coding, masked = (golden.input_ids[golden.names.index(n)] for n in ("coding", "masked"))

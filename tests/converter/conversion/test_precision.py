@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from converter.bundle.opening import BuildOptions
 from converter.conversion.build import PackagePlan, build_package
 from converter.conversion.precision import (
     choose_fp32_modules,
@@ -20,8 +19,9 @@ from converter.conversion.precision import (
 from converter.fidelity.gates import Figures, compare
 from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
-from converter.network.neural_engine import GraphOptions, NeuralEngineEncoder
+from converter.network.neural_engine import NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
+from converter.options import BuildOptions
 from tools.seeded_checkpoints import config_dict, random_weights
 
 LENGTH, N_TOKENS = 128, 100
@@ -50,10 +50,9 @@ def figures(truth: Tensor, features: Any) -> Figures:
 
 
 def build(reference: GenaEncoder, package: Path, fp32_modules: tuple[str, ...] = ()) -> Path:
-    plan = PackagePlan(
-        (LENGTH,), BuildOptions(target="macos14"), GraphOptions(), fp32_modules=fp32_modules
-    )
-    build_package(reference, plan, package)
+    options = BuildOptions(target="macos14")
+    plan = PackagePlan(fp32_modules=fp32_modules)
+    build_package(reference, options, plan, package, lengths=(LENGTH,))
     return package
 
 
@@ -73,7 +72,7 @@ def executed(
 
 
 def emulated(reference: GenaEncoder, fp16_modules: Any, seed: int = 1) -> tuple[Figures, Figures]:
-    network = NeuralEngineEncoder(reference, LENGTH, GraphOptions()).eval()
+    network = NeuralEngineEncoder(reference, LENGTH, BuildOptions()).eval()
     truth = truth_of(reference, seed)
     weights, everything = (
         figures(truth, emulate(network, (window(seed),), fp16_modules, round_operations=rounding))
@@ -83,7 +82,7 @@ def emulated(reference: GenaEncoder, fp16_modules: Any, seed: int = 1) -> tuple[
 
 
 def choose(reference: GenaEncoder) -> tuple[NeuralEngineEncoder, tuple[str, ...]]:
-    network = NeuralEngineEncoder(reference, LENGTH, GraphOptions()).eval()
+    network = NeuralEngineEncoder(reference, LENGTH, BuildOptions()).eval()
     return network, choose_fp32_modules(network, (window(),), truth_of(reference), N_TOKENS)
 
 
@@ -98,7 +97,7 @@ def test_the_emulation_is_what_a_package_does(
     """On average over windows: with outliers, one rounded score more or less moves a window's
     figure by several dB either way."""
     reference = make_reference(outliers, **changes)
-    modules = precision_modules(NeuralEngineEncoder(reference, LENGTH, GraphOptions()))
+    modules = precision_modules(NeuralEngineEncoder(reference, LENGTH, BuildOptions()))
     package = build(reference, tmp_path / "p.mlpackage")
     seeds = range(12)
     foretold = [emulated(reference, modules, seed) for seed in seeds]
@@ -134,7 +133,7 @@ def test_where_nothing_less_will_do_it_is_everything() -> None:
 
 def test_the_modules_are_those_of_the_graph_in_program_order() -> None:
     pre = NeuralEngineEncoder(
-        make_reference(last_layer_norm=True, num_hidden_layers=1), 16, GraphOptions()
+        make_reference(last_layer_norm=True, num_hidden_layers=1), 16, BuildOptions()
     )
     assert precision_modules(pre) == (
         "embedding_stage",
@@ -148,14 +147,14 @@ def test_the_modules_are_those_of_the_graph_in_program_order() -> None:
 
 
 def test_nothing_in_fp16_is_the_network_itself() -> None:
-    network = NeuralEngineEncoder(make_reference(), LENGTH, GraphOptions()).eval()
+    network = NeuralEngineEncoder(make_reference(), LENGTH, BuildOptions()).eval()
     with torch.no_grad():
         expected = network(window())
     assert torch.equal(emulate(network, (window(),), (), round_operations=True), expected)
 
 
 def test_the_network_is_left_as_it_was() -> None:
-    network = NeuralEngineEncoder(make_reference(), LENGTH, GraphOptions()).eval()
+    network = NeuralEngineEncoder(make_reference(), LENGTH, BuildOptions()).eval()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.no_grad():
         expected = network(window())
@@ -169,7 +168,7 @@ def test_the_network_is_left_as_it_was() -> None:
 
 
 def test_weights_alone_do_less_harm_than_every_operation() -> None:
-    network = NeuralEngineEncoder(make_reference(), LENGTH, GraphOptions())
+    network = NeuralEngineEncoder(make_reference(), LENGTH, BuildOptions())
     for module in ("blocks.0.attention", "blocks.1.feed_forward", "embedding_stage"):
         weights, everything = emulated(make_reference(), (module,))
         assert everything.psnr <= weights.psnr, module
@@ -189,7 +188,7 @@ def test_gates_keep_a_margin() -> None:
 
 def test_progress_ends_at_one() -> None:
     reference = make_reference(outliers=20)
-    network = NeuralEngineEncoder(reference, LENGTH, GraphOptions()).eval()
+    network = NeuralEngineEncoder(reference, LENGTH, BuildOptions()).eval()
     seen: list[float] = []
     choose_fp32_modules(network, (window(),), truth_of(reference), N_TOKENS, seen.append)
     assert seen == sorted(seen)

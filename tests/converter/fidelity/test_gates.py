@@ -72,7 +72,7 @@ def test_one_bad_number_is_refused_by_every_gate(bad: float) -> None:
 @pytest.mark.parametrize(
     ("gate", "db", "cosine", "verdict"),
     [
-        # The design's table.
+        # At the limits and just below them.
         (RE_AUTHORED, 100, 1, "expected"),
         (RE_AUTHORED, 99.99, 1, "refused"),
         (FP32_ARITHMETIC, 70, 1, "expected"),

@@ -15,11 +15,13 @@ import torch
 from torch import Tensor
 
 from converter.bundle.opening import Bundle
-from converter.checkpoint.loading import Checkpoint, load_checkpoint
+from converter.checkpoint.files import find_checkpoint
 from converter.errors import FidelityError
 from converter.fidelity.gates import FP16_OPERATIONS, Figures, GateResult, compare
 from converter.fidelity.golden import Golden
-from converter.fidelity.verify import Activation, Report, verify_bundle
+from converter.fidelity.report import Activation, Report
+from converter.fidelity.verify import verify_package
+from converter.network.loading import Checkpoint, load_checkpoint
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 DOWN = "encoder.layer.{}.output.dense.weight"
@@ -28,7 +30,7 @@ Damage = Callable[[np.ndarray], np.ndarray]
 
 @pytest.fixture(scope="module")
 def checkpoint(tiny_checkpoint: Path) -> Checkpoint:
-    return load_checkpoint(str(tiny_checkpoint))
+    return load_checkpoint(find_checkpoint(str(tiny_checkpoint)))
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +40,16 @@ def golden(tiny_bundle: Bundle) -> Golden:
 
 @pytest.fixture(scope="module")
 def head(checkpoint: Checkpoint) -> Any:
-    words = checkpoint.weights["embeddings.word_embeddings.weight"].float()
-    return checkpoint.masked_language_model_head(), words
+    return checkpoint.masked_language_model_head()
+
+
+def verify(bundle: Bundle, golden: Golden, **more: Any) -> Report:
+    return verify_package(bundle.package, bundle.interface, golden, **more)
 
 
 @pytest.fixture(scope="module")
 def report(tiny_bundle: Bundle, golden: Golden, checkpoint: Checkpoint, head: Any) -> Report:
-    return verify_bundle(tiny_bundle, golden, head=head, reference=checkpoint.encoder())
+    return verify(tiny_bundle, golden, head=head, reference=checkpoint.encoder())
 
 
 @pytest.fixture
@@ -90,7 +95,7 @@ def test_one_altered_weight_is_found_and_named(
     damaged: Any, checkpoint: Checkpoint, golden: Golden
 ) -> None:
     bundle = damaged(checkpoint.weights[DOWN.format(1)], spoil_one)
-    report = verify_bundle(bundle, golden)
+    report = verify(bundle, golden)
     assert report.flag == "refused"
     with pytest.raises(FidelityError) as caught:
         report.require()
@@ -109,7 +114,7 @@ def test_the_figures_are_those_of_the_window_computed_here(
 ) -> None:
     """Against the reference network with the same damage: no executor involved."""
     tensor = checkpoint.weights[DOWN.format(1)]
-    report = verify_bundle(damaged(tensor, spoil_one), golden)
+    report = verify(damaged(tensor, spoil_one), golden)
     network = copy.deepcopy(checkpoint.encoder())  # its weights are the checkpoint's own
     with torch.no_grad():
         network.get_parameter(DOWN.format(1))[3, 5] = 30
@@ -131,7 +136,7 @@ def test_nan_and_infinity_are_refused_and_the_report_stays_json(
         return values
 
     bundle = damaged(checkpoint.weights[DOWN.format(0)], spoil)
-    report = verify_bundle(bundle, golden, head=head, reference=checkpoint.encoder())
+    report = verify(bundle, golden, head=head, reference=checkpoint.encoder())
     assert report.flag == "refused"
     with pytest.raises(FidelityError, match="NaN or infinity"):
         report.require()
@@ -156,9 +161,7 @@ def test_layers_show_where_it_starts(
         return values[::-1]
 
     bundle = damaged(checkpoint.weights[DOWN.format(layer)], shuffle)
-    figures = {
-        f.layer: f for f in verify_bundle(bundle, golden, reference=checkpoint.encoder()).layers
-    }
+    figures = {f.layer: f for f in verify(bundle, golden, reference=checkpoint.encoder()).layers}
     assert list(figures) == ["embedding", "0", "1"]
     for name in intact:
         assert figures[name].psnr_fp32 >= 70, figures
@@ -177,7 +180,7 @@ def test_layers_of_a_good_package_are_all_close(report: Report) -> None:
 def test_padding_that_reaches_tokens_is_refused(tiny_bundle: Bundle, golden: Golden) -> None:
     """What a mask that leaks would do: padding counts as tokens, more of it in longer windows."""
     blind = replace(golden, input_ids=np.where(golden.input_ids == 3, 9, golden.input_ids))
-    leaking = verify_bundle(
+    leaking = verify(
         tiny_bundle, _WithLengths(blind.names, blind.input_ids, golden.reference, 3, golden)
     )
     assert gate(leaking, "lengths agree").verdict == "refused"
@@ -199,7 +202,7 @@ class _WithLengths(Golden):
 
 def test_features_of_another_reference_are_refused(tiny_bundle: Bundle, golden: Golden) -> None:
     other = replace(golden, reference=golden.reference[..., ::-1].copy())
-    report = verify_bundle(tiny_bundle, other)
+    report = verify(tiny_bundle, other)
     assert {r.verdict for r in report.gates if "agree" not in r.gate.name} == {"refused"}
 
 
@@ -215,14 +218,14 @@ def test_the_head_shows_a_package_that_predicts_something_else(
     damaged: Any, checkpoint: Checkpoint, golden: Golden, head: Any
 ) -> None:
     bundle = damaged(checkpoint.weights[DOWN.format(1)], lambda values: -values)
-    figures = verify_bundle(bundle, golden, head=head).head
+    figures = verify(bundle, golden, head=head).head
     assert figures is not None
     assert figures.top1_agreement < 1.0
     assert figures.mean_kl > 1e-3
 
 
 def test_without_a_head_there_are_no_figures_of_one(tiny_bundle: Bundle, golden: Golden) -> None:
-    assert verify_bundle(tiny_bundle, golden).head is None
+    assert verify(tiny_bundle, golden).head is None
 
 
 def test_the_audit_finds_the_largest_activation_of_each_layer(
@@ -256,7 +259,7 @@ def test_activations_beyond_a_limit_are_reported(
     damaged: Any, checkpoint: Checkpoint, golden: Golden
 ) -> None:
     bundle = damaged(checkpoint.weights[DOWN.format(1)], lambda values: values * 20_000)
-    report = verify_bundle(bundle, golden)
+    report = verify(bundle, golden)
     beyond = [a for a in report.activations if a.exceeds]
     assert {a.layer for a in beyond} == {"1"}
     assert any("half the accumulator" in a.exceeds for a in beyond)

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.bundle.opening import BuildOptions
-from converter.checkpoint.loading import load_checkpoint
+from converter.checkpoint.files import find_checkpoint
 from converter.conversion.build import PackagePlan, build_package, coremltools_quietly
 from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
-from converter.network.neural_engine import GraphOptions
+from converter.network.loading import load_checkpoint
+from converter.options import BuildOptions
 from converter.package.multifunction import merge_functions
 from tools.seeded_checkpoints import make_checkpoint
 
@@ -24,11 +24,12 @@ LENGTHS = (128, 256)
 def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Single-length packages of one small checkpoint."""
     folder = tmp_path_factory.mktemp("parts")
-    reference = load_checkpoint(str(make_checkpoint(folder / "checkpoint"))).encoder()
+    checkpoint = make_checkpoint(folder / "checkpoint")
+    reference = load_checkpoint(find_checkpoint(str(checkpoint))).encoder()
     packages = {}
     for length in LENGTHS:
         package = folder / f"{length}.mlpackage"
-        build_package(reference, PackagePlan((length,), BuildOptions(), GraphOptions()), package)
+        build_package(reference, BuildOptions(), PackagePlan(), package, lengths=(length,))
         packages[f"length_{length}"] = package
     return packages
 

@@ -10,7 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from converter.checkpoint.loading import load_checkpoint
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import load_checkpoint
 from tests.support.paths import ROOT
 from tests.support.synthetic import write_sources
 from tests.support.tiny_training import STEPS, TINY, run
@@ -81,7 +82,7 @@ def test_another_recipe_does_not_continue_a_run(
 
 def test_the_exported_folder_is_a_checkpoint(uninterrupted: tuple[Path, dict[str, str]]) -> None:
     folder, _ = uninterrupted
-    checkpoint = load_checkpoint(str(folder / "out"))
+    checkpoint = load_checkpoint(find_checkpoint(str(folder / "out")))
     assert checkpoint.config.pre_layer_norm
     assert not checkpoint.config.last_layer_norm
     assert checkpoint.head is not None

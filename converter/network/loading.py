@@ -1,42 +1,30 @@
-"""Files of a checkpoint -> validated configuration and weights. Strict.
+"""Files of a checkpoint -> validated configuration, weights and networks. Strict.
 
 A checkpoint is used only when every encoder weight is present with its exact shape and is
-finite, and when no tensor is left whose purpose is unknown. Code from the hub is never run;
-`.bin` files are opened with `weights_only=True`.
+finite, and when no tensor is left whose purpose is unknown. Code from the hub is never run.
 """
 
 import json
-import pickle
 import re
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
-from converter.checkpoint.files import find_checkpoint, sha256_file
+from converter.checkpoint.files import CheckpointFiles
+from converter.checkpoint.tensors import read_tensors
 from converter.errors import CheckpointError
 from converter.network.config import EncoderConfig
-from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
+from converter.network.reference import GenaEncoder, Head, MaskedLanguageModelHead
 
-_PREFIX = "bert."
+_WORDS = "embeddings.word_embeddings.weight"
 _HEAD_PREFIX = "cls.predictions."
 # Present in published files and not part of the encoder (names without the prefix "bert.").
 _NOT_ENCODER = re.compile(
     r"cls\..+|pooler\..+|classifier\..+|embeddings\.(position_ids|token_type_ids)"
-)
-# What the libraries raise for a damaged file; torch gives OSError where a zip is cut short.
-_UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    OSError,
 )
 
 
@@ -45,21 +33,16 @@ class Checkpoint:
     """A validated checkpoint.
 
     Attributes:
-        source: the hub id, or the name of the folder, as a person would say it.
-        commit: the hub's commit, None for a folder.
+        files: what it was read from.
         weights: encoder tensors by their published names less "bert.", in the file's dtype.
         head: tensors of the masked-language-model head, by names of `MaskedLanguageModelHead`;
             None where the file has no complete, finite one.
-        sha256: hex digests of the files, by "config", "weights" and "tokenizer".
     """
 
-    source: str
-    commit: str | None
+    files: CheckpointFiles
     config: EncoderConfig
     weights: dict[str, Tensor]
     head: dict[str, Tensor] | None
-    tokenizer_file: Path
-    sha256: dict[str, str]
 
     def encoder(self) -> GenaEncoder:
         """The reference network with these weights in fp32, each equal to the file's tensor."""
@@ -68,47 +51,34 @@ class Checkpoint:
         network.load_state_dict({k: v.float() for k, v in self.weights.items()}, assign=True)
         for name, loaded in network.state_dict().items():
             if not torch.equal(loaded, self.weights[name].float()):
-                raise CheckpointError(f"{self.source}: {name} changed while it was loaded.")
+                raise CheckpointError(f"{self.files.source}: {name} changed while it was loaded.")
         return network.eval().requires_grad_(False)
 
-    def masked_language_model_head(self) -> MaskedLanguageModelHead | None:
-        """The head in fp32, or None where the checkpoint has none."""
+    def masked_language_model_head(self) -> Head | None:
+        """The head in fp32 with the matrix it is tied to, or None where there is none."""
         if self.head is None:
             return None
         with torch.device("meta"):
             network = MaskedLanguageModelHead(self.config)
         network.load_state_dict({k: v.float() for k, v in self.head.items()}, assign=True)
-        return network.eval().requires_grad_(False)
+        network.eval().requires_grad_(False)
+        return partial(network, word_embeddings=self.weights[_WORDS].float())
 
 
-def load_checkpoint(model: str, revision: str | None = None) -> Checkpoint:
-    """Read and validate a checkpoint.
-
-    Args:
-        model: a hub id, the name of a shipped model, or a folder with `config.json`,
-            `tokenizer.json` and `model.safetensors` or `pytorch_model.bin`.
-        revision: branch, tag or commit of a hub id.
+def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
+    """Read and validate a checkpoint that `find_checkpoint` found.
 
     Raises:
-        CheckpointUnavailableError: it is not here and cannot be fetched.
         UnsupportedModelError: the configuration asks for another architecture.
-        CheckpointError: a file is missing, damaged or not what the configuration says.
+        CheckpointError: a file is damaged or not what the configuration says.
     """
-    files = find_checkpoint(model, revision)
     config = read_config(files.config)
-    tensors = _strip_prefix(_read_tensors(files.weights), files.weights)
+    tensors = read_tensors(files.weights)
     return Checkpoint(
-        source=files.source,
-        commit=files.commit,
+        files=files,
         config=config,
         weights=_encoder_weights(tensors, config, files.weights),
         head=_head_weights(tensors, config),
-        tokenizer_file=files.tokenizer,
-        sha256={
-            "config": sha256_file(files.config),
-            "weights": sha256_file(files.weights),
-            "tokenizer": sha256_file(files.tokenizer),
-        },
     )
 
 
@@ -125,34 +95,6 @@ def read_config(path: Path) -> EncoderConfig:
     if not isinstance(raw, dict):
         raise CheckpointError(f"{path} holds no JSON object.")
     return EncoderConfig.from_dict(raw)
-
-
-def _read_tensors(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(
-            f"{path} cannot be read as weights ({reason}). It is truncated, or not a plain file "
-            "of tensors; fetch it again."
-        ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise CheckpointError(f"{path} is not a plain state dict of tensors.")
-    return {str(name): tensor for name, tensor in loaded.items()}
-
-
-def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    stripped: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        short = name.removeprefix(_PREFIX)
-        if short in stripped:
-            raise CheckpointError(f"{path} holds {short} twice, with and without 'bert.'.")
-        stripped[short] = tensor
-    return stripped
 
 
 def _encoder_weights(

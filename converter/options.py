@@ -1,0 +1,78 @@
+"""Choices of the converter that change the package: their values, defaults and meanings.
+
+The command line and the manifest read them here. What is measured is no choice; it stands in
+`network.neural_engine.Scales`. No torch in here.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from converter.errors import GenaError
+
+LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
+
+
+class BuildOptions(BaseModel):
+    """What a person chooses about a package; field names are the command line's options."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    target: Literal["macos15", "macos14"] = Field(
+        "macos15",
+        description="macos15: lengths 128, 256 and 512 sharing weights; macos14: one length, 512",
+    )
+    embedding: Literal["graph", "host"] = Field("graph", description="where tokens are looked up")
+    ffn_chunks: int = Field(1, description="feed-forward in N chunks")
+    layout: Literal["neural-engine", "published"] = Field(
+        "neural-engine",
+        description="published: the network as it is, the baseline to measure against",
+    )
+    precision: Literal["auto", "fp16", "fp32"] = Field(
+        "auto", description="auto: fp16, with the least fp32 that fidelity asks for"
+    )
+    weights: Literal["fp16", "int8", "palettized6"] = Field(
+        "fp16", description="compressed weights are smaller and less faithful"
+    )
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Fixed lengths of the package in tokens, ascending."""
+        return LENGTHS[self.target]
+
+    @property
+    def functions(self) -> dict[int, str]:
+        """Length in tokens -> name of the package's function for it."""
+        return function_names(self.lengths)
+
+    @property
+    def compressed(self) -> bool:
+        """Whether weights lose more than fp16 loses, on request."""
+        return self.weights != "fp16"
+
+    def require_sensible(self) -> None:
+        """Raises GenaError: no checkpoint goes with these options."""
+        if self.ffn_chunks < 1:
+            raise GenaError(f"--ffn-chunks {self.ffn_chunks}: expected 1 or more.")
+
+    def require_possible(self, intermediate_size: int) -> None:
+        """Raises GenaError: the options contradict each other, or the network's feed-forward."""
+        self.require_sensible()
+        if intermediate_size % self.ffn_chunks:
+            raise GenaError(
+                f"The {intermediate_size} channels of the feed-forward do not divide into "
+                f"{self.ffn_chunks} chunks (--ffn-chunks)."
+            )
+        if self.layout == "published" and (self.embedding == "host" or self.ffn_chunks > 1):
+            raise GenaError(
+                "The published layout is the network as it is: it goes without --embedding host "
+                "and --ffn-chunks."
+            )
+
+
+def function_names(lengths: Sequence[int]) -> dict[int, str]:
+    """MIL function for each length; a package of one length has Core ML's usual `main`."""
+    if len(lengths) == 1:
+        return {lengths[0]: "main"}
+    return {length: f"length_{length}" for length in sorted(lengths)}

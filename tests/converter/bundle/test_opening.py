@@ -1,0 +1,118 @@
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from converter.bundle import opening
+from converter.bundle.opening import open_bundle
+from converter.errors import BundleError, BundleMissingError
+from tests.support.bundles import CONFIG, build, fill, leftovers
+
+FILES = ["manifest.json", "tokenizer.json", "golden.npz", "model.mlpackage/Data/weight.bin"]
+
+
+def test_a_published_bundle_opens_with_what_was_written(tmp_path: Path) -> None:
+    fingerprint = build(tmp_path / "b")
+    bundle = open_bundle(tmp_path / "b")
+    assert bundle.manifest.fingerprint == fingerprint
+    assert bundle.manifest.lengths == [128, 512]
+    assert bundle.manifest.functions == {"128": "length_128", "512": "length_512"}
+    assert bundle.config == CONFIG
+    assert bundle.package.is_dir()
+    assert bundle.tokenizer_file.read_text() == "{}"
+    assert np.load(bundle.golden)["input_ids"].shape == (1, 512)
+    assert set(bundle.manifest.files) == {
+        "model.mlpackage/Data/weight.bin",
+        "tokenizer.json",
+        "golden.npz",
+    }
+    assert leftovers(tmp_path / "b") == set()
+
+
+def test_no_bundle_is_told_from_a_damaged_one(tmp_path: Path) -> None:
+    with pytest.raises(BundleMissingError):
+        open_bundle(tmp_path / "absent")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BundleMissingError):
+        open_bundle(tmp_path / "empty")
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("damage", ["delete", "truncate", "flip", "extend"])
+def test_any_damage_to_any_file_is_found_and_named(tmp_path: Path, name: str, damage: str) -> None:
+    build(tmp_path / "b")
+    path = tmp_path / "b" / name
+    content = bytearray(path.read_bytes())
+    if damage == "delete":
+        path.unlink()
+    elif damage == "truncate":
+        path.write_bytes(content[:-1] if name != "manifest.json" else content[:-40])
+    elif damage == "flip":
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+    else:
+        path.write_bytes(bytes(content) + b"x")
+    with pytest.raises(BundleError, match=name) as caught:
+        open_bundle(tmp_path / "b")
+    assert not isinstance(caught.value, BundleMissingError)
+    assert "convert" in str(caught.value)
+
+
+def test_an_edited_figure_in_the_manifest_is_found(tmp_path: Path) -> None:
+    build(tmp_path / "b")
+    manifest = tmp_path / "b" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace("71.25", "91.25"))
+    with pytest.raises(BundleError, match="altered"):
+        open_bundle(tmp_path / "b")
+
+
+def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
+    build(tmp_path / "b")
+    path = tmp_path / "b" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../../etc/passwd"] = {"sha256": "0" * 64, "size": 1}
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="leads out"):
+        open_bundle(tmp_path / "b")
+
+
+def test_a_bundle_of_a_later_format_says_so(tmp_path: Path) -> None:
+    build(tmp_path / "b")
+    path = tmp_path / "b" / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "new": 1}))
+    with pytest.raises(BundleError, match="format 2"):
+        open_bundle(tmp_path / "b")
+
+
+def test_files_that_finder_leaves_do_no_harm(tmp_path: Path) -> None:
+    build(tmp_path / "b")
+    (tmp_path / "b" / ".DS_Store").write_text("x")
+    open_bundle(tmp_path / "b")
+    build(tmp_path / "b", content="rebuilt")
+
+
+def test_a_bundle_replaced_while_it_is_read_opens_as_the_new_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build(tmp_path / "b", "old")
+    real = opening._verify_file
+    replaced = []
+
+    def replace_first(*args: object) -> None:
+        if not replaced:
+            replaced.append(build(tmp_path / "b", "new"))
+        real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(opening, "_verify_file", replace_first)
+    assert open_bundle(tmp_path / "b").manifest.fingerprint == replaced[0]
+
+
+def test_a_bundle_of_full_size_opens_quickly(tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    fill(folder, "x" * 230_000_000)
+    start = time.process_time()
+    open_bundle(folder)
+    # 0.2 to 0.5 s where this was written. Of this process: others may use the machine.
+    assert time.process_time() - start < 3

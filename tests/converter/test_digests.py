@@ -1,0 +1,35 @@
+import hashlib
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from converter.digests import git_blob_sha1, sha256_bytes, sha256_file, sha256_json
+
+
+@pytest.mark.parametrize("content", [b"", b"\0", bytes(range(256)) * 5000])
+def test_a_digest_is_that_of_all_bytes(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "f").write_bytes(content)
+    expected = subprocess.run(
+        ["sha256sum", tmp_path / "f"], capture_output=True, text=True, check=True
+    ).stdout.split()[0]
+    assert sha256_file(tmp_path / "f") == sha256_bytes(content) == expected
+
+
+def test_a_blob_is_named_as_git_names_it(tmp_path: Path) -> None:
+    content = b"ACGT\n" * 1000
+    (tmp_path / "f").write_bytes(content)
+    name = subprocess.run(
+        ["git", "hash-object", tmp_path / "f"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    assert git_blob_sha1(content) == name
+
+
+def test_equal_values_have_equal_digests_whatever_the_order_of_their_keys() -> None:
+    value = {"b": [1, 2.5, None], "a": {"\u00b5": "x"}}
+    again = json.loads('{"a": {"\\u00b5": "x"}, "b": [1, 2.5, null]}')
+    assert sha256_json(value) == sha256_json(again)
+    canonical = b'{"a":{"\\u00b5":"x"},"b":[1,2.5,null]}'
+    assert sha256_json(value) == hashlib.sha256(canonical).hexdigest()
+    assert sha256_json(value) != sha256_json({**value, "b": [2.5, 1, None]})

@@ -1,0 +1,62 @@
+"""Choices and what they come to; the command line shows them as they are."""
+
+from typing import Any
+
+import pytest
+
+from converter.cli import main
+from converter.errors import GenaError
+from converter.options import BuildOptions, function_names
+
+
+def test_unknown_options_are_refused() -> None:
+    with pytest.raises(ValueError, match="weights"):
+        BuildOptions.model_validate({"weights": "int3"})
+    with pytest.raises(ValueError, match="colour"):
+        BuildOptions.model_validate({"colour": "red"})
+
+
+def test_a_target_has_its_lengths_and_functions() -> None:
+    assert BuildOptions(target="macos14").functions == {512: "main"}
+    three = BuildOptions(target="macos15")
+    assert three.lengths == (128, 256, 512)
+    assert three.functions == {128: "length_128", 256: "length_256", 512: "length_512"}
+    assert function_names((64,)) == {64: "main"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"ffn_chunks": 0}, "--ffn-chunks 0: expected 1 or more"),
+        ({"ffn_chunks": 3}, r"128 channels .* 3 chunks \(--ffn-chunks\)"),
+        ({"layout": "published", "embedding": "host"}, "published layout"),
+        ({"layout": "published", "ffn_chunks": 2}, "published layout"),
+    ],
+)
+def test_what_cannot_be_built_is_said(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(GenaError, match=message):
+        BuildOptions(**options).require_possible(128)
+
+
+@pytest.mark.parametrize("options", [{}, {"ffn_chunks": 4}, {"layout": "published"}])
+def test_what_can_be_built_passes(options: dict[str, Any]) -> None:
+    BuildOptions(**options).require_possible(128)
+
+
+def test_the_command_line_offers_every_choice_and_says_its_default(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["convert", "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    for expected in (
+        "--target {macos15,macos14} macos15: lengths 128, 256 and 512 sharing weights; macos14: "
+        "one length, 512 (default: macos15)",
+        "--embedding {graph,host} where tokens are looked up (default: graph)",
+        "--ffn-chunks N feed-forward in N chunks (default: 1)",
+        "(default: neural-engine)",
+        "--precision {auto,fp16,fp32} auto: fp16, with the least fp32 that fidelity asks for "
+        "(default: auto)",
+        "--weights {fp16,int8,palettized6}",
+    ):
+        assert expected in shown
