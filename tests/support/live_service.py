@@ -7,7 +7,8 @@ can hold it, break it, and compute the truth themselves.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -82,12 +83,13 @@ class Truth:
 
 @dataclass
 class ReferenceModel:
-    """The scheduler's model. `gate` holds predictions back while it is clear."""
+    """The scheduler's model. `gate` holds predictions back while it is clear; `scale` is 1."""
 
     truth: Truth
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[NDArray[np.int32]] = field(default_factory=list)
     fail_after: int | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -100,7 +102,7 @@ class ReferenceModel:
             await asyncio.sleep(0.005)
         with torch.no_grad():
             rows = self.truth.network(torch.from_numpy(window[None].astype(np.int64)))[0]
-        return Prediction(rows.numpy(), 0.001)
+        return Prediction(rows.numpy() * np.float32(self.scale), 0.001)
 
 
 class ReadyLifecycle:
@@ -168,3 +170,29 @@ def running(truth: Truth, **settings: Any) -> Iterator[Service]:
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
+
+
+def until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.005)
+
+
+@contextlib.contextmanager
+def full_queue(service: Service) -> Iterator[None]:
+    """A request waits: without a cache, and with `queue_tokens=512`, no other finds room."""
+    service.model.gate.clear()
+    waiting = threading.Thread(
+        target=httpx.post,
+        args=(service.url + "/features",),
+        kwargs={"json": {"sequence": "ACGT"}},
+    )
+    waiting.start()
+    try:
+        until(lambda: service.lifecycle.scheduler.open_flows == 1)
+        yield
+    finally:
+        service.model.gate.set()
+        waiting.join()

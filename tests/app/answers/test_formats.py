@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.answers.formats import negotiate, npy_header
+from app.answers.negotiation import negotiate
+from app.answers.npy_writer import npy_header
 from tests.support.dna import close, dna, merged, other_strand, windows_by_hand
 from tests.support.live_service import HIDDEN
 

@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import threading
-import time
 import tracemalloc
 
 import httpx
@@ -12,16 +11,9 @@ import numpy as np
 import pytest
 
 from tests.support.dna import dna
-from tests.support.live_service import HIDDEN, running
+from tests.support.live_service import HIDDEN, full_queue, running, until
 
 MANY = "".join(f">r{n}\n{dna(40, seed=n)}\n" for n in range(300)).encode()
-
-
-def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def test_many_records_arrive_while_later_ones_are_computed(uncached):
@@ -125,18 +117,9 @@ def test_the_deadline_cuts_an_answer_off(truth):
 
 
 def test_a_full_queue_is_429_with_retry_after(truth):
-    with running(truth, queue_tokens=512) as service:
-        service.model.gate.clear()
-        waiting = threading.Thread(
-            target=service.post, args=("/features",), kwargs={"json": {"sequence": "ACGT"}}
-        )
-        waiting.start()
-        until(lambda: service.lifecycle.scheduler.open_flows == 1)
+    with running(truth, queue_tokens=512, cache_bytes=0) as service, full_queue(service):
+        response = service.post("/features", json={"sequence": "ACGT"})
 
-        response = httpx.post(service.url + "/features", json={"sequence": "ACGT"})
-
-        service.model.gate.set()
-        waiting.join()
     assert (response.status_code, response.json()["code"]) == (429, "queue.full")
     assert int(response.headers["retry-after"]) >= 1
 

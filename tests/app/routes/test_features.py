@@ -264,6 +264,18 @@ def test_float16_rounds_what_was_computed(service, truth):
     np.testing.assert_allclose(rows, expected, rtol=2e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("options", [{}, {"pooling": "max"}, {"resolution": "base"}])
+def test_features_beyond_float16_are_an_error_there_and_numbers_in_float32(uncached, options):
+    body = {"sequence": dna(200), **options}
+    uncached.model.scale = 1e6
+
+    found = refused(uncached.post("/features", json={**body, "dtype": "float16"}), "dtype.overflow")
+    whole = ok(uncached.post("/features", json={**body, "dtype": "float32"}))
+
+    assert "dtype=float32" in found["detail"]
+    assert np.abs(np.array(whole["features"])).max() > 65504
+
+
 def test_a_repeated_sequence_is_not_computed_again(service):
     sequence = dna(700, seed=77)
     hits = service.lifecycle.metrics.cache_hits
