@@ -172,10 +172,10 @@ PROBLEMS: dict[str, ProblemKind] = {
     "sequence.too_long": ProblemKind(
         422,
         "The sequence does not fit in one window",
-        "The sequence has 812 tokens; a window holds 510.",
+        "The sequence has 814 tokens, [CLS] and [SEP] included; a window holds 512.",
         hint="Choose overflow=window to cut it into windows, or overflow=truncate to use its "
         "beginning.",
-        members={"count": 812, "limit": 510},
+        members={"count": 814, "limit": 512},
     ),
     "record.duplicate_id": ProblemKind(
         422,

@@ -15,12 +15,14 @@ from numpy.typing import NDArray
 
 from app.inference.records import PreparedRequest, ReadStrand, Record, Skipped, Truncation
 from app.inference.token_store import TokenStore
+from app.inference.windows import SPECIALS
 from app.problems import ProblemError
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
 from app.requests.submitted import Submitted, SubmittedIds, duplicate_id
 from converter.tokenizer import (
     MAX_TOKENS,
+    WINDOW,
     CleanSequence,
     DnaTokenizer,
     SequenceError,
@@ -207,7 +209,7 @@ class _RecordReader:
         if used == own_tokens:
             return None
         bases = strand.bases(self.store, 0, used)
-        return Truncation(own_tokens, used, strand.n_bases, bases)
+        return Truncation(own_tokens + SPECIALS, used + SPECIALS, strand.n_bases, bases)
 
     def _count_unknown(self, ids: NDArray[np.int32]) -> int:
         return int(np.count_nonzero(ids == self.tokenizer.unk_id))
@@ -263,12 +265,13 @@ def _fit(own_tokens: int, choices: Choices, name: str | None) -> tuple[int, int]
         return own_tokens, choices.stride
     if choices.overflow == "truncate":
         return MAX_TOKENS, 0
+    n_tokens = own_tokens + SPECIALS
     raise ProblemError(
         "sequence.too_long",
-        f"{_who(name)} has {own_tokens} tokens; a window holds {MAX_TOKENS}.",
+        f"{_who(name)} has {n_tokens} tokens, [CLS] and [SEP] included; a window holds {WINDOW}.",
         record=name,
-        count=own_tokens,
-        limit=MAX_TOKENS,
+        count=n_tokens,
+        limit=WINDOW,
     )
 
 

@@ -15,7 +15,7 @@ from pydantic import (
 
 from app.problems import ProblemError
 from app.requests.validation import validation_problem
-from converter.tokenizer import MAX_TOKENS
+from converter.tokenizer import MAX_TOKENS, WINDOW
 
 Pooling = Literal["none", "mean", "cls", "max"]
 VectorPooling = Literal["mean", "cls", "max"]
@@ -87,9 +87,10 @@ VectorPoolingField = Annotated[
 OverflowField = Annotated[
     Overflow,
     Field(
-        description=f"For records of more than {MAX_TOKENS} tokens. `error`: refuse them. "
-        f"`truncate`: use the first {MAX_TOKENS} and say what was cut. `window`: cut them into "
-        f"windows of at most {MAX_TOKENS} tokens."
+        description=f"For records of more than {WINDOW} tokens, [CLS] and [SEP] included. `error`: "
+        "refuse them. `truncate`: use what fits in the first window and say what was cut. "
+        f"`window`: cut them into windows of at most {WINDOW} tokens, each with its own [CLS] and "
+        "[SEP]."
     ),
 ]
 StrideField = Annotated[
@@ -98,8 +99,8 @@ StrideField = Annotated[
         ge=0,
         le=MAX_TOKENS - 1,
         strict=True,
-        description="With `overflow=window`: tokens that neighbouring windows share "
-        "(an overlap, as `stride` in transformers' tokenizers).",
+        description="With `overflow=window`: the sequence's own tokens that neighbouring windows "
+        "share (an overlap, as `stride` in transformers' tokenizers).",
     ),
     BeforeValidator(whole_number),
 ]

@@ -17,7 +17,8 @@ _POOLING = {"pooling": {"enum": ["mean", "cls", "max"]}}
 
 _TRUNCATED = {
     "type": "object",
-    "description": "What overflow=truncate cut off.",
+    "description": "What overflow=truncate cut off: tokens of the record and those that were kept, "
+    "[CLS] and [SEP] included, and likewise bases.",
     "properties": {"n_tokens": _COUNT, "kept": _COUNT, "n_bases": _COUNT, "bases": _RANGE},
 }
 _WINDOW = {
@@ -40,8 +41,9 @@ _DESCRIBED: dict[str, Any] = {
     "truncated": _TRUNCATED,
     "windows": {
         "type": "array",
-        "description": "With overflow=window: tokens (without specials) and bases of every "
-        "window, 0-based, half-open.",
+        "description": "With overflow=window: the range of the sequence's own tokens (counted from "
+        "0, [CLS] and [SEP] left out) and of its bases in every window, 0-based, half-open; "
+        "n_tokens with [CLS] and [SEP].",
         "items": _WINDOW,
     },
     "features": {"type": "array", "items": {}},
@@ -51,7 +53,7 @@ _ALWAYS = ["shape", "n_tokens", "n_unknown", "features"]
 _TOKENS: dict[str, Any] = {
     "n_tokens": {"type": "integer", "description": "[CLS] and [SEP] included."},
     "n_unknown": _COUNT,
-    "limit": {"type": "integer", "description": "Tokens in one window, specials included."},
+    "limit": {"type": "integer", "description": "Tokens in one window, [CLS] and [SEP] included."},
     "n_bases": _COUNT,
     "changes": {
         "type": "object",

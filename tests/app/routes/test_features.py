@@ -77,7 +77,10 @@ def test_510_tokens_fit_and_511_do_not(service):
     found = refused(service.post("/embeddings", json={"sequence": "N" * 511}), "sequence.too_long")
 
     assert fits["records"][0]["n_tokens"] == 512
-    assert (found["count"], found["limit"]) == (511, 510)
+    assert (found["count"], found["limit"]) == (513, 512)
+    assert found["detail"].startswith(
+        "Record '1' has 513 tokens, [CLS] and [SEP] included; a window holds 512. Choose overflow="
+    )
 
 
 def test_truncation_uses_the_beginning_and_says_what_was_cut(service, truth):
@@ -88,8 +91,8 @@ def test_truncation_uses_the_beginning_and_says_what_was_cut(service, truth):
 
     answer = ok(response)
     assert answer["truncated"] == {
-        "n_tokens": len(ids),
-        "kept": 510,
+        "n_tokens": len(ids) + 2,
+        "kept": 512,
         "n_bases": 4000,
         "bases": [0, offsets[509][1]],
     }
