@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from app.headers import RETRY_AFTER
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -341,7 +343,7 @@ class ProblemError(Exception):
         super().__init__(self.detail)
         self.headers = {**self.kind.headers, **(headers or {})}
         if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
+            self.headers[RETRY_AFTER] = str(retry_after)
         self.members = {name: value for name, value in members.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, ClassVar, Protocol
 
 from pydantic import BaseModel
 
@@ -41,10 +41,8 @@ class Reading:
 class Reader(Protocol):
     """How a route reads its requests."""
 
-    @property
-    def uses_model(self) -> bool:
-        """Whether there is something to predict."""
-        ...
+    # Whether there is something to predict.
+    uses_model: ClassVar[bool]
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
         """What the body asks for. Runs in a thread.
@@ -71,7 +69,7 @@ class SequencesReader:
     options: BaseModel
     schema: type[SubmittedSequences]
     always_list: bool = False
-    uses_model: bool = True
+    uses_model: ClassVar[bool] = True
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
         submission, choices = _read_sequences(
@@ -95,7 +93,7 @@ class TokenizeReader:
     """Sequences whose tokens are wanted, of any length: to count is what this is for."""
 
     options: TokenizeOptions
-    uses_model: bool = False
+    uses_model: ClassVar[bool] = False
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
         submission, choices = _read_sequences(
@@ -109,7 +107,7 @@ class TokenizeReader:
 class OpenAIReader:
     """What OpenAI's clients send: texts, or lists of token ids."""
 
-    uses_model: bool = True
+    uses_model: ClassVar[bool] = True
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
         body = read_json(received, OpenAIEmbeddingsBody, file)

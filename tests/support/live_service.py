@@ -7,8 +7,7 @@ can hold it, break it, and compute the truth themselves.
 import asyncio
 import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -34,6 +33,7 @@ from converter.checkpoint.loading import load_checkpoint
 from converter.network.reference import GenaEncoder
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
+from tests.support.scenarios import until
 from tools.seeded_checkpoints import make_checkpoint
 
 HIDDEN = 64
@@ -172,14 +172,6 @@ def running(truth: Truth, **settings: Any) -> Iterator[Service]:
         assert not thread.is_alive()
 
 
-def until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for it."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
-
-
 @contextlib.contextmanager
 def full_queue(service: Service) -> Iterator[None]:
     """A request waits: without a cache, and with `queue_tokens=512`, no other finds room."""
@@ -191,7 +183,7 @@ def full_queue(service: Service) -> Iterator[None]:
     )
     waiting.start()
     try:
-        until(lambda: service.lifecycle.scheduler.open_flows == 1)
+        until(lambda: service.lifecycle.scheduler.open_flows == 1, "the request waits")
         yield
     finally:
         service.model.gate.set()

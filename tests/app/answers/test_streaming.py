@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from tests.support.dna import dna
-from tests.support.live_service import HIDDEN, full_queue, running, until
+from tests.support.live_service import HIDDEN, full_queue, running
+from tests.support.scenarios import until
 
 MANY = "".join(f">r{n}\n{dna(40, seed=n)}\n" for n in range(300)).encode()
 
@@ -76,9 +77,9 @@ def test_a_client_that_leaves_takes_its_work_along(uncached):
         next(response.iter_lines())
         uncached.model.gate.clear()
 
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 0)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 0, "its flow is closed")
     uncached.model.gate.set()
-    until(lambda: uncached.lifecycle.scheduler.queued_windows == 0)
+    until(lambda: uncached.lifecycle.scheduler.queued_windows == 0, "its windows left the queue")
     assert len(uncached.model.seen) < 300
     assert uncached.post("/features", json={"sequence": "ACGT"}).status_code == 200
 
@@ -89,7 +90,7 @@ def test_a_client_that_leaves_before_its_answer_takes_its_work_along(uncached):
     with pytest.raises(httpx.ReadTimeout):
         uncached.client.post("/embeddings", content=MANY, timeout=0.5)
 
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 0)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 0, "its flow is closed")
     assert len(uncached.model.seen) <= 2
 
 
@@ -134,7 +135,7 @@ def test_one_sequence_does_not_wait_for_an_upload(uncached):
     uncached.model.gate.clear()
     thread = threading.Thread(target=upload)
     thread.start()
-    until(lambda: uncached.lifecycle.scheduler.queued_windows > 0)
+    until(lambda: uncached.lifecycle.scheduler.queued_windows > 0, "the upload waits")
     single: list[int] = []
 
     def one() -> None:
@@ -144,7 +145,7 @@ def test_one_sequence_does_not_wait_for_an_upload(uncached):
 
     second = threading.Thread(target=one)
     second.start()
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 2)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 2, "both requests wait")
     uncached.model.gate.set()
     second.join()
     thread.join()
