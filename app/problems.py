@@ -351,6 +351,13 @@ class ProblemError(Exception):
         return problem_document(self.code, self.kind, self.detail, self.members)
 
 
+def deadline_exceeded(seconds: float) -> ProblemError:
+    """Time ran out, whether in the queue or elsewhere."""
+    return ProblemError(
+        "deadline.exceeded", f"The answer was not ready after {seconds:g} s.", limit=seconds
+    )
+
+
 def problem_document(
     code: str, kind: ProblemKind, detail: str, members: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from fastapi import Request
 from app.dependencies import Services
 from app.inference.prepare import Limits
 from app.model.lifecycle import ReadyModel
-from app.problems import ProblemError
+from app.problems import deadline_exceeded
 from app.requests.options import conflict
 
 T = TypeVar("T")
@@ -80,7 +80,7 @@ class Exchange:
             async with asyncio.timeout(self.remaining):
                 yield
         except TimeoutError:
-            raise self._too_late() from None
+            raise deadline_exceeded(self.settings.deadline_seconds) from None
 
     async def in_thread(self, work: Callable[[threading.Event], T], size: int) -> T:
         """Run `work` in a thread; its argument is set when nobody waits any more.
@@ -96,14 +96,6 @@ class Exchange:
             )
         finally:
             stop.set()
-
-    def _too_late(self) -> ProblemError:
-        seconds = self.settings.deadline_seconds
-        return ProblemError(
-            "deadline.exceeded",
-            f"The answer was not ready after {seconds:g} s.",
-            limit=seconds,
-        )
 
 
 def _refuse_repeated_options(request: Request) -> None:
