@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.dependencies import Services, services_of
+from app.headers import HEADERS, REQUEST_ID
 from app.host.body_limit import LimitBody
 from app.host.cancellation import CancelWhenGone
 from app.host.gate import Gate, accepted_hosts
@@ -24,19 +25,6 @@ _DESCRIPTION = (
     "record. Every answer carries the fingerprint of the weights, tokenizer and package that "
     "made it."
 )
-_EXPOSED_HEADERS = [
-    "Retry-After",
-    "Server-Timing",
-    "X-Request-ID",
-    "X-Gena-Model",
-    "X-Gena-Fingerprint",
-    "X-Gena-Tokens",
-    "X-Gena-Unknown",
-    "X-Gena-Windows",
-    "X-Gena-Records",
-    "X-Gena-Skipped",
-    "X-Gena-Truncated",
-]
 
 
 def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAPI:
@@ -93,7 +81,7 @@ def _surround(app: FastAPI, services: Services) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
-            expose_headers=_EXPOSED_HEADERS,
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+            expose_headers=list(HEADERS),
         )
     app.add_middleware(Observe, metrics=services.metrics)

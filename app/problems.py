@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
+from app.headers import RETRY_AFTER
+
 PROBLEM_JSON = "application/problem+json"
 
 
@@ -172,10 +174,10 @@ PROBLEMS: dict[str, ProblemKind] = {
     "sequence.too_long": ProblemKind(
         422,
         "The sequence does not fit in one window",
-        "The sequence has 812 tokens; a window holds 510.",
+        "The sequence has 814 tokens, [CLS] and [SEP] included; a window holds 512.",
         hint="Choose overflow=window to cut it into windows, or overflow=truncate to use its "
         "beginning.",
-        members={"count": 812, "limit": 510},
+        members={"count": 814, "limit": 512},
     ),
     "record.duplicate_id": ProblemKind(
         422,
@@ -341,12 +343,19 @@ class ProblemError(Exception):
         super().__init__(self.detail)
         self.headers = {**self.kind.headers, **(headers or {})}
         if retry_after is not None:
-            self.headers["Retry-After"] = str(retry_after)
+            self.headers[RETRY_AFTER] = str(retry_after)
         self.members = {name: value for name, value in members.items() if value is not None}
 
     def as_dict(self) -> dict[str, Any]:
         """The members of the problem document, without a request id."""
         return problem_document(self.code, self.kind, self.detail, self.members)
+
+
+def deadline_exceeded(seconds: float) -> ProblemError:
+    """Time ran out, whether in the queue or elsewhere."""
+    return ProblemError(
+        "deadline.exceeded", f"The answer was not ready after {seconds:g} s.", limit=seconds
+    )
 
 
 def problem_document(

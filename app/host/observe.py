@@ -9,6 +9,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.headers import REQUEST_ID
 from app.host.problem_answers import CLIENT_GONE, problem_response
 from app.metrics import Metrics
 from app.problems import ProblemError
@@ -17,7 +18,7 @@ logger = logging.getLogger("gena.server")
 access_logger = logging.getLogger("gena.access")
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+_USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 _UNMATCHED = "(no route)"
 # Asked for every few seconds by programs; the log is for the rest.
 _POLLED = frozenset({"/health", "/metrics"})
@@ -63,7 +64,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 seen["status"] = message["status"]
                 headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
+                headers[REQUEST_ID] = request_id
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             elif message["type"] == "http.response.body":
@@ -110,5 +111,5 @@ class Observe:
 
 
 def _request_id(scope: Scope) -> str:
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = Headers(scope=scope).get(REQUEST_ID, "")
+    return given if _USABLE_ID.fullmatch(given) else uuid.uuid4().hex

@@ -5,35 +5,29 @@ Computes a few windows ahead, in order, and holds one record's accumulator at mo
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.inference.cache import WindowCache
-from app.inference.prepare import Job, ReadStrand, Record
+from app.inference.merging import RecordMerger, own_rows
+from app.inference.records import PreparedRequest, ReadStrand, Record
 from app.inference.windows import Window
+from app.model.flow import Flow
 from app.problems import ProblemError
-from app.requests.schemas import Choices
-from converter.tokenizer import MAX_TOKENS, DnaTokenizer
+from app.requests.options import Choices
+from converter.tokenizer import WINDOW, DnaTokenizer
 
 # The scheduler keeps the model busy with two windows; the others wait for this flow's next turn.
 _AHEAD = 4
 # Rows of one block at base resolution: a token can stand for thousands of bases (N).
 _BASE_ROWS = 2048
 
-Features = NDArray[np.float32] | NDArray[np.float16]
-
-
-class Flow(Protocol):
-    """What is needed of `app.model.scheduler.Flow`."""
-
-    async def predict(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
-        """(n,) ids with specials -> (n, H)."""
-        ...
+Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
 
 
 class Predictor:
@@ -100,145 +94,131 @@ class Block:
     last: bool
 
 
-async def feature_blocks(job: Job, predictor: Predictor) -> AsyncIterator[Block]:
-    """Second pass: compute, record by record, in order."""
-    tasks = _window_tasks(job)
-    predictions = _in_order(_ids_of(job), predictor.rows)
-    make = _pooled if job.choices.pooled else _per_base if _is_base(job) else _per_token
-    async with aclosing(predictions):  # type: ignore[type-var]
-        async for rows in predictions:
-            task = next(tasks)
-            for block in make(job, task, rows):
-                yield block
-
-
-@dataclass
+@dataclass(frozen=True)
 class _WindowTask:
-    """One window to compute: whose, which, and what its record has gathered so far."""
+    """One window to compute; first and last of its record are marked."""
 
     record: Record
     strand: ReadStrand
     window: Window
+    ids: NDArray[np.int32]
     first: bool
     last: bool
-    gathered: list["_Gathered"]
 
 
-@dataclass
-class _Gathered:
-    """A strand's merged vector in the making."""
+async def feature_blocks(
+    prepared: PreparedRequest, predictor: Predictor
+) -> AsyncGenerator[Block, None]:
+    """Second pass: compute, record by record, in order.
 
-    strand: ReadStrand
-    total: NDArray[np.float64]
+    Raises:
+        ProblemError: 422 dtype.overflow, and those of the predictor.
+    """
+    blocks = _block_maker(prepared)
+    async with aclosing(_in_order(_window_tasks(prepared), predictor)) as computed:
+        async for task, rows in computed:
+            for block in blocks(task, rows):
+                yield block
 
 
-def _is_base(job: Job) -> bool:
-    return job.choices.resolution == "base"
-
-
-def _windows_of(job: Job) -> Iterator[tuple[Record, ReadStrand, Window, bool, bool]]:
-    """Every window of the job in the order of the answer, first and last of its record marked."""
-    for record in job.records:
+def _window_tasks(prepared: PreparedRequest) -> Iterator[_WindowTask]:
+    """Every window in the order of the answer."""
+    for record in prepared.records:
         left = record.n_windows
         first = True
         for strand in record.strands:
-            # Bases are answered in the submitted direction.
             windows = strand.windows
-            turned = strand.reverse and _is_base(job)
+            # Bases are answered in the submitted direction.
+            turned = strand.reverse and prepared.choices.resolution == "base"
             for window in reversed(windows) if turned else windows:
                 left -= 1
-                yield record, strand, window, first, left == 0
+                ids = strand.ids(prepared.store, window.first, window.end)
+                yield _WindowTask(record, strand, window, ids, first, left == 0)
                 first = False
 
 
-def _ids_of(job: Job) -> Iterator[NDArray[np.int32]]:
-    for _, strand, window, _, _ in _windows_of(job):
-        yield strand.ids(job.store, window.first, window.end)
-
-
-def _window_tasks(job: Job) -> Iterator[_WindowTask]:
-    gathered: list[_Gathered] = []
-    for record, strand, window, first, last in _windows_of(job):
-        if first:
-            gathered = []
-        yield _WindowTask(record, strand, window, first, last, gathered)
-
-
 async def _in_order(
-    windows: Iterator[NDArray[np.int32]],
-    predict: Callable[[NDArray[np.int32]], Any],
-) -> AsyncIterator[NDArray[np.float32]]:
-    """Predictions in the order of the windows, a few of them asked for ahead."""
-    ahead: deque[asyncio.Task[NDArray[np.float32]]] = deque()
+    tasks: Iterator[_WindowTask], predictor: Predictor
+) -> AsyncGenerator[tuple[_WindowTask, NDArray[np.float32]], None]:
+    """Tasks with the rows predicted for them, a few of them asked for ahead."""
+    ahead: deque[tuple[_WindowTask, asyncio.Task[NDArray[np.float32]]]] = deque()
     try:
         while True:
-            while len(ahead) < _AHEAD and (ids := next(windows, None)) is not None:
-                ahead.append(asyncio.create_task(predict(ids)))
+            while len(ahead) < _AHEAD and (task := next(tasks, None)) is not None:
+                ahead.append((task, asyncio.create_task(predictor.rows(task.ids))))
             if not ahead:
                 return
-            yield await ahead[0]
+            task, rows = ahead[0]
+            yield task, await rows
             ahead.popleft()
     finally:
-        for task in ahead:
-            task.cancel()
-        await asyncio.gather(*ahead, return_exceptions=True)
+        for _, rows in ahead:
+            rows.cancel()
+        await asyncio.gather(*(rows for _, rows in ahead), return_exceptions=True)
 
 
-def _per_token(job: Job, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
-    values = _cast(rows, job.choices)
-    yield Block(task.record, values, MAX_TOKENS + 2 - len(values), task.first, task.last)
+_BlockMaker: TypeAlias = Callable[[_WindowTask, NDArray[np.float32]], Iterator[Block]]
 
 
-def _per_base(job: Job, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
-    window, strand = task.window, task.strand
-    own = _own_rows(rows, window)
-    borders = strand.borders(job.store, window.own_first, window.own_end)
-    lengths = np.diff(borders)
-    if strand.reverse:
-        own, lengths = own[::-1], lengths[::-1]
-    token_of_base = np.repeat(np.arange(len(own)), lengths)
-    values = _cast(own, job.choices)
-    for start in range(0, len(token_of_base), _BASE_ROWS):
-        end = start + _BASE_ROWS
-        yield Block(
-            task.record,
-            values[token_of_base[start:end]],
-            0,
-            task.first and start == 0,
-            task.last and end >= len(token_of_base),
-        )
+def _block_maker(prepared: PreparedRequest) -> _BlockMaker:
+    """What turns computed windows, one after the other, into blocks."""
+    if prepared.choices.pooled:
+        return _PooledBlocks(prepared.choices)
+    if prepared.choices.resolution == "base":
+        return _BaseBlocks(prepared)
+    return _TokenBlocks(prepared.choices)
 
 
-def _pooled(job: Job, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
-    choices, strand = job.choices, task.strand
-    own = _own_rows(rows, task.window)
-    if choices.pooling == "mean":
-        part = own.sum(axis=0, dtype=np.float64) / strand.n_tokens
-    elif choices.pooling == "max":
-        part = own.max(axis=0).astype(np.float64)
-    else:
-        part = rows[0].astype(np.float64) / strand.n_windows
-    gathered = task.gathered
-    if not gathered or gathered[-1].strand is not strand:
-        gathered.append(_Gathered(strand, part))
-    elif choices.pooling == "max":
-        gathered[-1].total = np.maximum(gathered[-1].total, part)
-    else:
-        gathered[-1].total = gathered[-1].total + part
-    if not task.last:
-        return
-    vector = np.mean([strand.total for strand in gathered], axis=0)
-    if choices.normalize:
-        length = np.linalg.norm(vector)
-        vector = vector / length if length > 0 else vector
-    values = _cast(vector.astype(np.float32), choices)
-    yield Block(task.record, values, 0, first=True, last=True)
+@dataclass(frozen=True)
+class _TokenBlocks:
+    """A block a window, padded to its full length."""
+
+    choices: Choices
+
+    def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
+        values = _cast(rows, self.choices)
+        yield Block(task.record, values, WINDOW - len(values), task.first, task.last)
 
 
-def _own_rows(rows: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
-    """Rows of the tokens that the window answers for; row 0 is [CLS]."""
-    shift = 1 - window.first
-    return rows[window.own_first + shift : window.own_end + shift]
+@dataclass(frozen=True)
+class _BaseBlocks:
+    """A row a base, in blocks of bounded size."""
+
+    prepared: PreparedRequest
+
+    def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
+        window, strand = task.window, task.strand
+        own = own_rows(rows, window)
+        borders = strand.borders(self.prepared.store, window.own_first, window.own_end)
+        lengths = np.diff(borders)
+        if strand.reverse:
+            own, lengths = own[::-1], lengths[::-1]
+        token_of_base = np.repeat(np.arange(len(own)), lengths)
+        values = _cast(own, self.prepared.choices)
+        for start in range(0, len(token_of_base), _BASE_ROWS):
+            end = start + _BASE_ROWS
+            yield Block(
+                task.record,
+                values[token_of_base[start:end]],
+                0,
+                task.first and start == 0,
+                task.last and end >= len(token_of_base),
+            )
+
+
+class _PooledBlocks:
+    """A block a record, once all its windows are there."""
+
+    def __init__(self, choices: Choices) -> None:
+        self._choices = choices
+        self._merger = RecordMerger(choices)
+
+    def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
+        self._merger.add(task.strand, task.window, rows)
+        if task.last:
+            values = _cast(self._merger.vector(), self._choices)
+            self._merger = RecordMerger(self._choices)
+            yield Block(task.record, values, 0, first=True, last=True)
 
 
 def _cast(values: NDArray[np.float32], choices: Choices) -> Features:

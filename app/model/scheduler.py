@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 
 from app.model.flow import Flow, QueuedWindow
 from app.model.prediction import IN_FLIGHT, Model, ModelDiedError
-from app.problems import ProblemError
+from app.problems import ProblemError, deadline_exceeded
 from converter.tokenizer import WINDOW
 
 # Tokens per second until the first measurement, and how much a new measurement counts.
@@ -138,13 +138,7 @@ class Scheduler:
         )
 
     def _expire(self, flow: Flow, seconds: float) -> None:
-        flow.end(
-            ProblemError(
-                "deadline.exceeded",
-                f"The answer was not ready after {seconds:g} s.",
-                limit=seconds,
-            )
-        )
+        flow.end(deadline_exceeded(seconds))
         self.make_room()
 
     def _line_up(self, flow: Flow) -> None:

@@ -13,6 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
+from app import media_types
 from app.problems import ProblemError
 
 _IN_MEMORY = 2**20
@@ -53,7 +54,7 @@ async def receive_body(request: Request) -> ReceivedBody:
     encoding = request.headers.get("content-encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise ProblemError("body.unsupported_encoding")
-    if media_type == "multipart/form-data":
+    if media_type == media_types.FORM:
         return await _receive_form(request)
     file = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
     size = 0

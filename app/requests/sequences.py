@@ -14,36 +14,18 @@ import pydantic
 from dnaio import FastaReader, FastqReader
 from dnaio.exceptions import FileFormatError
 
+from app import media_types
 from app.problems import ProblemError
 from app.requests.bodies import ReceivedBody
 from app.requests.schemas import MAX_ID_LENGTH, SubmittedSequences
+from app.requests.submitted import Submitted
 from app.requests.validation import validation_problem
 
 Kind = Literal["json", "text", "fasta", "fastq"]
 Body = TypeVar("Body", bound=pydantic.BaseModel)
 
-_FILE_TYPES = frozenset(
-    {
-        "",
-        "application/octet-stream",
-        "application/x-www-form-urlencoded",  # what curl says when it is not told
-        "application/gzip",
-        "application/x-gzip",
-        "application/fasta",
-        "application/x-fasta",
-        "application/fastq",
-        "application/x-fastq",
-        "chemical/seq-na-fasta",
-        "chemical/seq-na-fastq",
-        "text/fasta",
-        "text/fastq",
-        "text/x-fasta",
-        "text/x-fastq",
-    }
-)
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LEADING = b" \t\r\n"
-_SAID_NOTHING = ("", "application/octet-stream", "application/x-www-form-urlencoded")
 # Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
 # error names the place, while free text after an id may hold it.
 _FOREIGN = "\x7f"
@@ -51,15 +33,6 @@ _TO_ASCII = bytes(byte if byte < 128 else ord(_FOREIGN) for byte in range(256))
 _UNFIT_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # White space that may come with a record, beside its bases.
 _SLACK_BYTES = 2**20
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """A record as it was sent. `problem` is set where it has no usable id."""
-
-    id: str
-    text: str
-    problem: ProblemError | None = None
 
 
 @dataclass
@@ -107,7 +80,7 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Bod
     Raises:
         ProblemError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
     """
-    if not (received.media_type in _SAID_NOTHING or _is_json(received.media_type)):
+    if not (received.media_type in media_types.UNSAID or media_types.is_json(received.media_type)):
         raise ProblemError(
             "body.unsupported_type",
             "This endpoint takes JSON: -H 'Content-Type: application/json'.",
@@ -115,37 +88,24 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Bod
     return parse_json(file.read(), schema)
 
 
-def _is_json(media_type: str) -> bool:
-    return media_type == "application/json" or media_type.endswith("+json")
-
-
-def duplicate_id(record_id: str) -> ProblemError:
-    """The same id twice in one request."""
-    return ProblemError(
-        "record.duplicate_id",
-        f"The id {record_id!r} occurs more than once; answers could not be told apart.",
-        record=record_id,
-    )
-
-
 def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
     media_type = received.media_type
-    if _is_json(media_type):
+    if media_types.is_json(media_type):
         return "json"
-    if media_type != "text/plain" and media_type not in _FILE_TYPES:
+    if media_type != media_types.TEXT and media_type not in media_types.FILES:
         raise _unsupported(f"{media_type[:60]} is not a type that is read here.")
     first = _skip_leading(file)
     if first == b">":
         return "fasta"
     if first == b"@":
         return "fastq"
-    if media_type == "text/plain":
+    if media_type == media_types.TEXT:
         return "text"
     if not first:
         raise ProblemError("body.empty", "Send a sequence. " + _HOW_TO_SEND)
-    if first == b"{" and media_type in _SAID_NOTHING:
+    if first == b"{" and media_type in media_types.UNSAID:
         return "json"
-    if media_type in ("", "application/x-www-form-urlencoded") and received.fields is None:
+    if media_type in ("", media_types.URL_ENCODED) and received.fields is None:
         raise _unsupported(
             "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
             "say what it is."

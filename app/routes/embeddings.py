@@ -5,10 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.answers.exchange import Exchange, answer_sequences
+from app.answers.exchange import Exchange
+from app.answers.pipeline import answer
+from app.answers.reading import SequencesReader
 from app.dependencies import ReadyModelDep, ServicesDep
-from app.requests.schemas import EmbeddingsBody, EmbeddingsOptions
-from app.routes.contract import EMBEDDINGS_ANSWER, problem_responses, sequences_request
+from app.requests.options import EmbeddingsOptions
+from app.requests.schemas import EmbeddingsBody
+from app.routes.openapi.answers import EMBEDDINGS_ANSWER
+from app.routes.openapi.problems import problem_responses
+from app.routes.openapi.requests import sequences_request
 
 router = APIRouter(tags=["data"])
 
@@ -34,7 +39,5 @@ async def embeddings(
          -F file=@genes.fa.gz
     ```
     """
-    exchange = Exchange(request, model, services)
-    return await answer_sequences(
-        exchange, options, EmbeddingsBody, pooling="mean", always_list=True
-    )
+    reader = SequencesReader(options, EmbeddingsBody, always_list=True)
+    return await answer(Exchange(request, model, services), reader)

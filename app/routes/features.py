@@ -5,10 +5,15 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import Response
 
-from app.answers.exchange import Exchange, answer_sequences
+from app.answers.exchange import Exchange
+from app.answers.pipeline import answer
+from app.answers.reading import SequencesReader
 from app.dependencies import ReadyModelDep, ServicesDep
-from app.requests.schemas import FeaturesBody, FeaturesOptions
-from app.routes.contract import FEATURES_ANSWER, problem_responses, sequences_request
+from app.requests.options import FeaturesOptions
+from app.requests.schemas import FeaturesBody
+from app.routes.openapi.answers import FEATURES_ANSWER
+from app.routes.openapi.problems import problem_responses
+from app.routes.openapi.requests import sequences_request
 
 router = APIRouter(tags=["data"])
 
@@ -41,7 +46,5 @@ async def features(
          -o features.npz
     ```
     """
-    exchange = Exchange(request, model, services)
-    return await answer_sequences(
-        exchange, options, FeaturesBody, pooling="none", always_list=False
-    )
+    reader = SequencesReader(options, FeaturesBody)
+    return await answer(Exchange(request, model, services), reader)

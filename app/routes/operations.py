@@ -7,7 +7,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
+from app import media_types
 from app.dependencies import ServicesDep
+from app.headers import RETRY_AFTER
 from app.model.lifecycle import Lifecycle
 from app.model.state import State
 from app.problems import PROBLEM_JSON, ProblemError
@@ -99,12 +101,12 @@ _HEALTH_EXAMPLES = {
     responses={
         200: {
             "description": "Data is answered.",
-            "content": {"application/json": {"example": _HEALTH_EXAMPLES[200]}},
+            "content": {media_types.JSON: {"example": _HEALTH_EXAMPLES[200]}},
         },
         503: {
             "model": Health,
             "description": "Not now: converting, loading, failed or stopping.",
-            "content": {"application/json": {"example": _HEALTH_EXAMPLES[503]}},
+            "content": {media_types.JSON: {"example": _HEALTH_EXAMPLES[503]}},
         },
     },
     summary="Is the model ready?",
@@ -117,12 +119,12 @@ async def health(services: ServicesDep) -> Response:
     facts = _health(services.lifecycle, services.settings)
     headers = {"Cache-Control": "no-store"}
     if facts.status != "ready":
-        headers["Retry-After"] = "2"
+        headers[RETRY_AFTER] = "2"
     return Response(
         facts.model_dump_json(exclude_none=True),
         status_code=200 if facts.status == "ready" else 503,
         headers=headers,
-        media_type="application/json",
+        media_type=media_types.JSON,
     )
 
 
@@ -149,7 +151,7 @@ async def retry(services: ServicesDep) -> Retry:
 
 @router.get(
     "/info",
-    responses={200: {"content": {"application/json": {}}}},
+    responses={200: {"content": {media_types.JSON: {}}}},
     summary="Model, hashes, limits, runtime, versions",
 )
 async def info(services: ServicesDep) -> Response:
@@ -158,7 +160,7 @@ async def info(services: ServicesDep) -> Response:
     `curl http://127.0.0.1:8000/info`
     """
     facts = _info(services.lifecycle, services.settings)
-    return Response(orjson.dumps(facts), media_type="application/json")
+    return Response(orjson.dumps(facts), media_type=media_types.JSON)
 
 
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")

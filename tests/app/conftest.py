@@ -27,6 +27,7 @@ def service(shared_service: Service) -> Iterator[Service]:
     yield shared_service
     shared_service.model.gate.set()
     shared_service.model.fail_after = None
+    shared_service.model.scale = 1.0
 
 
 @pytest.fixture

@@ -34,6 +34,7 @@ from converter.network.loading import load_checkpoint
 from converter.network.reference import GenaEncoder
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
+from tests.support.scenarios import until
 from tools.seeded_checkpoints import make_checkpoint
 
 HIDDEN = 64
@@ -83,12 +84,13 @@ class Truth:
 
 @dataclass
 class ReferenceModel:
-    """The scheduler's model. `gate` holds predictions back while it is clear."""
+    """The scheduler's model. `gate` holds predictions back while it is clear; `scale` is 1."""
 
     truth: Truth
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[NDArray[np.int32]] = field(default_factory=list)
     fail_after: int | None = None
+    scale: float = 1.0
 
     def __post_init__(self) -> None:
         self.gate.set()
@@ -101,7 +103,7 @@ class ReferenceModel:
             await asyncio.sleep(0.005)
         with torch.no_grad():
             rows = self.truth.network(torch.from_numpy(window[None].astype(np.int64)))[0]
-        return Prediction(rows.numpy(), 0.001)
+        return Prediction(rows.numpy() * np.float32(self.scale), 0.001)
 
 
 class ReadyLifecycle:
@@ -169,3 +171,21 @@ def running(truth: Truth, **settings: Any) -> Iterator[Service]:
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
+
+
+@contextlib.contextmanager
+def full_queue(service: Service) -> Iterator[None]:
+    """A request waits: without a cache, and with `queue_tokens=512`, no other finds room."""
+    service.model.gate.clear()
+    waiting = threading.Thread(
+        target=httpx.post,
+        args=(service.url + "/features",),
+        kwargs={"json": {"sequence": "ACGT"}},
+    )
+    waiting.start()
+    try:
+        until(lambda: service.lifecycle.scheduler.open_flows == 1, "the request waits")
+        yield
+    finally:
+        service.model.gate.set()
+        waiting.join()

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from app.answers.formats import negotiate, npy_header
+from app.answers.npy_writer import npy_header
 from tests.support.dna import close, dna, merged, other_strand, windows_by_hand
 from tests.support.live_service import HIDDEN
 
@@ -153,43 +153,6 @@ def test_arrow_is_a_table_with_one_row_a_record(service, truth, dtype):
     np.testing.assert_array_equal(values.reshape(150, HIDDEN), plain)
     ids = truth.ids(body["sequences"][7])
     assert table.column("n_tokens")[7].as_py() == len(ids) + 2
-
-
-@pytest.mark.parametrize(
-    ("accept", "expected"),
-    [
-        (None, "json"),
-        ("*/*", "json"),
-        ("application/json", "json"),
-        ("application/x-npy", "npy"),
-        ("APPLICATION/X-NPY", "npy"),
-        ("application/x-npz, application/json;q=0.5", "npz"),
-        ("application/json;q=0.1, application/x-npy;q=0.9", "npy"),
-        ("text/html, application/xhtml+xml, */*;q=0.8", "json"),
-        ("text/*", "tsv"),
-        ("application/vnd.apache.arrow.stream", "arrow"),
-        ("application/json;q=0, */*", "npy"),
-        ("", "json"),
-    ],
-)
-def test_negotiation(accept, expected):
-    assert negotiate(accept) == expected
-
-
-@pytest.mark.parametrize("accept", ["image/png", "application/json;q=0", "text/html"])
-@pytest.mark.parametrize("path", ["/features", "/embeddings", "/tokenize"])
-def test_what_is_not_offered_is_406(service, path, accept):
-    response = service.post(path, json={"sequence": "ACGT"}, headers={"Accept": accept})
-
-    assert (response.status_code, response.json()["code"]) == (406, "format.not_acceptable")
-
-
-def test_the_query_wins_over_the_accept_header(service):
-    response = service.post(
-        "/embeddings?format=tsv", json={"sequence": "A"}, headers={"Accept": "application/json"}
-    )
-
-    assert response.headers["content-type"].startswith("text/tab-separated-values")
 
 
 def test_npy_headers_are_those_that_numpy_writes():

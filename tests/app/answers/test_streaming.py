@@ -4,7 +4,6 @@ import gzip
 import io
 import json
 import threading
-import time
 import tracemalloc
 
 import httpx
@@ -12,16 +11,10 @@ import numpy as np
 import pytest
 
 from tests.support.dna import dna
-from tests.support.live_service import HIDDEN, running
+from tests.support.live_service import HIDDEN, full_queue, running
+from tests.support.scenarios import until
 
 MANY = "".join(f">r{n}\n{dna(40, seed=n)}\n" for n in range(300)).encode()
-
-
-def until(condition, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.005)
 
 
 def test_many_records_arrive_while_later_ones_are_computed(uncached):
@@ -84,9 +77,9 @@ def test_a_client_that_leaves_takes_its_work_along(uncached):
         next(response.iter_lines())
         uncached.model.gate.clear()
 
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 0)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 0, "its flow is closed")
     uncached.model.gate.set()
-    until(lambda: uncached.lifecycle.scheduler.queued_windows == 0)
+    until(lambda: uncached.lifecycle.scheduler.queued_windows == 0, "its windows left the queue")
     assert len(uncached.model.seen) < 300
     assert uncached.post("/features", json={"sequence": "ACGT"}).status_code == 200
 
@@ -97,7 +90,7 @@ def test_a_client_that_leaves_before_its_answer_takes_its_work_along(uncached):
     with pytest.raises(httpx.ReadTimeout):
         uncached.client.post("/embeddings", content=MANY, timeout=0.5)
 
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 0)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 0, "its flow is closed")
     assert len(uncached.model.seen) <= 2
 
 
@@ -125,18 +118,9 @@ def test_the_deadline_cuts_an_answer_off(truth):
 
 
 def test_a_full_queue_is_429_with_retry_after(truth):
-    with running(truth, queue_tokens=512) as service:
-        service.model.gate.clear()
-        waiting = threading.Thread(
-            target=service.post, args=("/features",), kwargs={"json": {"sequence": "ACGT"}}
-        )
-        waiting.start()
-        until(lambda: service.lifecycle.scheduler.open_flows == 1)
+    with running(truth, queue_tokens=512, cache_bytes=0) as service, full_queue(service):
+        response = service.post("/features", json={"sequence": "ACGT"})
 
-        response = httpx.post(service.url + "/features", json={"sequence": "ACGT"})
-
-        service.model.gate.set()
-        waiting.join()
     assert (response.status_code, response.json()["code"]) == (429, "queue.full")
     assert int(response.headers["retry-after"]) >= 1
 
@@ -151,7 +135,7 @@ def test_one_sequence_does_not_wait_for_an_upload(uncached):
     uncached.model.gate.clear()
     thread = threading.Thread(target=upload)
     thread.start()
-    until(lambda: uncached.lifecycle.scheduler.queued_windows > 0)
+    until(lambda: uncached.lifecycle.scheduler.queued_windows > 0, "the upload waits")
     single: list[int] = []
 
     def one() -> None:
@@ -161,7 +145,7 @@ def test_one_sequence_does_not_wait_for_an_upload(uncached):
 
     second = threading.Thread(target=one)
     second.start()
-    until(lambda: uncached.lifecycle.scheduler.open_flows == 2)
+    until(lambda: uncached.lifecycle.scheduler.open_flows == 2, "both requests wait")
     uncached.model.gate.set()
     second.join()
     thread.join()

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from app.inference.prepare import AbandonedError, Limits, prepare, reverse_complement
-from app.requests.schemas import Choices
-from app.requests.sequences import Submitted
+from app.requests.options import Choices
+from app.requests.submitted import Submitted
 from converter.tokenizer import DnaTokenizer
 from tests.support.dna import dna
 

@@ -44,7 +44,7 @@ def test_counts_agree_with_the_plan(n_tokens, overlap):
     windows = plan_windows(n_tokens, overlap)
 
     assert count_windows(n_tokens, overlap) == len(windows)
-    assert count_rows(n_tokens, overlap) == sum(w.rows for w in windows)
+    assert count_rows(n_tokens, overlap) == sum(w.n_tokens for w in windows)
 
 
 def test_an_example_by_hand():

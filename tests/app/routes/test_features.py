@@ -77,7 +77,10 @@ def test_510_tokens_fit_and_511_do_not(service):
     found = refused(service.post("/embeddings", json={"sequence": "N" * 511}), "sequence.too_long")
 
     assert fits["records"][0]["n_tokens"] == 512
-    assert (found["count"], found["limit"]) == (511, 510)
+    assert (found["count"], found["limit"]) == (513, 512)
+    assert found["detail"].startswith(
+        "Record '1' has 513 tokens, [CLS] and [SEP] included; a window holds 512. Choose overflow="
+    )
 
 
 def test_truncation_uses_the_beginning_and_says_what_was_cut(service, truth):
@@ -88,8 +91,8 @@ def test_truncation_uses_the_beginning_and_says_what_was_cut(service, truth):
 
     answer = ok(response)
     assert answer["truncated"] == {
-        "n_tokens": len(ids),
-        "kept": 510,
+        "n_tokens": len(ids) + 2,
+        "kept": 512,
         "n_bases": 4000,
         "bases": [0, offsets[509][1]],
     }
@@ -262,6 +265,18 @@ def test_float16_rounds_what_was_computed(service, truth):
 
     rows = np.array(answer["features"][0][: len(expected)], np.float16)
     np.testing.assert_allclose(rows, expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{}, {"pooling": "max"}, {"resolution": "base"}])
+def test_features_beyond_float16_are_an_error_there_and_numbers_in_float32(uncached, options):
+    body = {"sequence": dna(200), **options}
+    uncached.model.scale = 1e6
+
+    found = refused(uncached.post("/features", json={**body, "dtype": "float16"}), "dtype.overflow")
+    whole = ok(uncached.post("/features", json={**body, "dtype": "float32"}))
+
+    assert "dtype=float32" in found["detail"]
+    assert np.abs(np.array(whole["features"])).max() > 65504
 
 
 def test_a_repeated_sequence_is_not_computed_again(service):

@@ -1,0 +1,78 @@
+"""Arrow's IPC stream: id, n_tokens, n_unknown, features; one row a record."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from app import media_types
+from app.answers.sink import Sink
+from app.answers.writer import AnswerPlan, Chunk, Writer
+from app.inference.engine import Block
+
+# Records of one batch.
+_RECORDS = 64
+
+
+class ArrowWriter(Writer):
+    """A batch whenever enough records are there; what was skipped is in the schema's metadata."""
+
+    media_type = media_types.ARROW
+    needs_pooling = True
+
+    def __init__(self, plan: AnswerPlan) -> None:
+        super().__init__(plan)
+        item = pa.float32() if plan.dtype.itemsize == 4 else pa.float16()
+        self._features = pa.list_(item, plan.hidden_size)
+        skipped = [skipped.as_dict() for skipped in plan.prepared.skipped]
+        self._schema = pa.schema(
+            [
+                ("id", pa.string()),
+                ("n_tokens", pa.int64()),
+                ("n_unknown", pa.int64()),
+                ("features", self._features),
+            ],
+            metadata={
+                **plan.stamp,
+                "pooling": plan.prepared.choices.pooling,
+                "skipped": orjson.dumps(skipped),
+            },
+        )
+        self._sink = Sink()
+        self._stream = pa.ipc.new_stream(pa.PythonFile(self._sink, "w"), self._schema)
+        self._waiting: list[Block] = []
+
+    def begin(self) -> Iterator[Chunk]:
+        yield self._sink.take()
+
+    def block(self, block: Block) -> Iterator[Chunk]:
+        self._waiting.append(block)
+        if len(self._waiting) >= _RECORDS:
+            self._write()
+            yield self._sink.take()
+
+    def end(self) -> Iterator[Chunk]:
+        if self._waiting:
+            self._write()
+        self._stream.close()
+        yield self._sink.take()
+
+    def close(self) -> None:
+        """End the stream."""
+        self._stream.close()
+
+    def _write(self) -> None:
+        records = [block.record for block in self._waiting]
+        values = np.concatenate([block.values for block in self._waiting])
+        batch = pa.record_batch(
+            [
+                pa.array([record.id for record in records], pa.string()),
+                pa.array([record.n_tokens for record in records], pa.int64()),
+                pa.array([record.n_unknown for record in records], pa.int64()),
+                pa.FixedSizeListArray.from_arrays(pa.array(values), type=self._features),
+            ],
+            schema=self._schema,
+        )
+        self._stream.write_batch(batch)
+        self._waiting.clear()

@@ -1,0 +1,123 @@
+"""What an answer will hold, and what its format's writer must do.
+
+Shapes are known before anything is computed, so every format can be sent while the model works,
+and npy with its exact length. A new format is a name in `app.requests.options.Format`, a type in
+`app.media_types`, a file with its writer and a line in `app.answers.registry`.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, TypeAlias
+
+import numpy as np
+
+from app.inference.engine import Block
+from app.inference.records import PreparedRequest, Record
+from converter.tokenizer import WINDOW, DnaTokenizer
+
+# A piece of an answer: bytes, or a look at the array that holds them. A megabyte and a half that is
+# copied into fresh memory costs half a millisecond, most of it for the kernel's empty pages.
+Chunk: TypeAlias = bytes | memoryview
+
+# An answer up to here is computed before it is sent.
+_SMALL_BYTES = 8 * 2**20
+_SMALL_WINDOWS = 16
+
+
+@dataclass(frozen=True)
+class AnswerPlan:
+    """What an answer will hold, and what it says of itself beside the features."""
+
+    model: str
+    fingerprint: str
+    hidden_size: int
+    tokenizer: DnaTokenizer
+    prepared: PreparedRequest
+
+    @property
+    def stamp(self) -> dict[str, str]:
+        """Which weights, tokenizer and package make it."""
+        return {"model": self.model, "fingerprint": self.fingerprint}
+
+    @property
+    def as_list(self) -> bool:
+        """Records under "records", also a single one."""
+        return not self.prepared.single
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("<f4" if self.prepared.choices.dtype == "float32" else "<f2")
+
+    @property
+    def is_base(self) -> bool:
+        return self.prepared.choices.resolution == "base"
+
+    def record_shape(self, record: Record) -> tuple[int, ...]:
+        """Shape of one record's features."""
+        if self.prepared.choices.pooled:
+            return (self.hidden_size,)
+        if self.is_base:
+            first, end = record.base_range
+            return (end - first, self.hidden_size)
+        return (record.n_windows, WINDOW, self.hidden_size)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of all features as one array."""
+        records = self.prepared.records
+        if not self.as_list:
+            return self.record_shape(records[0])
+        if self.prepared.choices.pooled:
+            return (len(records), self.hidden_size)
+        rest = self.record_shape(records[0])[1:]
+        return (sum(self.record_shape(record)[0] for record in records), *rest)
+
+    @property
+    def n_values(self) -> int:
+        return int(np.prod(self.shape, dtype=np.int64))
+
+
+class Writer(ABC):
+    """Encodes one answer: `begin`, `block` for each block of the engine, `end`; `close` always."""
+
+    media_type: ClassVar[str]
+    # Of the whole content, for the OpenAPI document: text, not bytes.
+    is_text: ClassVar[bool] = False
+    # Whether it writes vectors only.
+    needs_pooling: ClassVar[bool] = False
+
+    def __init__(self, plan: AnswerPlan) -> None:
+        self.plan = plan
+
+    @property
+    def length(self) -> int | None:
+        """Bytes of the whole answer, where they are known before."""
+        return None
+
+    @property
+    def estimate(self) -> int:
+        """About how many bytes the answer has."""
+        return self.plan.n_values * self.plan.dtype.itemsize
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the answer is computed before its first byte is sent."""
+        return self.plan.prepared.n_windows <= _SMALL_WINDOWS and self.estimate <= _SMALL_BYTES
+
+    def begin(self) -> Iterable[Chunk]:
+        """Everything before the first block."""
+        return ()
+
+    @abstractmethod
+    def block(self, block: Block) -> Iterable[Chunk]:
+        """A part of a record."""
+
+    def end(self) -> Iterable[Chunk]:
+        """Everything after the last block."""
+        return ()
+
+    def close(self) -> None:
+        """Give up what is open; also when the answer was not finished."""
+        return

@@ -1,0 +1,241 @@
+"""What a request may choose: the options, their defaults, and which do not go together."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+)
+
+from app.problems import ProblemError
+from app.requests.validation import validation_problem
+from converter.tokenizer import MAX_TOKENS, WINDOW
+
+Pooling = Literal["none", "mean", "cls", "max"]
+VectorPooling = Literal["mean", "cls", "max"]
+Overflow = Literal["error", "truncate", "window"]
+Strand = Literal["forward", "reverse", "both"]
+Resolution = Literal["token", "base"]
+DType = Literal["float32", "float16"]
+Format = Literal["json", "npy", "npz", "tsv", "arrow"]
+OnError = Literal["error", "skip"]
+
+# Of an answer whose request says nothing, nor has an Accept header.
+DEFAULT_FORMAT: Format = "json"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a request asks for, from all the places where it may say so.
+
+    The defaults of all options stand here; a route that has another one says so in its options.
+    """
+
+    pooling: Pooling = "none"
+    overflow: Overflow = "error"
+    stride: int = 0
+    strand: Strand = "forward"
+    normalize: bool = False
+    resolution: Resolution = "token"
+    dtype: DType = "float32"
+    on_error: OnError = "error"
+    format: Format | None = None
+
+    @property
+    def pooled(self) -> bool:
+        """Whether the answer is one vector a record."""
+        return self.pooling != "none"
+
+
+def _switch(value: Any, info: ValidationInfo) -> Any:
+    """Query strings and forms hold text; JSON holds true and false."""
+    if info.mode != "json" and isinstance(value, str):
+        return {"true": True, "false": False}.get(value, value)
+    return value
+
+
+def whole_number(value: Any, info: ValidationInfo) -> Any:
+    """Validator: text and floats that hold a whole number, where they may stand for one."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)  # JSON has one kind of number
+    if info.mode != "json" and isinstance(value, str) and value.isascii() and value.isdigit():
+        return int(value) if len(value) <= 9 else value
+    return value
+
+
+PoolingField = Annotated[
+    Pooling,
+    Field(
+        description="`none`: one row a token. `mean`, `max`: one vector over the real tokens, the "
+        "two specials excluded. `cls`: the row of [CLS]."
+    ),
+]
+VectorPoolingField = Annotated[
+    VectorPooling,
+    Field(
+        description="`mean`, `max`: over the real tokens, the two specials excluded. "
+        "`cls`: the row of [CLS]. Windows are merged so that each token counts once; "
+        "`cls` is the mean of the windows' [CLS]."
+    ),
+]
+OverflowField = Annotated[
+    Overflow,
+    Field(
+        description=f"For records of more than {WINDOW} tokens, [CLS] and [SEP] included. `error`: "
+        "refuse them. `truncate`: use what fits in the first window and say what was cut. "
+        f"`window`: cut them into windows of at most {WINDOW} tokens, each with its own [CLS] and "
+        "[SEP]."
+    ),
+]
+StrideField = Annotated[
+    int,
+    Field(
+        ge=0,
+        le=MAX_TOKENS - 1,
+        strict=True,
+        description="With `overflow=window`: the sequence's own tokens that neighbouring windows "
+        "share (an overlap, as `stride` in transformers' tokenizers).",
+    ),
+    BeforeValidator(whole_number),
+]
+StrandField = Annotated[
+    Strand,
+    Field(
+        description="`reverse`: the reverse complement. `both`: the mean of the two strands' "
+        "vectors; needs pooling. Base positions always count on the sequence as submitted."
+    ),
+]
+NormalizeField = Annotated[
+    bool,
+    Field(strict=True, description="Scale vectors to length 1 (L2); needs pooling."),
+    BeforeValidator(_switch),
+]
+ResolutionField = Annotated[
+    Resolution,
+    Field(description="`base`: one row a base, each base with the row of its token."),
+]
+DTypeField = Annotated[DType, Field(description="Type of the numbers in the answer.")]
+OnErrorField = Annotated[
+    OnError,
+    Field(description="With several records. `skip`: answer the good ones and list the others."),
+]
+FormatField = Annotated[
+    Format,
+    Field(
+        description="Format of the answer; wins over the Accept header. `tsv` and `arrow` "
+        "need pooling."
+    ),
+]
+
+
+class Strict(BaseModel):
+    """Knows its fields and no others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeaturesOptions(Strict):
+    """Choices of `POST /features`."""
+
+    pooling: PoolingField = Choices.pooling
+    overflow: OverflowField = Choices.overflow
+    stride: StrideField = Choices.stride
+    strand: StrandField = Choices.strand
+    normalize: NormalizeField = Choices.normalize
+    resolution: ResolutionField = Choices.resolution
+    dtype: DTypeField = Choices.dtype
+    on_error: OnErrorField = Choices.on_error
+    format: FormatField = DEFAULT_FORMAT
+
+
+class VectorOptions(Strict):
+    """Choices wherever the answer is one vector a record."""
+
+    pooling: VectorPoolingField = "mean"
+    overflow: OverflowField = Choices.overflow
+    stride: StrideField = Choices.stride
+    strand: StrandField = Choices.strand
+    normalize: NormalizeField = Choices.normalize
+
+
+class EmbeddingsOptions(VectorOptions):
+    """Choices of `POST /embeddings`."""
+
+    dtype: DTypeField = Choices.dtype
+    on_error: OnErrorField = Choices.on_error
+    format: FormatField = DEFAULT_FORMAT
+
+
+class TokenizeOptions(Strict):
+    """Choices of `POST /tokenize`."""
+
+    on_error: OnErrorField = Choices.on_error
+
+
+def choose(*places: BaseModel) -> Choices:
+    """Merge the options of the query string, the form and the body.
+
+    Args:
+        places: the defaults of the first one hold where none of them says otherwise.
+
+    Raises:
+        ProblemError: two places disagree (options.conflict), or two choices do.
+    """
+    names = sorted(Choices.__dataclass_fields__)
+    defaults = places[0].model_dump(include=set(names) - {"format"})
+    said: dict[str, Any] = {}
+    for place in places:
+        for name in names:
+            if name not in place.model_fields_set:
+                continue
+            value = getattr(place, name)
+            if said.setdefault(name, value) != value:
+                raise conflict(f"{name} is given twice, as {said[name]} and as {value}.", name)
+    choices = Choices(**defaults | said)
+    _check(choices)
+    return choices
+
+
+def conflict(detail: str, *fields: str) -> ProblemError:
+    """Choices that do not go together."""
+    return ProblemError("options.conflict", detail, fields=list(fields))
+
+
+def _check(choices: Choices) -> None:
+    if choices.stride and choices.overflow != "window":
+        raise conflict("stride is the overlap of windows: add overflow=window.", "stride")
+    if choices.pooled:
+        if choices.resolution == "base":
+            raise conflict(
+                "resolution=base gives one row a base, pooling one vector a record: choose one.",
+                "resolution",
+                "pooling",
+            )
+        return
+    if choices.strand == "both":
+        raise conflict(
+            "The strands' tokens do not line up, so strand=both is for vectors: add pooling=mean, "
+            "cls or max.",
+            "strand",
+            "pooling",
+        )
+    if choices.normalize:
+        raise conflict("normalize is for vectors: add pooling=mean, cls or max.", "normalize")
+
+
+def options_from_form(model: type[BaseModel], fields: Mapping[str, str]) -> BaseModel:
+    """The options that came as fields of a form.
+
+    Raises:
+        ProblemError: 422, as for a query string.
+    """
+    try:
+        return model.model_validate(dict(fields))
+    except ValidationError as error:
+        raise validation_problem(error.errors(include_input=False)) from None

@@ -1,0 +1,1 @@
+"""What FastAPI cannot derive of the OpenAPI document: bodies, answers, problems of data routes."""
