@@ -23,7 +23,8 @@ from converter.network.loading import load_checkpoint
 from converter.network.neural_engine import NeuralEngineEncoder
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions
-from converter.package.program import Program, load_program
+from converter.package.program import Program
+from converter.package.reader import load_program
 from tests.support.paths import ROOT
 from tools.seeded_checkpoints import config_dict, random_weights
 
