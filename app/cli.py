@@ -147,14 +147,14 @@ def _serve(arguments: argparse.Namespace) -> int:
 
 
 def _service(arguments: argparse.Namespace) -> int:
-    from app.host import launch_agent as service_agent
+    from app.host import launch_agent
 
     if arguments.action != "install":
-        return service_agent.run(arguments.action, dry_run=arguments.dry_run)
+        return launch_agent.run(arguments.action, dry_run=arguments.dry_run)
     settings = _settings(arguments)
     if settings is None:
         return 2
-    return service_agent.install(settings, _given(arguments), dry_run=arguments.dry_run)
+    return launch_agent.install(settings, _given(arguments), dry_run=arguments.dry_run)
 
 
 if __name__ == "__main__":
