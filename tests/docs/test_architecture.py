@@ -11,7 +11,7 @@ TEXT = (ROOT / "docs" / "architecture.md").read_text()
 def map_of_the_page() -> dict[str, set[str]]:
     """Folder -> names of its modules: the deeply indented lines below it."""
     rooms: dict[str, set[str]] = {}
-    top = room = ""
+    top = room = ""  # a room may have several rows
     for line in TEXT.partition("```\n")[2].partition("```")[0].splitlines():
         name = line.split()[0].rstrip("/") if line else ""
         if line.startswith(" " * 16):
