@@ -1,4 +1,7 @@
-"""What answers say in their headers: one table, read by code, CORS and the OpenAPI document."""
+"""Headers by name: what requests carry, and a table of what answers say.
+
+Read by the code, by CORS and by the OpenAPI document.
+"""
 
 from dataclasses import dataclass
 
@@ -14,24 +17,27 @@ SERVER_TIMING = "Server-Timing"
 REQUEST_ID = "X-Request-ID"
 RETRY_AFTER = "Retry-After"
 
+AUTHORIZATION = "Authorization"
+API_KEY = "X-API-Key"
+# What a web page may send.
+OF_REQUESTS = (AUTHORIZATION, "Content-Type", API_KEY, REQUEST_ID)
+
 
 @dataclass(frozen=True)
 class HeaderKind:
     """What a header tells.
 
     Attributes:
-        description: as the OpenAPI document has it.
-        always: every answer with data has it; else the description says when.
+        description: as the OpenAPI document has it; it says when, where that is not always.
         of_data: answers with data have it; else only problems.
     """
 
     description: str
-    always: bool = True
     of_data: bool = True
 
 
 HEADERS: dict[str, HeaderKind] = {
-    RETRY_AFTER: HeaderKind("Seconds to wait.", always=False, of_data=False),
+    RETRY_AFTER: HeaderKind("Seconds to wait.", of_data=False),
     SERVER_TIMING: HeaderKind(
         "Milliseconds: tokenize, queue, predict, encode; without the last two where the answer is "
         "sent while it is computed, and tokenize alone where nothing is predicted."
@@ -44,7 +50,7 @@ HEADERS: dict[str, HeaderKind] = {
     TOKENS: HeaderKind("Rows computed, the specials included."),
     UNKNOWN: HeaderKind("[UNK] among them."),
     WINDOWS: HeaderKind("Windows computed."),
-    RECORDS: HeaderKind("Records answered, where the answer is a list.", always=False),
-    SKIPPED: HeaderKind("Records left out by on_error=skip, if any.", always=False),
-    TRUNCATED: HeaderKind("Records cut by overflow=truncate, if any.", always=False),
+    RECORDS: HeaderKind("Records answered, where the answer is a list."),
+    SKIPPED: HeaderKind("Records left out by on_error=skip, if any."),
+    TRUNCATED: HeaderKind("Records cut by overflow=truncate, if any."),
 }

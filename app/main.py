@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
 from app.dependencies import Services, services_of
-from app.headers import HEADERS, REQUEST_ID
+from app.headers import HEADERS, OF_REQUESTS
 from app.host.body_limit import LimitBody
 from app.host.cancellation import CancelWhenGone
 from app.host.gate import Gate, accepted_hosts
@@ -81,7 +81,7 @@ def _surround(app: FastAPI, services: Services) -> None:
             CORSMiddleware,
             allow_origins=settings.cors_origins,
             allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", REQUEST_ID],
+            allow_headers=OF_REQUESTS,
             expose_headers=list(HEADERS),
         )
     app.add_middleware(Observe, metrics=services.metrics)

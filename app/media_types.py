@@ -1,4 +1,4 @@
-"""Every media type that is read or written, and which of them may carry a file."""
+"""Every media type of data and problems, and which of them may carry a file."""
 
 JSON = "application/json"
 TEXT = "text/plain"
@@ -12,6 +12,7 @@ NPY = "application/x-npy"
 NPZ = "application/x-npz"
 TSV = "text/tab-separated-values"
 ARROW = "application/vnd.apache.arrow.stream"
+PROBLEM = "application/problem+json"
 
 # Of a body whose sender did not say what it is; the last is what curl says when it is not told.
 UNSAID = ("", OCTETS, URL_ENCODED)

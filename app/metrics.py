@@ -1,10 +1,12 @@
 """What the service counts, for Prometheus. One registry a server, nothing global."""
 
 from collections.abc import Callable
+from typing import Literal, get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
+Stage = Literal["queued", "tokenizing", "predicting", "encoding"]
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
 
@@ -17,7 +19,7 @@ class Metrics:
         request_bytes, response_bytes: bodies, by route.
         tokens: computed or taken from the cache, specials included, padding not.
         records: answered.
-        stage_seconds: by stage: queued, tokenizing, predicting, encoding.
+        stage_seconds: by `Stage`.
         cache_hits, cache_misses: windows found, or not, in the cache of repeated windows.
         model_restarts: starts of the model's process after its first.
         conversions: by result: done, failed.
@@ -69,10 +71,11 @@ class Metrics:
         self.conversions = Counter(
             "gena_conversions", "Conversions that ended.", ("result",), registry=self.registry
         )
-        for stage in ("queued", "tokenizing", "predicting", "encoding"):
+        # They are there from the start, with zeros.
+        for stage in get_args(Stage):
             self.stage_seconds.labels(stage=stage)
 
-    def observe_stage(self, stage: str, seconds: float) -> None:
+    def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record the time of one stage."""
         self.stage_seconds.labels(stage=stage).observe(seconds)
 

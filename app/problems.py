@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from app.headers import RETRY_AFTER
-
-PROBLEM_JSON = "application/problem+json"
+from app.headers import API_KEY, AUTHORIZATION, RETRY_AFTER
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,8 @@ PROBLEMS: dict[str, ProblemKind] = {
     "auth.invalid": ProblemKind(
         401,
         "An API key is needed",
-        hint="The key is missing or wrong. Send it as 'Authorization: Bearer KEY' or "
-        "'X-API-Key: KEY'.",
+        hint=f"The key is missing or wrong. Send it as '{AUTHORIZATION}: Bearer KEY' or "
+        f"'{API_KEY}: KEY'.",
         headers={"WWW-Authenticate": "Bearer"},
     ),
     "route.not_found": ProblemKind(
@@ -326,6 +324,9 @@ class ProblemError(Exception):
         headers: for this answer, beside those of the code.
         members: further members of the answer, for example record, position, limit; None is
             left out.
+
+    Raises:
+        KeyError: there is no such code.
     """
 
     def __init__(

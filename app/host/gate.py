@@ -8,6 +8,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.dependencies import stopping_problem
+from app.headers import API_KEY, AUTHORIZATION
 from app.host.refusal import refuse
 from app.problems import ProblemError
 
@@ -94,8 +95,8 @@ def _host_name(host: str) -> str:
 
 
 def _given_key(headers: Headers) -> str:
-    scheme, _, value = headers.get("authorization", "").partition(" ")
-    return value.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", "")
+    scheme, _, value = headers.get(AUTHORIZATION, "").partition(" ")
+    return value.strip() if scheme.lower() == "bearer" else headers.get(API_KEY, "")
 
 
 def headers_too_large(limit: int) -> ProblemError:

@@ -12,9 +12,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
+from app import media_types
 from app.dependencies import unavailable_problem
 from app.model.state import ModelUnavailableError
-from app.problems import PROBLEM_JSON, ProblemError, http_code
+from app.problems import ProblemError, http_code
 from app.requests.validation import validation_problem
 from converter.errors import GenaError
 
@@ -33,7 +34,7 @@ def problem_response(problem: ProblemError, request_id: str | None = None) -> Re
         orjson.dumps(document),
         status_code=problem.kind.status,
         headers=problem.headers,
-        media_type=PROBLEM_JSON,
+        media_type=media_types.PROBLEM,
     )
 
 

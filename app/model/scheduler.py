@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from app.metrics import Stage
 from app.model.flow import Flow, QueuedWindow
 from app.model.prediction import IN_FLIGHT, Model, ModelDiedError
 from app.problems import ProblemError, deadline_exceeded
@@ -29,14 +30,14 @@ class Scheduler:
         queue_tokens: bound on the tokens that open flows hold. Each flow holds at least one
             window of 512, so that its next window always has a place.
         deadline_seconds: longest time for a flow that sets no deadline of its own.
-        observe: called with "queued" or "predicting", and seconds, for every window.
+        observe: called with the seconds of every window, queued and predicting.
     """
 
     def __init__(
         self,
         queue_tokens: int,
         deadline_seconds: float,
-        observe: Callable[[str, float], None] = lambda _stage, _seconds: None,
+        observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
     ) -> None:
         self._limit = queue_tokens
         self._deadline = deadline_seconds

@@ -1,6 +1,6 @@
 """For those who run the service: health, facts, metrics."""
 
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 from fastapi import APIRouter
@@ -11,14 +11,15 @@ from app import media_types
 from app.dependencies import ServicesDep
 from app.headers import RETRY_AFTER
 from app.model.lifecycle import Lifecycle
-from app.model.state import State
-from app.problems import PROBLEM_JSON, ProblemError
+from app.model.state import State, Status
+from app.problems import PROBLEMS, ProblemError
 from app.settings import Settings
 from converter.tokenizer import WINDOW
 from converter.versions import DISTRIBUTION, installed_versions
 
 router = APIRouter(tags=["operations"])
 
+_NOT_FAILED = PROBLEMS["model.not_failed"]
 _VERSIONS = (DISTRIBUTION, "coremltools", "torch", "tokenizers", "numpy", "fastapi", "uvicorn")
 
 
@@ -52,7 +53,7 @@ class RuntimeFacts(BaseModel):
 class Health(BaseModel):
     """The state of the service."""
 
-    status: Literal["converting", "loading", "ready", "failed", "stopping"]
+    status: Status
     message: str = Field(description="The same as a sentence.")
     model: str = Field(examples=["AIRI-Institute/gena-lm-bert-base"])
     revision: str | None = None
@@ -132,7 +133,12 @@ async def health(services: ServicesDep) -> Response:
     "/health/retry",
     response_model=Retry,
     status_code=202,
-    responses={409: {"description": "Nothing has failed.", "content": {PROBLEM_JSON: {}}}},
+    responses={
+        _NOT_FAILED.status: {
+            "description": f"{_NOT_FAILED.title}.",
+            "content": {media_types.PROBLEM: {}},
+        }
+    },
     summary="Try again after a failure",
 )
 async def retry(services: ServicesDep) -> Retry:

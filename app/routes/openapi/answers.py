@@ -1,10 +1,11 @@
 """The answers of the data routes: tests hold them against what the service sends."""
 
-from typing import Any
+from typing import Any, get_args
 
 from app import media_types
 from app.answers.registry import WRITERS
 from app.headers import HEADERS
+from app.requests.options import VectorPooling
 from converter.tokenizer import WINDOW
 
 _TEXT = {"type": "string"}
@@ -13,7 +14,7 @@ _NUMBERS = {"type": "array", "items": {"type": "number"}}
 _COUNTS = {"type": "array", "items": _COUNT}
 _RANGE = {**_COUNTS, "minItems": 2, "maxItems": 2}
 _STAMP = {"model": _TEXT, "fingerprint": _TEXT}
-_POOLING = {"pooling": {"enum": ["mean", "cls", "max"]}}
+_POOLING = {"pooling": {"enum": list(get_args(VectorPooling))}}
 
 _TRUNCATED = {
     "type": "object",
@@ -99,8 +100,10 @@ def _several(
     """A list of records.
 
     Args:
-        record: properties of one; `always`: those that each has.
-        head: properties before the list; `more_head`: those that are there beside the stamp.
+        record: properties of one of them.
+        always: those of these that every record has.
+        head: properties of the answer, beside the stamp and the list.
+        more_head: those of these that every answer has.
     """
     return _object(
         [*_STAMP, *more_head, "records", "skipped"],

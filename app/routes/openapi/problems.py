@@ -2,15 +2,9 @@
 
 from typing import Any
 
+from app import media_types
 from app.headers import RETRY_AFTER
-from app.problems import (
-    PROBLEM_JSON,
-    PROBLEMS,
-    STATUSES,
-    ProblemKind,
-    problem_document,
-    with_hint,
-)
+from app.problems import PROBLEMS, STATUSES, ProblemKind, problem_document, with_hint
 from app.routes.openapi.answers import header_documents
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
@@ -50,7 +44,7 @@ def problem_responses(*left_out: int) -> dict[int | str, dict[str, Any]]:
         responses[status] = {
             "description": f"{meaning} Codes: {', '.join(kinds)}.",
             "content": {
-                PROBLEM_JSON: {
+                media_types.PROBLEM: {
                     "schema": _PROBLEM_SCHEMA,
                     "examples": {code: _example(code, kind) for code, kind in kinds.items()},
                 }

@@ -3,7 +3,7 @@
 import jsonschema_rs
 import pytest
 
-from app.problems import PROBLEM_JSON, PROBLEMS
+from app.problems import PROBLEMS
 from tests.support.dna import dna
 
 DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
@@ -99,7 +99,9 @@ def test_the_data_routes_document_every_problem_that_they_can_give(document):
         (example["value"]["status"], code, example["value"]["title"])
         for path in DATA_PATHS
         for response in document["paths"][path]["post"]["responses"].values()
-        for code, example in response["content"].get(PROBLEM_JSON, {}).get("examples", {}).items()
+        for media_type, content in response["content"].items()
+        if media_type == "application/problem+json"
+        for code, example in content["examples"].items()
     }
 
     assert documented == {
