@@ -3,7 +3,8 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import BinaryIO, ClassVar, Protocol
+from io import BufferedReader
+from typing import ClassVar, Protocol
 
 from pydantic import BaseModel
 
@@ -44,7 +45,7 @@ class Reader(Protocol):
     # Whether there is something to predict.
     uses_model: ClassVar[bool]
 
-    def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
+    def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         """What the body asks for. Runs in a thread.
 
         Args:
@@ -71,7 +72,7 @@ class SequencesReader:
     always_list: bool = False
     uses_model: ClassVar[bool] = True
 
-    def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
+    def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
             self.options, self.schema, exchange.settings.max_record_bases, received, file
         )
@@ -95,7 +96,7 @@ class TokenizeReader:
     options: TokenizeOptions
     uses_model: ClassVar[bool] = False
 
-    def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
+    def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
             self.options, TokenizeBody, exchange.settings.max_record_bases, received, file
         )
@@ -103,13 +104,12 @@ class TokenizeReader:
         return Reading(submission.records, choices, submission.single, TokensWriter)
 
 
-@dataclass(frozen=True)
 class OpenAIReader:
     """What OpenAI's clients send: texts, or lists of token ids."""
 
     uses_model: ClassVar[bool] = True
 
-    def read(self, exchange: Exchange, received: ReceivedBody, file: BinaryIO) -> Reading:
+    def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         body = read_json(received, OpenAIEmbeddingsBody, file)
         _check_model(body, exchange.model)
         choices = choose(body)
@@ -122,7 +122,7 @@ def _read_sequences(
     schema: type[SubmittedSequences],
     max_bases: int,
     received: ReceivedBody,
-    file: BinaryIO,
+    file: BufferedReader,
 ) -> tuple[Submission, Choices]:
     """A body of sequences, and the choices of query, form and body together."""
     places = [options]

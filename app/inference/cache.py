@@ -18,6 +18,9 @@ class WindowCache:
 
     Args:
         limit: bytes; 0 keeps nothing.
+
+    Attributes:
+        bytes: that its entries take.
     """
 
     def __init__(self, limit: int) -> None:

@@ -19,7 +19,7 @@ from app.inference.windows import SPECIALS
 from app.problems import ProblemError
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
-from app.requests.submitted import Submitted, SubmittedIds, duplicate_id
+from app.requests.submitted import Submitted, SubmittedIds
 from converter.tokenizer import (
     MAX_TOKENS,
     WINDOW,
@@ -142,10 +142,14 @@ class _Collection:
         raise ProblemError("records.none")
 
     def _check_id(self, submitted: Submitted | SubmittedIds) -> None:
-        if submitted.problem is not None:
+        if isinstance(submitted, Submitted) and submitted.problem is not None:
             raise submitted.problem
         if submitted.id in self._ids:
-            raise duplicate_id(submitted.id)
+            raise ProblemError(
+                "record.duplicate_id",
+                f"The id {submitted.id!r} occurs more than once; answers could not be told apart.",
+                record=submitted.id,
+            )
         self._ids.add(submitted.id)
 
 

@@ -142,7 +142,9 @@ class PreparedRequest:
 
     Attributes:
         single: one bare sequence, answered by itself and not as a list.
+        store: the tokens of its records.
         tokenizing_seconds: that preparing it took.
+        n_tokens, n_windows, n_unknown, n_truncated: of all its records.
     """
 
     choices: Choices
@@ -150,7 +152,7 @@ class PreparedRequest:
     records: list[Record]
     skipped: list[Skipped]
     store: TokenStore
-    tokenizing_seconds: float = 0.0
+    tokenizing_seconds: float
     n_tokens: int = field(init=False)
     n_windows: int = field(init=False)
     n_unknown: int = field(init=False)

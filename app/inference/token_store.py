@@ -16,16 +16,16 @@ class TokenStore:
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115
-        self.size = 0
+        self._size = 0
 
     def append(self, ids: NDArray[np.int32], ends: NDArray[np.int64]) -> int:
         """Keep (n,) ids and (n,) ends; returns where they begin."""
         tokens = np.empty(len(ids), _TOKEN)
         tokens["id"], tokens["end"] = ids, ends
-        self._file.seek(self.size * _TOKEN.itemsize)
+        self._file.seek(self._size * _TOKEN.itemsize)
         self._file.write(tokens.tobytes())
-        start = self.size
-        self.size += len(ids)
+        start = self._size
+        self._size += len(ids)
         return start
 
     def read(self, start: int, end: int) -> NDArray[Any]:

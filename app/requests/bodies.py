@@ -10,8 +10,8 @@ from typing import BinaryIO, cast
 
 from fastapi import Request
 from python_multipart.multipart import parse_options_header
+from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import ClientDisconnect
 
 from app import media_types
 from app.problems import ProblemError
@@ -45,7 +45,7 @@ class ReceivedBody:
 
 
 async def receive_body(request: Request) -> ReceivedBody:
-    """Take the body from the wire; `LimitBody` bounds and counts what arrives.
+    """Take the body from the wire; `app.host.body_limit` bounds and counts what arrives.
 
     Raises:
         ProblemError: 413 body.too_large, 415 body.unsupported_encoding, 400 form.invalid.
@@ -55,7 +55,7 @@ async def receive_body(request: Request) -> ReceivedBody:
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise ProblemError("body.unsupported_encoding")
     if media_type == media_types.FORM:
-        return await _receive_form(request)
+        return _body_of_form(await _parse_form(request))
     file = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
     size = 0
     try:
@@ -69,7 +69,7 @@ async def receive_body(request: Request) -> ReceivedBody:
     return ReceivedBody(file, media_type, size)
 
 
-async def _receive_form(request: Request) -> ReceivedBody:
+async def _parse_form(request: Request) -> FormData:
     boundary = parse_options_header(request.headers["content-type"])[1].get(b"boundary")
     if not boundary:
         raise _bad_form("Its Content-Type has no boundary.")
@@ -81,12 +81,13 @@ async def _receive_form(request: Request) -> ReceivedBody:
         max_part_size=_MAX_FORM_FIELD_BYTES,
     )
     try:
-        form = await parser.parse()
-    except (ProblemError, ClientDisconnect):
-        raise
+        return await parser.parse()
     except (MultiPartException, ValueError, KeyError) as error:
         reason = error.message if isinstance(error, MultiPartException) else "It is malformed."
         raise _bad_form(reason) from None
+
+
+def _body_of_form(form: FormData) -> ReceivedBody:
     file: BinaryIO | None = None
     size = 0
     fields: dict[str, str] = {}
@@ -111,7 +112,7 @@ def _bad_form(reason: str) -> ProblemError:
 
 
 @contextmanager
-def open_decoded(body: ReceivedBody, limit: int) -> Iterator[BinaryIO]:
+def open_decoded(body: ReceivedBody, limit: int) -> Iterator[io.BufferedReader]:
     """Read a body, inflated when its content is gzip, with `limit` on the bytes that come out.
 
     Reading raises ProblemError: 413 body.too_large_decoded, 400 gzip.invalid.
@@ -120,8 +121,9 @@ def open_decoded(body: ReceivedBody, limit: int) -> Iterator[BinaryIO]:
     is_gzip = body.file.read(2) == _GZIP
     body.file.seek(0)
     raw = _Inflated(body.file, limit) if is_gzip else _Plain(body.file)
-    with io.BufferedReader(raw, _BLOCK) as reader:
-        yield cast(BinaryIO, reader)
+    reader: io.BufferedReader = io.BufferedReader(raw, _BLOCK)
+    with reader:
+        yield reader
 
 
 class _Plain(io.RawIOBase):

@@ -35,6 +35,9 @@ class Choices:
     """What a request asks for, from all the places where it may say so.
 
     The defaults of all options stand here; a route that has another one says so in its options.
+
+    Attributes:
+        format: None leaves it to the Accept header.
     """
 
     pooling: Pooling = "none"
@@ -188,6 +191,7 @@ def choose(*places: BaseModel) -> Choices:
         ProblemError: two places disagree (options.conflict), or two choices do.
     """
     names = sorted(Choices.__dataclass_fields__)
+    # Without format: where nobody names one, the Accept header does.
     defaults = places[0].model_dump(include=set(names) - {"format"})
     said: dict[str, Any] = {}
     for place in places:

@@ -4,11 +4,11 @@ Records are read one at a time; a file is never in memory as a whole. Bodies tha
 or `@` are FASTA and FASTQ whatever they are called, apart from JSON and forms: no DNA begins so.
 """
 
-import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO, Literal, TypeVar
+from io import BufferedReader, RawIOBase
+from typing import Literal, TypeVar
 
 import pydantic
 from dnaio import FastaReader, FastqReader
@@ -25,11 +25,17 @@ Kind = Literal["json", "text", "fasta", "fastq"]
 Body = TypeVar("Body", bound=pydantic.BaseModel)
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLOCK = 2**17
 _LEADING = b" \t\r\n"
 # Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
 # error names the place, while free text after an id may hold it.
 _FOREIGN = "\x7f"
 _TO_ASCII = bytes(byte if byte < 128 else ord(_FOREIGN) for byte in range(256))
+_HOW_TO_SEND = (
+    "With curl: -H 'Content-Type: text/plain' -d ACGT for a bare sequence, "
+    "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
+    "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
+)
 _UNFIT_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # White space that may come with a record, beside its bases.
 _SLACK_BYTES = 2**20
@@ -41,7 +47,7 @@ class Submission:
 
     Attributes:
         single: one bare sequence: the answer is not a list.
-        body: what the JSON said beside the sequences, if it was JSON.
+        body: the JSON, if it was JSON; it may hold options beside the sequences.
     """
 
     records: Iterator[Submitted]
@@ -50,7 +56,7 @@ class Submission:
 
 
 def read_submission(
-    received: ReceivedBody, schema: type[SubmittedSequences], file: BinaryIO, max_bases: int
+    received: ReceivedBody, schema: type[SubmittedSequences], file: BufferedReader, max_bases: int
 ) -> Submission:
     """Recognise a body and read its records.
 
@@ -69,12 +75,12 @@ def read_submission(
         return _from_json(file.read(), schema)
     guarded = _Guarded(file, kind, max_bases)
     if kind == "text":
-        text = _decode(guarded.read_all())
+        text = guarded.read_all().decode("utf-8", errors="replace")
         return Submission(iter([Submitted("1", text)]), single=True)
     return Submission(_from_file(guarded, kind), single=False)
 
 
-def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Body:
+def read_json(received: ReceivedBody, schema: type[Body], file: BufferedReader) -> Body:
     """The body of an endpoint that takes JSON only.
 
     Raises:
@@ -85,10 +91,10 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BinaryIO) -> Bod
             "body.unsupported_type",
             "This endpoint takes JSON: -H 'Content-Type: application/json'.",
         )
-    return parse_json(file.read(), schema)
+    return _parse_json(file.read(), schema)
 
 
-def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
+def _recognise(received: ReceivedBody, file: BufferedReader) -> Kind:
     media_type = received.media_type
     if media_types.is_json(media_type):
         return "json"
@@ -113,20 +119,12 @@ def _recognise(received: ReceivedBody, file: BinaryIO) -> Kind:
     raise _bad_file("fasta", f"It begins neither with > (FASTA) nor with @ (FASTQ). {_HOW_TO_SEND}")
 
 
-_HOW_TO_SEND = (
-    "With curl: -H 'Content-Type: text/plain' -d ACGT for a bare sequence, "
-    "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
-    "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
-)
-
-
 def _unsupported(reason: str) -> ProblemError:
     return ProblemError("body.unsupported_type", f"{reason} {_HOW_TO_SEND}")
 
 
-def _skip_leading(file: BinaryIO) -> bytes:
+def _skip_leading(file: BufferedReader) -> bytes:
     """The first byte that is neither white space nor a byte order mark; it stays unread."""
-    assert isinstance(file, io.BufferedReader)
     if file.peek(3).startswith(_BYTE_ORDER_MARK):
         file.read(3)
     while True:
@@ -137,16 +135,7 @@ def _skip_leading(file: BinaryIO) -> bytes:
             return rest[:1]
 
 
-def _decode(data: bytes) -> str:
-    return data.decode("utf-8", errors="replace")
-
-
-def parse_json(data: bytes, schema: type[Body]) -> Body:
-    """A JSON body.
-
-    Raises:
-        ProblemError: 400 json.invalid, 422 by the schema.
-    """
+def _parse_json(data: bytes, schema: type[Body]) -> Body:
     try:
         return schema.model_validate_json(data.removeprefix(_BYTE_ORDER_MARK), strict=True)
     except pydantic.ValidationError as error:
@@ -157,7 +146,7 @@ def parse_json(data: bytes, schema: type[Body]) -> Body:
 
 
 def _from_json(data: bytes, schema: type[SubmittedSequences]) -> Submission:
-    body = parse_json(data, schema)
+    body = _parse_json(data, schema)
     if "sequence" in body.model_fields_set:
         return Submission(iter([Submitted("1", body.sequence)]), single=True, body=body)
     return Submission(_from_list(body), single=False, body=body)
@@ -172,7 +161,7 @@ def _from_list(body: SubmittedSequences) -> Iterator[Submitted]:
 
 
 def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
-    file = io.BufferedReader(guarded, 2**17)
+    file = BufferedReader(guarded, _BLOCK)
     try:
         reader = FastaReader(file) if kind == "fasta" else FastqReader(file)
         for number, record in enumerate(reader, start=1):
@@ -210,10 +199,10 @@ def _id_problem(record_id: str, number: int) -> ProblemError | None:
     )
 
 
-class _Guarded(io.RawIOBase):
+class _Guarded(RawIOBase):
     """What a parser reads: ASCII, and an error instead of a record that memory should not hold."""
 
-    def __init__(self, file: BinaryIO, kind: Kind, max_bases: int) -> None:
+    def __init__(self, file: BufferedReader, kind: Kind, max_bases: int) -> None:
         self._file = file
         self._kind = kind
         # What begins something new: the run between two of them is in memory at once.
@@ -235,7 +224,7 @@ class _Guarded(io.RawIOBase):
     def read_all(self) -> bytes:
         """A bare sequence: everything, as it is."""
         parts = []
-        while chunk := self._file.read(2**17):
+        while chunk := self._file.read(_BLOCK):
             self._run += len(chunk)
             self._check_run()
             parts.append(chunk)

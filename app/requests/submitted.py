@@ -7,7 +7,11 @@ from app.problems import ProblemError
 
 @dataclass(frozen=True)
 class Submitted:
-    """DNA as text. `problem` is set where it has no usable id."""
+    """DNA as text.
+
+    Attributes:
+        problem: of its id, where that cannot be used.
+    """
 
     id: str
     text: str
@@ -20,13 +24,3 @@ class SubmittedIds:
 
     id: str
     ids: list[int]
-    problem: ProblemError | None = None
-
-
-def duplicate_id(record_id: str) -> ProblemError:
-    """The same id twice in one request."""
-    return ProblemError(
-        "record.duplicate_id",
-        f"The id {record_id!r} occurs more than once; answers could not be told apart.",
-        record=record_id,
-    )

@@ -9,8 +9,12 @@ _MOST_PROBLEMS = 20
 _UNKNOWN_FIELD = "extra_forbidden"  # pydantic's name
 
 
-def validation_problem(errors: Sequence[Any]) -> ProblemError:
-    """422 options.unknown where a field is unknown, else request.invalid."""
+def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
+    """422 options.unknown where a field is unknown, else request.invalid.
+
+    Args:
+        errors: as pydantic lists them, with `loc`, `type` and `msg`.
+    """
     unknown = [error for error in errors if error.get("type") == _UNKNOWN_FIELD]
     others = [error for error in errors if error.get("type") != _UNKNOWN_FIELD]
     problems = [
