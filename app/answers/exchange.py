@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import anyio
@@ -24,19 +23,11 @@ T = TypeVar("T")
 _BULK_BYTES = 2**18
 
 
-@dataclass
-class Timings:
-    """Seconds that the stages of this request took, for Server-Timing."""
-
-    stages: dict[str, float] = field(default_factory=dict)
-
-    def header(self) -> str:
-        """As the browser's developer tools read it."""
-        return ", ".join(f"{name};dur={1000 * s:.2f}" for name, s in self.stages.items())
-
-
 class Exchange:
     """One request on its way to an answer.
+
+    Attributes:
+        stages: seconds that they took, for Server-Timing.
 
     Raises:
         ProblemError: 422 options.conflict, an option is given twice in the query.
@@ -49,7 +40,7 @@ class Exchange:
         self.cache = services.cache
         self.metrics = services.metrics
         self._bulk_threads = services.bulk_threads
-        self.timings = Timings()
+        self.stages: dict[str, float] = {}
         self._deadline = time.monotonic() + services.settings.deadline_seconds
         _refuse_repeated_options(request)
 
@@ -99,7 +90,7 @@ class Exchange:
 
 
 def _refuse_repeated_options(request: Request) -> None:
-    """FastAPI would take the last one in silence."""
+    """Raise where an option has two values: FastAPI would take the last one in silence."""
     names = [name for name, _ in request.query_params.multi_items()]
     for name in names:
         if names.count(name) > 1:

@@ -6,9 +6,6 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-# About what a float32 takes as text.
-BYTES_PER_NUMBER = 11
-
 
 def array(values: NDArray[Any]) -> bytes:
     """Any shape; float32 as the shortest text that reads back to it."""

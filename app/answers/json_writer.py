@@ -27,18 +27,15 @@ class JsonWriter(Writer):
         self._n_written = 0
         self._zeros = orjson.dumps([0.0] * plan.hidden_size)
 
-    @property
-    def estimate(self) -> int:
-        return self.plan.n_values * json_values.BYTES_PER_NUMBER
-
     def begin(self) -> Iterator[Chunk]:
-        if self.plan.as_list:
+        if not self.plan.prepared.single:
             yield json_values.open_object(self._stamp()) + b',"records":['
 
     def block(self, block: Block) -> Iterator[Chunk]:
         if block.first:
             separator = b"," if self._n_written else b""
-            opening = {"id": block.record.id} if self.plan.as_list else self._stamp()
+            single = self.plan.prepared.single
+            opening = self._stamp() if single else {"id": block.record.id}
             head = json_values.open_object({**opening, **self._describe(block.record)})
             yield separator + head + b',"features":'
             self._n_written += 1
@@ -53,7 +50,7 @@ class JsonWriter(Writer):
             yield b"}"
 
     def end(self) -> Iterator[Chunk]:
-        if self.plan.as_list:
+        if not self.plan.prepared.single:
             skipped = [skipped.as_dict() for skipped in self.plan.prepared.skipped]
             yield b'],"skipped":' + orjson.dumps(skipped) + b"}"
 

@@ -29,10 +29,6 @@ class OpenAIWriter(Writer):
         self._as_base64 = as_base64
         self._index = 0
 
-    @property
-    def estimate(self) -> int:
-        return self.plan.n_values * json_values.BYTES_PER_NUMBER
-
     def begin(self) -> Iterator[Chunk]:
         yield b'{"object":"list","data":['
 

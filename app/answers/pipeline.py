@@ -38,14 +38,14 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
         resources.callback(received.close)
         flow = None
         if reader.uses_model:
-            queue = exchange.model.scheduler.open_flow(deadline=exchange.remaining)
-            flow = await resources.enter_async_context(queue)
+            place = exchange.model.scheduler.open_flow(deadline=exchange.remaining)
+            flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
             partial(_read_and_prepare, exchange, reader, received), received.size
         )
         received.close()
         resources.callback(writer.plan.prepared.close)
-        return await Computation(exchange, writer, flow).respond(resources)
+        return await _Computation(exchange, writer, flow).respond(resources)
 
 
 def _read_and_prepare(
@@ -63,7 +63,7 @@ def _read_and_prepare(
             stop=stop,
             observe=partial(exchange.metrics.observe_stage, "tokenizing"),
         )
-    exchange.timings.stages["tokenize"] = prepared.tokenizing_seconds
+    exchange.stages["tokenize"] = prepared.tokenizing_seconds
     manifest = model.manifest
     plan = AnswerPlan(
         manifest.model, manifest.fingerprint, manifest.hidden_size, model.tokenizer, prepared
@@ -71,7 +71,7 @@ def _read_and_prepare(
     return reading.writer(plan)
 
 
-class Computation:
+class _Computation:
     """A prepared request on its way through the model, and the writer of its answer.
 
     Args:
@@ -158,7 +158,7 @@ class Computation:
     def _note_timings(self) -> None:
         if self._flow is None:
             return
-        stages = self._exchange.timings.stages
+        stages = self._exchange.stages
         stages["queue"] = self._flow.queued_seconds
         if self._writer.is_small:
             stages["predict"] = self._flow.predicting_seconds
@@ -172,7 +172,7 @@ class Computation:
 
 
 def _headers(exchange: Exchange, plan: AnswerPlan) -> dict[str, str]:
-    """What made the answer, and counts that arrays cannot carry."""
+    """What made the answer, counts that arrays cannot carry, and how long the stages took."""
     prepared = plan.prepared
     stamp = {
         headers.MODEL: quote(plan.model, safe="/:@ "),
@@ -188,4 +188,5 @@ def _headers(exchange: Exchange, plan: AnswerPlan) -> dict[str, str]:
         stamp[headers.SKIPPED] = str(len(prepared.skipped))
     if prepared.n_truncated:
         stamp[headers.TRUNCATED] = str(prepared.n_truncated)
-    return {**stamp, headers.SERVER_TIMING: exchange.timings.header()}
+    stages = (f"{name};dur={1000 * seconds:.2f}" for name, seconds in exchange.stages.items())
+    return {**stamp, headers.SERVER_TIMING: ", ".join(stages)}

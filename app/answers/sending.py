@@ -1,8 +1,4 @@
-"""Answers on their way out: all there, or sent while they are computed.
-
-An answer that fails while it is sent is left unfinished, so that the connection is cut, which
-every client sees.
-"""
+"""Answers on their way out: all there, or sent while they are computed."""
 
 import logging
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -17,7 +13,7 @@ from app.dependencies import unavailable_problem
 from app.model.state import ModelUnavailableError
 from app.problems import ProblemError
 
-log = logging.getLogger("gena.answers")
+logger = logging.getLogger("gena.answers")
 
 # The most that is handed to the socket at a time: of more, it takes a part and the rest is copied.
 _CHUNK_BYTES = 2**18
@@ -53,7 +49,8 @@ class ComputedAnswer(Response):
 class StreamedAnswer(Response):
     """An answer that is sent while it is computed.
 
-    When that fails, the response is left unfinished: the server then closes the connection.
+    When that fails, the response is left unfinished: the server then cuts the connection, which
+    every client sees.
     """
 
     def __init__(
@@ -83,9 +80,9 @@ class StreamedAnswer(Response):
                     await self._send(send)
             except (ProblemError, ModelUnavailableError) as error:
                 told = error if isinstance(error, ProblemError) else unavailable_problem(error)
-                log.warning("answer cut off: %s: %s", told.code, told.detail)
+                logger.warning("answer cut off: %s: %s", told.code, told.detail)
             except Exception:
-                log.exception("answer cut off")
+                logger.exception("answer cut off")
 
     async def _send(self, send: Send) -> None:
         await _send_start(self, send)

@@ -15,10 +15,6 @@ class TsvWriter(Writer):
     is_text = True
     needs_pooling = True
 
-    @property
-    def estimate(self) -> int:
-        return self.plan.n_values * json_values.BYTES_PER_NUMBER
-
     def begin(self) -> Iterator[Chunk]:
         names = "\t".join(f"f{column}" for column in range(self.plan.hidden_size))
         yield f"id\t{names}\n".encode()

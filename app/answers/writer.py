@@ -24,6 +24,8 @@ Chunk: TypeAlias = bytes | memoryview
 # An answer up to here is computed before it is sent.
 _SMALL_BYTES = 8 * 2**20
 _SMALL_WINDOWS = 16
+# About what a float32 takes as text.
+_BYTES_OF_TEXT = 11
 
 
 @dataclass(frozen=True)
@@ -42,16 +44,13 @@ class AnswerPlan:
         return {"model": self.model, "fingerprint": self.fingerprint}
 
     @property
-    def as_list(self) -> bool:
-        """Records under "records", also a single one."""
-        return not self.prepared.single
-
-    @property
     def dtype(self) -> np.dtype[Any]:
+        """Of the features, little-endian."""
         return np.dtype("<f4" if self.prepared.choices.dtype == "float32" else "<f2")
 
     @property
     def is_base(self) -> bool:
+        """Whether there is a row a base."""
         return self.prepared.choices.resolution == "base"
 
     def record_shape(self, record: Record) -> tuple[int, ...]:
@@ -65,9 +64,9 @@ class AnswerPlan:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all features as one array."""
+        """Shape of all features as one array, records along its first axis."""
         records = self.prepared.records
-        if not self.as_list:
+        if self.prepared.single:
             return self.record_shape(records[0])
         if self.prepared.choices.pooled:
             return (len(records), self.hidden_size)
@@ -76,16 +75,21 @@ class AnswerPlan:
 
     @property
     def n_values(self) -> int:
+        """Numbers in all features."""
         return int(np.prod(self.shape, dtype=np.int64))
 
 
 class Writer(ABC):
-    """Encodes one answer: `begin`, `block` for each block of the engine, `end`; `close` always."""
+    """Encodes one answer: `begin`, `block` for each block of the engine, `end`; `close` always.
+
+    Attributes:
+        media_type: of the answer.
+        is_text: the whole content is text, not bytes; the OpenAPI document says so.
+        needs_pooling: it holds vectors only.
+    """
 
     media_type: ClassVar[str]
-    # Of the whole content, for the OpenAPI document: text, not bytes.
     is_text: ClassVar[bool] = False
-    # Whether it writes vectors only.
     needs_pooling: ClassVar[bool] = False
 
     def __init__(self, plan: AnswerPlan) -> None:
@@ -99,7 +103,8 @@ class Writer(ABC):
     @property
     def estimate(self) -> int:
         """About how many bytes the answer has."""
-        return self.plan.n_values * self.plan.dtype.itemsize
+        a_value = _BYTES_OF_TEXT if self.is_text else self.plan.dtype.itemsize
+        return self.plan.n_values * a_value
 
     @property
     def is_small(self) -> bool:

@@ -22,7 +22,7 @@ from converter.errors import GenaError
 # nginx's status for a client that left before its answer; nobody receives it, the log shows it.
 CLIENT_GONE = 499
 
-log = logging.getLogger("gena.errors")
+logger = logging.getLogger("gena.errors")
 
 
 def problem_response(problem: ProblemError, request_id: str | None = None) -> Response:
@@ -61,7 +61,7 @@ def _answer_unavailable(request: Request, error: Exception) -> Response:
 
 def _answer_gena_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GenaError)
-    log.error("%s: %s", error.code, error)
+    logger.error("%s: %s", error.code, error)
     return problem_response(ProblemError("internal"), _request_id(request))
 
 
