@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_commands(commands)
-    # Of these two alone, because the settings take a while to import.
+    # Options only for the command that is run: they are made of the settings, which take a while
+    # to import.
     command = argv[0] if argv else None
     _add_serve(commands, with_options=command == "serve")
     _add_service(commands, with_options=command == "service")
@@ -150,7 +151,8 @@ def _service(arguments: argparse.Namespace) -> int:
     from app.host import launch_agent
 
     if arguments.action != "install":
-        return launch_agent.run(arguments.action, dry_run=arguments.dry_run)
+        act = {"uninstall": launch_agent.uninstall, "status": launch_agent.status}
+        return act[arguments.action](dry_run=arguments.dry_run)
     settings = _settings(arguments)
     if settings is None:
         return 2

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from app.model.children import module_command
 from app.settings import Settings
@@ -18,7 +18,8 @@ LABEL = "gena-coreml"
 _HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
 _SECONDS_AFTER_GRACE = 10
 
-Run = Callable[[Sequence[str]], "subprocess.CompletedProcess[str]"]
+Done: TypeAlias = subprocess.CompletedProcess[str]
+Execute: TypeAlias = Callable[[Sequence[str]], Done]
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,10 @@ class Systemd:
         return ["systemctl", "--user", "is-active", f"{LABEL}.service"]
 
 
-def this_system() -> "Launchd | Systemd":
+Manager: TypeAlias = Launchd | Systemd
+
+
+def this_system() -> Manager:
     """The manager of this machine's user services."""
     home = Path.home()
     if sys.platform == "darwin":
@@ -154,21 +158,29 @@ def service_command(
     return ServiceCommand(arguments, kept, stop)
 
 
+def _execute(command: Sequence[str]) -> Done:
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return Done(command, 127, "", f"{command[0]} is not here")
+
+
 def install(
     settings: Settings,
     given: Mapping[str, Any],
     *,
     dry_run: bool,
-    manager: "Launchd | Systemd | None" = None,
-    execute: Run | None = None,
+    manager: Manager | None = None,
+    execute: Execute = _execute,
 ) -> int:
-    """Write the definition and start the service.
+    """Write the definition and start the service; the exit code.
 
     Args:
         given: options of the command line, by the names of settings.
+        dry_run: print what would be written and run, and change nothing.
+        manager: this machine's, where it is not given.
     """
     manager = manager or this_system()
-    execute = execute or _execute
     log_file = settings.log_file or manager.log_file
     definition = manager.definition(service_command(settings, given, log_file, os.environ))
     if dry_run:
@@ -189,18 +201,9 @@ def install(
     return _all(manager.enable(), execute)
 
 
-def run(
-    action: str,
-    *,
-    dry_run: bool,
-    manager: "Launchd | Systemd | None" = None,
-    execute: Run | None = None,
-) -> int:
-    """`uninstall` or `status`; the exit code."""
+def uninstall(*, dry_run: bool, manager: Manager | None = None, execute: Execute = _execute) -> int:
+    """Stop the service and remove its definition; the exit code."""
     manager = manager or this_system()
-    execute = execute or _execute
-    if action == "status":
-        return _status(manager, execute, dry_run=dry_run)
     if dry_run:
         _print_commands(manager.disable())
         print(f"would remove {manager.file}")
@@ -214,7 +217,9 @@ def run(
     return code
 
 
-def _status(manager: "Launchd | Systemd", execute: Run, *, dry_run: bool) -> int:
+def status(*, dry_run: bool, manager: Manager | None = None, execute: Execute = _execute) -> int:
+    """Say whether the service runs; the exit code, 0 where it does."""
+    manager = manager or this_system()
     if dry_run:
         return _print_commands([manager.status()])
     if not manager.file.exists():
@@ -225,7 +230,7 @@ def _status(manager: "Launchd | Systemd", execute: Run, *, dry_run: bool) -> int
     return 0 if running else 1
 
 
-def _all(commands: Sequence[Sequence[str]], execute: Run) -> int:
+def _all(commands: Sequence[Sequence[str]], execute: Execute) -> int:
     for command in commands:
         done = execute(command)
         if done.returncode != 0:
@@ -233,13 +238,6 @@ def _all(commands: Sequence[Sequence[str]], execute: Run) -> int:
             print(f"gena: {' '.join(command)}: {reason}", file=sys.stderr)
             return 1
     return 0
-
-
-def _execute(command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        return subprocess.CompletedProcess(command, 127, "", f"{command[0]} is not here")
 
 
 def _print_commands(commands: Sequence[Sequence[str]]) -> int:

@@ -34,7 +34,7 @@ class TextFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
 
-    def formatTime(self, record: logging.LogRecord, _format: str | None = None) -> str:  # noqa: N802
+    def formatTime(self, record: logging.LogRecord, _format: str | None = None) -> str:  # noqa: N802, the library's name
         return _time(record)
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802, the library's name

@@ -4,6 +4,7 @@ import logging
 import re
 import time
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -34,6 +35,16 @@ _SECURITY_HEADERS = {
 }
 
 
+@dataclass
+class _Seen:
+    """What passed of a request and its answer; bytes of the bodies."""
+
+    status: int | None = None
+    received: int = 0
+    sent: int = 0
+    complete: bool = False
+
+
 class Observe:
     """Request ids, security headers, one log line and the counts; unexpected faults end here.
 
@@ -51,60 +62,56 @@ class Observe:
         began = time.perf_counter()
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
-        seen: dict[str, int | None] = {"status": None, "received": 0, "sent": 0}
-        complete = False
+        seen = _Seen()
 
         async def counted_receive() -> Message:
             message = await receive()
-            seen["received"] = (seen["received"] or 0) + len(message.get("body", b""))
+            seen.received += len(message.get("body", b""))
             return message
 
         async def stamped_send(message: Message) -> None:
-            nonlocal complete
             if message["type"] == "http.response.start":
-                seen["status"] = message["status"]
+                seen.status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers[REQUEST_ID] = request_id
                 for name, value in _SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             elif message["type"] == "http.response.body":
-                seen["sent"] = (seen["sent"] or 0) + len(message.get("body", b""))
-                complete = not message.get("more_body", False)
+                seen.sent += len(message.get("body", b""))
+                seen.complete = not message.get("more_body", False)
             await send(message)
 
         try:
             await self._app(scope, counted_receive, stamped_send)
         except Exception:
-            if seen["status"] is not None:
+            if seen.status is not None:
                 # A broken connection is the only way left to say that the answer is not whole.
                 raise
             logger.exception("unexpected failure", extra={"request_id": request_id})
             answer = problem_response(ProblemError("internal"), request_id)
             await answer(scope, counted_receive, stamped_send)
         finally:
-            self._record(scope, seen, complete, time.perf_counter() - began)
+            self._record(scope, seen, time.perf_counter() - began)
 
-    def _record(
-        self, scope: Scope, seen: dict[str, int | None], complete: bool, seconds: float
-    ) -> None:
+    def _record(self, scope: Scope, seen: _Seen, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", _UNMATCHED)
-        status = seen["status"] if seen["status"] is not None else CLIENT_GONE
+        status = CLIENT_GONE if seen.status is None else seen.status
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         self._metrics.requests.labels(route=route, method=method, status=status).inc()
         self._metrics.request_seconds.labels(route=route).observe(seconds)
-        self._metrics.request_bytes.labels(route=route).inc(seen["received"] or 0)
-        self._metrics.response_bytes.labels(route=route).inc(seen["sent"] or 0)
+        self._metrics.request_bytes.labels(route=route).inc(seen.received)
+        self._metrics.response_bytes.labels(route=route).inc(seen.sent)
         fields: dict[str, Any] = {
             "method": method,
             "route": route,
             "status": status,
             "ms": round(1000 * seconds, 1),
-            "bytes_in": seen["received"],
-            "bytes_out": seen["sent"],
+            "bytes_in": seen.received,
+            "bytes_out": seen.sent,
             "client": (scope.get("client") or ("-",))[0],
             "request_id": scope["state"]["request_id"],
         }
-        if not complete:
+        if not seen.complete:
             fields["incomplete"] = True
         level = logging.DEBUG if route in _POLLED else logging.INFO
         access_logger.log(level, "request", extra=fields)

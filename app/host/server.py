@@ -53,7 +53,7 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
 
 
 # The two classes below override methods of uvicorn that its documentation does not name. They were
-# read in uvicorn 0.54.0, with h11 0.16.0; pyproject.toml bounds the versions.
+# read in uvicorn 0.54.0, with h11 0.16.0; pyproject.toml keeps uvicorn below the next version.
 
 
 class _Server(uvicorn.Server):

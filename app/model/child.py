@@ -29,7 +29,7 @@ from converter.runtime.protocol import Runtime
 logger = logging.getLogger("gena.model")
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def _parse_arguments() -> argparse.Namespace:
     """The command line that `app.model.process` writes."""
     parser = argparse.ArgumentParser(prog="app.model.child")
     parser.add_argument("--bundle", type=Path, required=True)
@@ -38,10 +38,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--compute-units", required=True)
     parser.add_argument("--threads", type=int)
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
-def load_bundle_runtime(arguments: argparse.Namespace) -> Runtime:
+def _load_bundle_runtime(arguments: argparse.Namespace) -> Runtime:
     """The runtime of a bundle, warmed up."""
     runtime = load_runtime(
         open_bundle(arguments.bundle),
@@ -53,20 +53,20 @@ def load_bundle_runtime(arguments: argparse.Namespace) -> Runtime:
     return runtime
 
 
-def main(
-    argv: list[str] | None = None,
-    load: Callable[[argparse.Namespace], Runtime] = load_bundle_runtime,
-) -> int:
+def main(load: Callable[[argparse.Namespace], Runtime] = _load_bundle_runtime) -> int:
     """Load the model, say so, answer until the server goes away.
 
     Args:
         load: makes the runtime from the parsed arguments; tests give their own.
+
+    Returns:
+        The exit code: 1 where the model cannot be loaded.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Also out of a prediction that hangs; nothing here needs an orderly end.
     when_parent_ends(lambda: os._exit(0))
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.INFO)
-    arguments = parse_arguments(argv)
+    arguments = _parse_arguments()
     channel = socket.socket(fileno=arguments.socket)
     try:
         runtime = load(arguments)
@@ -94,7 +94,7 @@ def main(
 
 def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None:
     stream = channel.makefile("rb")
-    slot_floats = len(memory) // SLOTS // 4
+    slot_bytes = len(memory) // SLOTS
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
         padded = np.array(np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :])
@@ -109,7 +109,7 @@ def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None
             _reply(channel, number=number, error="model.error", message=type(error).__name__)
             continue
         seconds = time.perf_counter() - started
-        target = np.frombuffer(memory, np.float32, features.size, slot * slot_floats * 4)
+        target = np.frombuffer(memory, np.float32, features.size, slot * slot_bytes)
         target.reshape(features.shape)[...] = features
         del target  # the map cannot be closed while an array looks at it
         _reply(channel, number=number, shape=list(features.shape), seconds=seconds)

@@ -11,7 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from app.host.launch_agent import Launchd, Systemd, install, run, service_command, this_system
+from app.host.launch_agent import (
+    Launchd,
+    Systemd,
+    install,
+    service_command,
+    status,
+    this_system,
+    uninstall,
+)
 from app.settings import Settings
 
 
@@ -126,12 +134,12 @@ def test_install_again_and_uninstall(tmp_path: Path, manager: type) -> None:
     first = len(execute.commands)
     install(Settings(), {}, dry_run=False, manager=service, execute=execute)
     assert execute.commands[first : first + 1] == service.disable()
-    assert run("status", dry_run=False, manager=service, execute=execute) == 0
-    assert run("uninstall", dry_run=False, manager=service, execute=execute) == 0
+    assert status(dry_run=False, manager=service, execute=execute) == 0
+    assert uninstall(dry_run=False, manager=service, execute=execute) == 0
     assert not service.file.exists()
     assert execute.commands[-1:] == service.disable()
-    assert run("uninstall", dry_run=False, manager=service, execute=execute) == 1
-    assert run("status", dry_run=False, manager=service, execute=execute) == 1
+    assert uninstall(dry_run=False, manager=service, execute=execute) == 1
+    assert status(dry_run=False, manager=service, execute=execute) == 1
 
 
 def test_a_refusal_of_the_system_is_told(
@@ -141,14 +149,14 @@ def test_a_refusal_of_the_system_is_told(
     manager = Systemd(tmp_path)
     assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 1
     assert "not permitted" in capsys.readouterr().err
-    assert run("status", dry_run=False, manager=manager, execute=execute) == 1
+    assert status(dry_run=False, manager=manager, execute=execute) == 1
 
 
 def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manager, execute = this_system(), Recorder()
     assert install(Settings(), {}, dry_run=True, manager=manager, execute=execute) == 0
-    assert run("uninstall", dry_run=True, manager=manager, execute=execute) == 0
-    assert run("status", dry_run=True, manager=manager, execute=execute) == 0
+    assert uninstall(dry_run=True, manager=manager, execute=execute) == 0
+    assert status(dry_run=True, manager=manager, execute=execute) == 0
     said = capsys.readouterr().out
     assert str(manager.file) in said
     assert "would run" in said
