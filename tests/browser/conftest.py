@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from converter.checkpoint.files import SHIPPED_MODELS
-from tests.support.browser import CHROMIUM, SERVER, WIDE, Visit, build_mini
+from tests.support.browser import CHROMIUM, SERVER, WIDE, Visit
+from tests.support.bundles import build_mini
 from tests.support.running import Server, running
 
 

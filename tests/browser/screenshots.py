@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tests.support.browser import CHROMIUM, PHONE, SERVER, build_mini
+from tests.support.browser import CHROMIUM, PHONE, SERVER
+from tests.support.bundles import build_mini
 from tests.support.paths import ROOT
 from tests.support.running import STAND_IN_SERVER, Server, running
 

@@ -1,10 +1,12 @@
 """Small bundles: with a package of a few bytes where files only move, and with a real one."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from converter.bundle.manifest import (
     EMBEDDINGS,
@@ -75,39 +77,63 @@ def leftovers(destination: Path) -> set[str]:
     }
 
 
-def build_small(
-    destination: Path, *, embedding: Literal["graph", "host"] = "graph", n_golden: int = 3
-) -> Bundle:
+def build_small(destination: Path, *, embedding: Literal["graph", "host"] = "graph") -> Bundle:
     """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
+    from tools.seeded_checkpoints import make_checkpoint
+
+    checkpoint = make_checkpoint(destination.with_name(destination.name + "-checkpoint"))
+    options = BuildOptions(embedding=embedding)
+    _build_real(
+        destination, "lab/small", str(checkpoint), options, (128, 512), _golden((60, 512, 300))
+    )
+    return open_bundle(destination)
+
+
+def build_mini(destination: Path) -> Path:
+    """gena-mini for 512 tokens, without the gates, which have their own tests."""
+    _build_real(destination, "gena-mini", "gena-mini", BuildOptions(), (512,), _golden((60,)))
+    return destination
+
+
+def _golden(n_tokens: Sequence[int]) -> NDArray[np.int32]:
+    """(len(n_tokens), 512) windows of so many tokens, padded."""
+    windows = np.full((len(n_tokens), 512), 3, np.int32)
+    generator = np.random.default_rng(0)
+    for window, n in zip(windows, n_tokens, strict=True):
+        window[:n] = [1, *generator.integers(5, 400, n - 2), 2]
+    return windows
+
+
+def _build_real(
+    folder: Path,
+    model: str,
+    source: str,
+    options: BuildOptions,
+    lengths: tuple[int, ...],
+    golden: NDArray[np.int32],
+) -> None:
+    """Convert the checkpoint `source`, without gates, into a bundle of the name `model`."""
     import torch
 
     from converter.checkpoint.files import find_checkpoint
     from converter.conversion.build import PackagePlan, build_package
     from converter.network.loading import load_checkpoint
     from converter.network.neural_engine import NeuralEngineEncoder
-    from tools.seeded_checkpoints import make_checkpoint
 
-    checkpoint_folder = destination.with_name(destination.name + "-checkpoint")
-    checkpoint = load_checkpoint(find_checkpoint(str(make_checkpoint(checkpoint_folder))))
+    checkpoint = load_checkpoint(find_checkpoint(source))
     reference = checkpoint.encoder()
-    options = BuildOptions(embedding=embedding)
-    lengths = (128, 512)
-    destination.mkdir(parents=True)
-    build_package(reference, options, PackagePlan(), destination / PACKAGE, lengths=lengths)
-    shutil.copy(checkpoint.files.tokenizer, destination / TOKENIZER)
-    if embedding == "host":
+    folder.mkdir(parents=True)
+    build_package(reference, options, PackagePlan(), folder / PACKAGE, lengths=lengths)
+    shutil.copy(checkpoint.files.tokenizer, folder / TOKENIZER)
+    if options.embedding == "host":
         table = NeuralEngineEncoder(reference, 512, options).host_table()
-        np.save(destination / EMBEDDINGS, table.detach().numpy().astype(np.float16))
-    golden = np.full((n_golden, 512), 3, np.int32)
-    generator = np.random.default_rng(0)
-    for row, n_tokens in zip(golden, (60, 512, 300), strict=False):
-        row[:n_tokens] = [1, *generator.integers(5, 400, n_tokens - 2), 2]
+        np.save(folder / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     with torch.no_grad():
         features = reference(torch.from_numpy(golden).long()).numpy()
-    np.savez(destination / GOLDEN, input_ids=golden, reference=features)
+    np.savez(folder / GOLDEN, input_ids=golden, reference=features)
     write_manifest(
-        destination,
-        model="lab/small",
+        folder,
+        model=model,
         commit=None,
         checkpoint_sha256=checkpoint.files.sha256,
         config=checkpoint.config,
@@ -117,4 +143,3 @@ def build_small(
         fidelity={"flag": "expected"},
         versions={},
     )
-    return open_bundle(destination)

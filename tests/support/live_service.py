@@ -139,7 +139,6 @@ class Service:
     client: httpx.Client
     model: ReferenceModel
     app: FastAPI
-    truth: Truth
     lifecycle: ReadyLifecycle
 
     def post(self, path: str, **arguments: Any) -> httpx.Response:
@@ -158,14 +157,13 @@ def running(truth: Truth, **settings: Any) -> Iterator[Service]:
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        thread.join(0.01)
+    until(lambda: server.started or not thread.is_alive(), "the server listens")
+    assert server.started
     port = server.servers[0].sockets[0].getsockname()[1]
     url = f"http://127.0.0.1:{port}"
     try:
         with httpx.Client(base_url=url, timeout=60) as client:
-            yield Service(url, client, model, app, truth, lifecycle)
+            yield Service(url, client, model, app, lifecycle)
     finally:
         model.gate.set()
         server.should_exit = True

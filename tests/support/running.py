@@ -26,7 +26,6 @@ class Server:
     def __init__(
         self, command: Sequence[str], environment: dict[str, str], folder: Path = ROOT
     ) -> None:
-        self.started_at = time.monotonic()
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -36,6 +35,7 @@ class Server:
             text=True,
         )
         self.log: list[str] = []
+        self.url = ""
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -43,8 +43,6 @@ class Server:
             self.kill()
             raise AssertionError(f"the server did not start:\n{self.text}")
         self.http = httpx.Client(base_url=self.url, timeout=_PATIENCE_SECONDS)
-
-    url = ""
 
     def _read(self) -> None:
         assert self.process.stderr is not None

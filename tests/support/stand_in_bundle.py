@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer, models, processors
 
-from converter.bundle.manifest import write_manifest
+from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions
 
@@ -26,9 +26,9 @@ _CONFIG = {
 def make_bundle(folder: Path, model: str = "stand-in") -> Path:
     """Write a bundle for `stand_in_model`, at once where one was before."""
     shutil.rmtree(folder, ignore_errors=True)
-    (folder / "model.mlpackage").mkdir(parents=True)
-    (folder / "model.mlpackage" / "Manifest.json").write_text("{}")
-    (folder / "golden.npz").write_bytes(b"")
+    (folder / PACKAGE).mkdir(parents=True)
+    (folder / PACKAGE / "Manifest.json").write_text("{}")
+    (folder / GOLDEN).write_bytes(b"")
     vocab = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGTN"]
     tokenizer = Tokenizer(
         models.BPE(vocab={t: i for i, t in enumerate(vocab)}, merges=[], unk_token="[UNK]")
@@ -37,7 +37,7 @@ def make_bundle(folder: Path, model: str = "stand-in") -> Path:
     tokenizer.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
     )
-    tokenizer.save(str(folder / "tokenizer.json"))
+    tokenizer.save(str(folder / TOKENIZER))
     write_manifest(
         folder,
         model=model,

@@ -1,10 +1,8 @@
-"""`gena serve` with stand-ins for the converter and the model, and one route that predicts.
+"""`gena serve` with stand-ins for the converter and the model, and routes that use and provoke it.
 
 python -m tests.support.stand_in_server: settings come from GENA_*; the port is said in the log.
 """
 
-import asyncio
-import sys
 from typing import Annotated
 
 import numpy as np
@@ -16,12 +14,9 @@ from app.host.logs import configure_logging
 from app.host.server import serve
 from app.main import create_app
 from app.metrics import Metrics
+from app.model.children import module_command
 from app.model.lifecycle import Lifecycle
 from app.settings import Settings
-
-
-def stand_in(name: str) -> list[str]:
-    return [sys.executable, "-P", "-m", f"tests.support.{name}"]
 
 
 def main() -> None:
@@ -31,8 +26,8 @@ def main() -> None:
     lifecycle = Lifecycle(
         settings,
         Metrics(),
-        convert_command=stand_in("stand_in_converter"),
-        model_command=stand_in("stand_in_model"),
+        convert_command=module_command("tests.support.stand_in_converter"),
+        model_command=module_command("tests.support.stand_in_model"),
     )
     app = create_app(settings, lifecycle)
 
@@ -42,30 +37,19 @@ def main() -> None:
         model: ReadyModelDep,
         ids: Annotated[str, Query()],
         repeat: int = 1,
-    ) -> dict[str, object]:
+    ) -> dict[str, list[float]]:
         """First column of each row; the ids are given with commas between them."""
         await request.body()
         window = np.array([int(each) for each in ids.split(",")], dtype=np.int32)
         async with model.scheduler.open_flow() as flow:
             for _ in range(repeat):
                 rows = await flow.predict(window)
-        return {
-            "rows": rows[:, 0].tolist(),
-            "queued": flow.queued_seconds,
-            "predicting": flow.predicting_seconds,
-        }
+        return {"rows": rows[:, 0].tolist()}
 
     @app.post("/swallow")
     async def swallow(request: Request) -> dict[str, int]:
         """Length of the body."""
         return {"bytes": sum([len(block) async for block in request.stream()])}
-
-    @app.post("/sleep")
-    async def sleep(request: Request, seconds: float) -> dict[str, bool]:
-        """Waits, after the body."""
-        await request.body()
-        await asyncio.sleep(seconds)
-        return {"slept": True}
 
     @app.get("/fault")
     async def fault() -> None:
