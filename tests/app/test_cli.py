@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from app.host.listening import bind, url_of
 from tests.support.paths import ROOT
 from tests.support.running import running
 from tests.support.stand_in_bundle import make_bundle
@@ -130,16 +129,3 @@ def test_the_users_folder_is_not_searched_for_modules(tmp_path: Path) -> None:
     with running(command, GENA_BUNDLE=str(bundle), PYTHONPATH=str(ROOT)) as server:
         server.wait_for("failed")
         assert "the wrong" not in server.text
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
-def test_addresses_to_listen_on(host: str) -> None:
-    try:
-        with bind(host, 0) as listener:
-            port = listener.getsockname()[1]
-            socket.create_connection((host, port)).close()
-            assert url_of(listener).endswith(f":{port}")
-    except OSError as error:
-        if host != "::1":
-            raise
-        pytest.skip(f"no IPv6 here: {error}")

@@ -8,8 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from converter.bundle.opening import Bundle
+from converter.checkpoint.files import find_checkpoint
+from converter.network.loading import load_checkpoint
+from converter.tokenizer import DnaTokenizer
 from tests.support.running import Server, running
 from tests.support.scenarios import is_running, until
 
@@ -26,10 +30,6 @@ def features(server: Server) -> np.ndarray:
 def test_a_bundle_is_served_and_survives_the_death_of_its_model(
     tiny_bundle: Bundle, tiny_checkpoint: Path
 ) -> None:
-    from converter.checkpoint.files import find_checkpoint
-    from converter.network.loading import load_checkpoint
-    from converter.tokenizer import DnaTokenizer
-
     with running((*SERVE, "--bundle", str(tiny_bundle.path), "--threads", "1")) as server:
         health = server.wait_for("ready")
         assert health["fingerprint"] == tiny_bundle.manifest.fingerprint
@@ -38,8 +38,6 @@ def test_a_bundle_is_served_and_survives_the_death_of_its_model(
 
         tokenizer = DnaTokenizer(tiny_bundle.tokenizer_file)
         window = tokenizer.window(tokenizer.encode(DNA).ids)
-        import torch
-
         with torch.no_grad():
             encoder = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
             expected = encoder(torch.from_numpy(window[None].astype(np.int64)))[0].numpy()

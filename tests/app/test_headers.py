@@ -110,3 +110,25 @@ def test_skipped_records_are_counted_where_the_format_cannot_list_them(
     assert skipping.headers["x-gena-skipped"] == "2"
     assert skipping.headers["x-gena-records"] == "2"
     assert "x-gena-skipped" not in nothing_to_skip.headers
+
+
+MANY = {"sequences": [dna(20, seed=n) for n in range(20)]}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "stages"),
+    [
+        ("/features", {"sequence": "ACGT"}, ["tokenize", "queue", "predict", "encode"]),
+        ("/embeddings", MANY, ["tokenize", "queue"]),
+        ("/tokenize", MANY, ["tokenize"]),
+    ],
+    ids=["computed", "sent while computed", "without the model"],
+)
+def test_server_timing_names_the_stages_that_are_over(
+    service: Service, path: str, body: dict[str, Any], stages: list[str]
+) -> None:
+    timing = service.post(path, json=body).headers["server-timing"]
+
+    named = dict(part.split(";dur=") for part in timing.split(", "))
+    assert list(named) == stages
+    assert all(float(milliseconds) >= 0 for milliseconds in named.values())

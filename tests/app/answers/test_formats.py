@@ -161,14 +161,3 @@ def test_npy_headers_are_those_that_numpy_writes():
         np.save(file, array)
 
         assert file.getvalue().startswith(npy_header(array.shape, array.dtype))
-
-
-def test_server_timing_names_the_stages(service):
-    timing = service.post("/features", json={"sequence": "ACGT"}).headers["server-timing"]
-
-    assert [part.split(";")[0] for part in timing.split(", ")] == [
-        "tokenize",
-        "queue",
-        "predict",
-        "encode",
-    ]

@@ -3,6 +3,7 @@
 import pytest
 
 from app.answers.negotiation import negotiate
+from app.requests.options import EmbeddingsOptions, FeaturesOptions
 
 
 @pytest.mark.parametrize(
@@ -22,8 +23,13 @@ from app.answers.negotiation import negotiate
         ("", "json"),
     ],
 )
-def test_negotiation(accept, expected):
+def test_the_accept_header_chooses_the_format(accept, expected):
     assert negotiate(accept) == expected
+
+
+@pytest.mark.parametrize("options", [FeaturesOptions, EmbeddingsOptions])
+def test_who_says_nothing_gets_the_format_that_is_documented(options):
+    assert negotiate(None) == options.model_fields["format"].default
 
 
 @pytest.mark.parametrize("accept", ["image/png", "application/json;q=0", "text/html"])

@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
+from app.model.state import ModelUnavailableError, State
 from tests.support.dna import dna
 from tests.support.live_service import HIDDEN, full_queue, running
 from tests.support.scenarios import until
@@ -40,6 +41,25 @@ def test_a_failure_in_mid_stream_cuts_the_connection(uncached, format_):
         assert response.status_code == 200
         with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
             response.read()
+
+
+def test_an_answer_that_is_cut_by_the_end_is_logged_with_the_reason(uncached, caplog, monkeypatch):
+    predict = uncached.model.predict
+
+    async def until_the_end(window):
+        if len(uncached.model.seen) > 150:
+            raise ModelUnavailableError(State("stopping", "The service is shutting down."), 0.0)
+        return await predict(window)
+
+    monkeypatch.setattr(uncached.model, "predict", until_the_end)
+    with (
+        uncached.client.stream("POST", "/embeddings?format=tsv", content=MANY) as response,
+        pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)),
+    ):
+        response.read()
+    (cut,) = [each for each in caplog.records if "cut off" in each.message]
+    assert "server.stopping: No new work is taken" in cut.message
+    assert cut.exc_info is None
 
 
 def test_a_failure_at_the_first_prediction_is_a_problem(uncached):
@@ -147,8 +167,8 @@ def test_one_sequence_does_not_wait_for_an_upload(uncached):
     second.start()
     until(lambda: uncached.lifecycle.scheduler.open_flows == 2, "both requests wait")
     uncached.model.gate.set()
-    second.join()
-    thread.join()
+    second.join(60)
+    thread.join(60)
 
     assert done.is_set()
     # The upload has a window in every second turn; some go on while the answer travels.

@@ -1,3 +1,5 @@
+"""The cache of windows: its bound, its keys, what it keeps alive."""
+
 import numpy as np
 import pytest
 

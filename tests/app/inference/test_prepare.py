@@ -1,3 +1,5 @@
+"""Records made ready: complements by IUPAC's table, work given up, an event loop left alone."""
+
 import asyncio
 import threading
 import time

@@ -1,3 +1,5 @@
+"""Windows, whatever the length and the overlap."""
+
 from itertools import pairwise
 
 from hypothesis import given

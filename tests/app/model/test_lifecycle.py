@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -156,3 +158,11 @@ async def test_a_fault_of_the_programs_own_is_a_failure_too(
         await reach(lifecycle, "failed")
         assert lifecycle.state.code == "internal"
         assert "ZeroDivisionError" in lifecycle.state.message
+
+
+def test_the_models_room_knows_no_http() -> None:
+    code = "import sys, app.model.lifecycle, app.model.child; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "app.model.scheduler" in loaded
+    assert not loaded & {"fastapi", "starlette", "uvicorn", "torch", "coremltools"}
