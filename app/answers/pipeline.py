@@ -38,7 +38,7 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
         resources.callback(received.close)
         flow = None
         if reader.uses_model:
-            place = exchange.model.scheduler.open_flow(deadline=exchange.remaining)
+            place = exchange.model.scheduler.open_flow(exchange.remaining)
             flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
             partial(_read_and_prepare, exchange, reader, received), received.size

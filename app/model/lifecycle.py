@@ -62,9 +62,7 @@ class Lifecycle:
         model_command: Sequence[str] = MODEL_COMMAND,
     ) -> None:
         self.metrics = metrics
-        self.scheduler = Scheduler(
-            settings.queue_tokens, settings.deadline_seconds, metrics.observe_stage
-        )
+        self.scheduler = Scheduler(settings.queue_tokens, metrics.observe_stage)
         self._preparation = BundlePreparation(settings, metrics, self._set, convert_command)
         self._supervisor = Supervisor(settings, metrics, self.scheduler, self._set, model_command)
         self._grace_seconds = settings.grace_seconds

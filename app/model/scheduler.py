@@ -29,18 +29,15 @@ class Scheduler:
     Args:
         queue_tokens: bound on the tokens that open flows hold. Each flow holds at least one
             window of 512, so that its next window always has a place.
-        deadline_seconds: longest time for a flow that sets no deadline of its own.
         observe: called with the seconds of every window, queued and predicting.
     """
 
     def __init__(
         self,
         queue_tokens: int,
-        deadline_seconds: float,
         observe: Callable[[Stage, float], None] = lambda _stage, _seconds: None,
     ) -> None:
         self._limit = queue_tokens
-        self._deadline = deadline_seconds
         self._observe = observe
         self._flows: set[Flow] = set()
         # In the order of their turns; the values mean nothing.
@@ -66,11 +63,11 @@ class Scheduler:
         return len(self._flows)
 
     @asynccontextmanager
-    async def open_flow(self, *, deadline: float | None = None) -> AsyncIterator[Flow]:
+    async def open_flow(self, deadline_seconds: float) -> AsyncIterator[Flow]:
         """A place in the queue for one request; what is still queued at its end is dropped.
 
         Args:
-            deadline: seconds from now until everything asked for fails with 504.
+            deadline_seconds: from now until everything asked for fails with 504.
 
         Raises:
             ProblemError: 429 queue.full on entry, with Retry-After.
@@ -80,8 +77,8 @@ class Scheduler:
             raise self._full(held)
         flow = Flow(self)
         self._flows.add(flow)
-        seconds = self._deadline if deadline is None else deadline
-        timer = asyncio.get_running_loop().call_later(seconds, self._expire, flow, seconds)
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(deadline_seconds, self._expire, flow, deadline_seconds)
         try:
             yield flow
         finally:

@@ -58,7 +58,35 @@ def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
+def rows_of_the_readme() -> list[tuple[list[str], str]]:
+    """Names of settings, and the cell with their defaults."""
+    rows = re.findall(r"(?m)^\| (`GENA_[^|]*) \| ([^|]*) ?\|", (ROOT / "README.md").read_text())
+    return [(re.findall(r"`GENA_([A-Z_]+)`", names), cell.strip()) for names, cell in rows]
+
+
 def test_the_readme_lists_every_setting() -> None:
-    rows = re.findall(r"(?m)^\| (`GENA_[^|]*) \|", (ROOT / "README.md").read_text())
-    listed = [name for row in rows for name in re.findall(r"`GENA_([A-Z_]+)`", row)]
+    listed = [name for names, _ in rows_of_the_readme() for name in names]
     assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
+
+
+def read_default(written: str) -> str | int:
+    """`auto` -> auto, 5,000,000 and 64 MiB -> the number."""
+    text = written.strip("`")
+    found = re.fullmatch(r"([\d,]+)(?: ([KM])iB)?", text)
+    if found is None:
+        return text
+    return int(found[1].replace(",", "")) * {None: 1, "K": 2**10, "M": 2**20}[found[2]]
+
+
+def test_the_readme_has_the_defaults_of_the_settings() -> None:
+    expected = {
+        name.upper(): str(field.default).lower() if field.default is True else field.default
+        for name, field in Settings.model_fields.items()
+        # Of the others the README says in words what happens.
+        if field.default not in (None, ())
+    }
+    listed: dict[str, str | int] = {}
+    for names, cell in rows_of_the_readme():
+        cells = cell.split(", ") if len(names) > 1 else [cell]
+        listed |= zip(names, map(read_default, cells), strict=False)
+    assert {name: listed[name] for name in expected} == expected

@@ -112,9 +112,7 @@ class ReadyLifecycle:
     def __init__(self, settings: Settings, truth: Truth, model: ReferenceModel) -> None:
         self.metrics = Metrics()
         self.state = State("ready", "ready")
-        self.scheduler = Scheduler(
-            settings.queue_tokens, settings.deadline_seconds, self.metrics.observe_stage
-        )
+        self.scheduler = Scheduler(settings.queue_tokens, self.metrics.observe_stage)
         self.scheduler.attach(model)
         self._ready = ReadyModel(truth.manifest, DnaTokenizer(truth.tokenizer_file), self.scheduler)
 

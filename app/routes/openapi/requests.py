@@ -61,7 +61,7 @@ def sequences_request(schema: type[BaseModel], options: type[BaseModel]) -> dict
             "required": True,
             "description": _DESCRIPTION,
             "content": {
-                media_types.JSON: {"schema": inline(schema), "examples": _JSON_EXAMPLES},
+                media_types.JSON: {"schema": _inline(schema), "examples": _JSON_EXAMPLES},
                 **_PLAIN,
                 media_types.FORM: {"schema": _form(options)},
             },
@@ -73,7 +73,7 @@ def _form(options: type[BaseModel]) -> dict[str, Any]:
     # A default would be sent by clients that fill in forms, and contradict the query.
     fields = {
         name: {key: value for key, value in field.items() if key != "default"}
-        for name, field in inline(options)["properties"].items()
+        for name, field in _inline(options)["properties"].items()
     }
     return {
         "type": "object",
@@ -88,12 +88,12 @@ def json_request(schema: type[BaseModel], example: dict[str, Any]) -> dict[str, 
     return {
         "requestBody": {
             "required": True,
-            "content": {media_types.JSON: {"schema": inline(schema), "example": example}},
+            "content": {media_types.JSON: {"schema": _inline(schema), "example": example}},
         }
     }
 
 
-def inline(schema: type[BaseModel]) -> dict[str, Any]:
+def _inline(schema: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a model without references."""
     document = schema.model_json_schema()
     definitions = document.pop("$defs", {})

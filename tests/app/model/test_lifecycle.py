@@ -67,7 +67,7 @@ async def test_a_bundle_of_a_hub_id_is_served_without_looking_further(tmp_path: 
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "ready")
         assert conversions(lifecycle) == 0
-        async with lifecycle.ready_model().scheduler.open_flow() as flow:
+        async with lifecycle.ready_model().scheduler.open_flow(60) as flow:
             rows = await flow.predict(np.array([1, 9, 2], np.int32))
         assert rows[:, 0].tolist() == [1, 9, 2]
 
@@ -125,7 +125,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
         with pytest.raises(ModelUnavailableError) as refused:
             lifecycle.ready_model()
         assert refused.value.state.status == "loading"
-        async with lifecycle.scheduler.open_flow() as flow:
+        async with lifecycle.scheduler.open_flow(60) as flow:
             assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
         assert lifecycle.restarts == 1
 

@@ -53,9 +53,9 @@ def ask(flow: Flow, *windows: NDArray[np.int32]) -> list[asyncio.Task[NDArray[np
 
 @scenario
 async def test_features_come_back_to_who_asked() -> None:
-    scheduler, model = Scheduler(5120, 60), FakeModel()
+    scheduler, model = Scheduler(5120), FakeModel()
     scheduler.attach(model)
-    async with scheduler.open_flow() as flow:
+    async with scheduler.open_flow(60) as flow:
         first, second = ask(flow, window(7, 3), window(8, 5))
         await model.answer(2)
         np.testing.assert_array_equal(await first, np.full((3, 1), 7, np.float32))
@@ -78,10 +78,10 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
                 features = window[:, None].astype(np.float32)
                 return Prediction(features, time.perf_counter() - began)
 
-    scheduler = Scheduler(5120, 60)
+    scheduler = Scheduler(5120)
     scheduler.attach(SlowModel())
     began = time.perf_counter()
-    async with scheduler.open_flow() as one, scheduler.open_flow() as other:
+    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as other:
         flows = (one, other)
         await asyncio.gather(*[task for flow in flows for task in ask(flow, *[window(1)] * 4)])
         passed = time.perf_counter() - began
@@ -92,9 +92,9 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
 
 @scenario
 async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
-    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model)
-    async with scheduler.open_flow() as upload, scheduler.open_flow() as single:
+    async with scheduler.open_flow(60) as upload, scheduler.open_flow(60) as single:
         bulk = ask(upload, *[window(1)] * 50)
         await settle()
         (short,) = ask(single, window(2))
@@ -109,8 +109,8 @@ async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
 
 @scenario
 async def test_two_uploads_take_turns() -> None:
-    scheduler, model = Scheduler(65536, 60), FakeModel()
-    async with scheduler.open_flow() as one, scheduler.open_flow() as two:
+    scheduler, model = Scheduler(65536), FakeModel()
+    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as two:
         tasks = ask(one, *[window(1)] * 4) + ask(two, *[window(2)] * 4)
         await settle()
         scheduler.attach(model)
@@ -122,21 +122,21 @@ async def test_two_uploads_take_turns() -> None:
 
 @scenario
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
-    scheduler = Scheduler(1024, 60)
-    async with scheduler.open_flow(), scheduler.open_flow():
+    scheduler = Scheduler(1024)
+    async with scheduler.open_flow(60), scheduler.open_flow(60):
         with pytest.raises(ProblemError) as refused:
-            async with scheduler.open_flow():
+            async with scheduler.open_flow(60):
                 pass
     assert (refused.value.kind.status, refused.value.code) == (429, "queue.full")
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
-    async with scheduler.open_flow():
+    async with scheduler.open_flow(60):
         pass
 
 
 @scenario
 async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> None:
-    scheduler, model = Scheduler(1024, 60), FakeModel()
-    async with scheduler.open_flow() as flow:
+    scheduler, model = Scheduler(1024), FakeModel()
+    async with scheduler.open_flow(60) as flow:
         tasks = ask(flow, *[window(1, 512)] * 6)
         await settle()
         assert scheduler.queued_tokens == 1024
@@ -149,8 +149,8 @@ async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> 
 
 @scenario
 async def test_the_deadline_ends_what_waits_with_504() -> None:
-    scheduler, model = Scheduler(5120, 60), FakeModel()
-    async with scheduler.open_flow(deadline=0.01) as flow:
+    scheduler, model = Scheduler(5120), FakeModel()
+    async with scheduler.open_flow(0.01) as flow:
         (waits,) = ask(flow, window(1))
         with pytest.raises(ProblemError) as late:
             await waits
@@ -164,11 +164,11 @@ async def test_the_deadline_ends_what_waits_with_504() -> None:
 
 @scenario
 async def test_what_a_client_left_behind_is_dropped() -> None:
-    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model)
 
     async def request() -> None:
-        async with scheduler.open_flow() as flow:
+        async with scheduler.open_flow(60) as flow:
             await asyncio.gather(*ask(flow, *[window(1)] * 20))
 
     client = asyncio.create_task(request())
@@ -183,8 +183,8 @@ async def test_what_a_client_left_behind_is_dropped() -> None:
 
 @scenario
 async def test_a_cancelled_prediction_leaves_the_queue() -> None:
-    scheduler = Scheduler(65536, 60)
-    async with scheduler.open_flow() as flow:
+    scheduler = Scheduler(65536)
+    async with scheduler.open_flow(60) as flow:
         kept, cancelled = ask(flow, window(1), window(2))
         await settle()
         cancelled.cancel()
@@ -200,9 +200,9 @@ async def test_a_cancelled_prediction_leaves_the_queue() -> None:
 
 @scenario
 async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
-    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model)
-    async with scheduler.open_flow() as one, scheduler.open_flow() as two:
+    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as two:
         (guilty,), (bystander,) = ask(one, window(1)), ask(two, window(2))
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
@@ -220,9 +220,9 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
 
 @scenario
 async def test_nothing_is_handed_to_a_dead_model() -> None:
-    scheduler, model = Scheduler(65536, 60), FakeModel()
+    scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model)
-    async with scheduler.open_flow() as flow:
+    async with scheduler.open_flow(60) as flow:
         tasks = ask(flow, *[window(1)] * 6)
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
@@ -238,16 +238,16 @@ async def test_nothing_is_handed_to_a_dead_model() -> None:
 
 @scenario
 async def test_retry_after_follows_the_measured_speed() -> None:
-    scheduler, model = Scheduler(1024, 60), FakeModel()
+    scheduler, model = Scheduler(1024), FakeModel()
     scheduler.attach(model)
-    async with scheduler.open_flow() as flow:
+    async with scheduler.open_flow(60) as flow:
         for _ in range(60):
             (task,) = ask(flow, window(1, 1))  # 1 token in 0.01 s: 100 tokens a second
             await settle()
             await model.answer()
             await task
-        async with scheduler.open_flow():
+        async with scheduler.open_flow(60):
             with pytest.raises(ProblemError) as refused:
-                async with scheduler.open_flow():
+                async with scheduler.open_flow(60):
                     pass
     assert int(refused.value.headers["Retry-After"]) == pytest.approx(1024 / 100, rel=0.2)
