@@ -14,12 +14,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from app.model.wire import REPLY, REQUEST, SLOTS
+from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime
 from converter.bundle.opening import open_bundle
 from converter.errors import GenaError
 from converter.life_line import when_parent_ends
@@ -78,15 +79,10 @@ def main(load: Callable[[argparse.Namespace], Runtime] = _load_bundle_runtime) -
         text = f"{type(error).__name__}: {error}"
         _reply(channel, failed={"code": "model.load", "message": text})
         return 1
-    _reply(
-        channel,
-        runtime={
-            "name": runtime.name,
-            "compute_units": runtime.compute_units,
-            "lengths": list(runtime.lengths),
-            "device_checks": runtime.device_checks,
-        },
+    loaded = LoadedRuntime(
+        runtime.name, runtime.compute_units, runtime.lengths, runtime.device_checks
     )
+    _reply(channel, runtime=asdict(loaded))
     with mmap.mmap(arguments.memory, 0) as memory:
         _answer(channel, memory, runtime)
     return 0

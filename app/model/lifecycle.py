@@ -15,7 +15,6 @@ import logging
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from app.metrics import Metrics
 from app.model.advice import advice_for
@@ -25,6 +24,7 @@ from app.model.process import MODEL_COMMAND, ModelLoadError, ModelProcess
 from app.model.scheduler import Scheduler
 from app.model.state import ModelUnavailableError, State
 from app.model.supervisor import Supervisor
+from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.manifest import Manifest
 from converter.bundle.opening import Bundle
@@ -91,8 +91,8 @@ class Lifecycle:
         return self._supervisor.process
 
     @property
-    def runtime(self) -> dict[str, Any] | None:
-        """Name, compute_units, lengths and device_checks of what executes the package."""
+    def runtime(self) -> LoadedRuntime | None:
+        """What executes the package; None while nothing does."""
         return self._supervisor.runtime
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
 from app.model.prediction import ModelDiedError, Prediction, WindowIds
-from app.model.wire import REPLY, REQUEST, SLOTS, slot_bytes
+from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime, slot_bytes
 from app.problems import PROBLEMS, ProblemError
 from app.settings import Settings
 
@@ -83,7 +83,7 @@ class ModelProcess:
         for slot in range(SLOTS):
             self._slots.put_nowait(slot)
         loop = asyncio.get_running_loop()
-        self._ready: asyncio.Future[dict[str, Any]] = loop.create_future()
+        self._ready: asyncio.Future[LoadedRuntime] = loop.create_future()
         self._hang: str | None = None
         self._reason: str | None = None
         assert process.stderr is not None
@@ -126,15 +126,12 @@ class ModelProcess:
         """The process id."""
         return self._process.pid
 
-    async def ready(self, timeout: float) -> dict[str, Any]:
-        """Wait until the model is loaded.
-
-        Returns:
-            The runtime's name, compute_units, lengths and device_checks.
+    async def ready(self, timeout: float) -> LoadedRuntime:
+        """Wait until the model is loaded, for `timeout` seconds.
 
         Raises:
             ModelLoadError: it cannot be loaded.
-            ModelDiedError: the process ended, or was killed after `timeout` seconds.
+            ModelDiedError: the process ended, or was killed because that took longer.
         """
         try:
             async with asyncio.timeout(timeout):
@@ -203,7 +200,7 @@ class ModelProcess:
 
     def _receive(self, message: dict[str, Any]) -> None:
         if "runtime" in message:
-            self._ready.set_result(message["runtime"])
+            self._ready.set_result(LoadedRuntime(**message["runtime"]))
             return
         if "failed" in message:
             failed = message["failed"]

@@ -5,13 +5,13 @@ import logging
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from app.metrics import Metrics
 from app.model.prediction import ModelDiedError
 from app.model.process import ModelLoadError, ModelProcess, PackageShape
 from app.model.scheduler import Scheduler
 from app.model.state import State
+from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.opening import Bundle
 
@@ -33,7 +33,7 @@ class Supervisor:
 
     Attributes:
         process: the one that runs; None between two.
-        runtime: what the process said of its runtime; None until it is ready.
+        runtime: what executes the package; None until it is ready.
         restarts: starts after a death.
     """
 
@@ -46,7 +46,7 @@ class Supervisor:
         model_command: Sequence[str],
     ) -> None:
         self.process: ModelProcess | None = None
-        self.runtime: dict[str, Any] | None = None
+        self.runtime: LoadedRuntime | None = None
         self.restarts = 0
         self._settings = settings
         self._metrics = metrics

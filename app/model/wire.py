@@ -1,13 +1,16 @@
 """What the server and the model's process say to each other.
 
 A request is a fixed header and the window's ids, padded to a length of the package. A reply is its
-size and a JSON object: once `runtime` or `failed`; then, for each request, its `number` with
-`shape` and `seconds`, or with `error` (a code) and `message`. Features travel in shared memory, cut
-into slots, so that a megabyte and a half costs one copy at each end and the model never waits for a
-slow reader.
+size and a JSON object: once `runtime` (a `LoadedRuntime`) or `failed` (`code` and `message`); then,
+for each request, its `number` with `shape` and `seconds`, or with `error` (a code) and `message`.
+Features travel in shared memory, cut into slots, so that a megabyte and a half costs one copy at
+each end and the model never waits for a slow reader.
 """
 
 import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +23,16 @@ SLOTS = IN_FLIGHT
 REQUEST = struct.Struct("<III")
 # Bytes of the JSON object that follows.
 REPLY = struct.Struct("<I")
+
+
+@dataclass(frozen=True)
+class LoadedRuntime:
+    """What executes the package, as `converter.runtime.protocol.Runtime` says it."""
+
+    name: str
+    compute_units: str
+    lengths: Sequence[int]
+    device_checks: Sequence[Mapping[str, Any]] | None
 
 
 def slot_bytes(hidden_size: int) -> int:

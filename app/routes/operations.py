@@ -193,7 +193,7 @@ def _health(lifecycle: Lifecycle, settings: Settings) -> Health:
         commit=manifest.commit if manifest else None,
         fingerprint=manifest.fingerprint if manifest else None,
         fidelity=manifest.fidelity.get("flag") if manifest else None,
-        runtime=RuntimeFacts.model_validate(runtime) if runtime else None,
+        runtime=RuntimeFacts.model_validate(runtime, from_attributes=True) if runtime else None,
         restarts=lifecycle.restarts,
         progress=_progress(state),
         error=_failure(state, lifecycle.retry_after),

@@ -49,9 +49,9 @@ def bundle(tmp_path: Path) -> Path:
 @scenario
 async def test_it_answers_windows_of_every_length(bundle: Path) -> None:
     async with started(bundle) as process:
-        facts = await process.ready(60)
-        assert facts["name"] == "stand-in"
-        assert facts["lengths"] == [128, 512]
+        runtime = await process.ready(60)
+        assert runtime.name == "stand-in"
+        assert runtime.lengths == [128, 512]
         for n in (2, 127, 128, 129, 512):
             window = np.arange(n, dtype=np.int32) % 200
             prediction = await process.predict(window)
