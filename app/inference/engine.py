@@ -140,7 +140,7 @@ def _window_tasks(prepared: PreparedRequest) -> Iterator[_WindowTask]:
 async def _in_order(
     tasks: Iterator[_WindowTask], predictor: Predictor
 ) -> AsyncGenerator[tuple[_WindowTask, NDArray[np.float32]], None]:
-    """Tasks with the rows predicted for them, a few of them asked for ahead."""
+    """Tasks with their predicted rows; a few are predicted ahead."""
     ahead: deque[tuple[_WindowTask, asyncio.Task[NDArray[np.float32]]]] = deque()
     try:
         while True:

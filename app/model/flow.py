@@ -22,7 +22,7 @@ class Turns(Protocol):
         ...
 
     def make_room(self) -> None:
-        """A window that waited does so no more."""
+        """A window has left the queue."""
         ...
 
 
@@ -106,7 +106,7 @@ class Flow:
             self._leave(queued)
 
     def next_window(self) -> QueuedWindow | None:
-        """The window that waits longest, which waits no more; None where none does."""
+        """Take the window that waits longest; None where none waits."""
         return self._waiting.popleft() if self._waiting else None
 
     def deliver(self, queued: QueuedWindow, prediction: Prediction) -> None:

@@ -51,6 +51,10 @@ class Lifecycle:
 
     Args:
         convert_command, model_command: what the children are; tests give stand-ins.
+
+    Attributes:
+        metrics: where its parts count, and whose gauges read the queue.
+        scheduler: the queue; it is there before the model and outlives it.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class Lifecycle:
         return max(0.0, self._retry_at - time.monotonic())
 
     def ready_model(self) -> ReadyModel:
-        """What requests for data use.
+        """What requests for data use; after a failure, once its pause is over, tries again.
 
         Raises:
             ModelUnavailableError: it is not ready now.

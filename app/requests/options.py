@@ -57,14 +57,14 @@ class Choices:
 
 
 def _switch(value: Any, info: ValidationInfo) -> Any:
-    """Query strings and forms hold text; JSON holds true and false."""
+    """Validator: in queries and forms, which hold text, "true" is True."""
     if info.mode != "json" and isinstance(value, str):
         return {"true": True, "false": False}.get(value, value)
     return value
 
 
 def whole_number(value: Any, info: ValidationInfo) -> Any:
-    """Validator: text and floats that hold a whole number, where they may stand for one."""
+    """Validator: 3.0, and in queries and forms "3", is 3; the rest is left to the field."""
     if isinstance(value, float) and value.is_integer():
         return int(value)  # JSON has one kind of number
     if info.mode != "json" and isinstance(value, str) and value.isascii() and value.isdigit():
