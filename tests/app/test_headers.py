@@ -1,5 +1,6 @@
 """The table of headers, held against the headers of real answers."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from app.headers import HEADERS
 from tests.support.dna import dna
 from tests.support.live_service import Service, Truth, full_queue, running
+from tests.support.paths import ROOT
 
 ORIGIN = "http://lab.example"
 # Between the browser, the connection and the cache: scripts need none of them, or have them anyway.
@@ -85,6 +87,15 @@ def test_answers_carry_what_the_table_says_and_all_of_it_is_exposed(
     assert sent_by(headers) == ALWAYS | more
     assert exposed(headers) >= sent_by(headers)
     assert {kind.lower() for kind in HEADERS} >= sent_by(headers)
+
+
+def test_the_readme_lists_the_headers_of_every_answer_and_of_some() -> None:
+    readme = (ROOT / "README.md").read_text()
+    sentence = readme.partition("Headers of every answer:")[2].partition(". ")[0]
+    always, some = (set(re.findall(r"`([\w-]+)`", part.lower())) for part in sentence.split(";"))
+
+    assert always == ALWAYS
+    assert some == set().union(*(more for _, _, more in ANSWERS.values()))
 
 
 def test_nothing_is_exposed_that_no_answer_has(open_service: Service) -> None:
