@@ -9,7 +9,7 @@ from app import media_types
 from app.answers import json_values
 from app.answers.writer import AnswerPlan, Chunk, Writer
 from app.inference.engine import Block
-from app.inference.records import ReadStrand, Record
+from app.inference.records import Record, RecordStrand
 from app.inference.windows import Window
 
 # Rows that are encoded at a time, so that the event loop is never held for long.
@@ -85,7 +85,7 @@ class JsonWriter(Writer):
             ]
         return described
 
-    def _window(self, strand: ReadStrand, window: Window) -> dict[str, Any]:
+    def _window(self, strand: RecordStrand, window: Window) -> dict[str, Any]:
         described: dict[str, Any] = {
             "window": window.index,
             "tokens": [window.first, window.end],

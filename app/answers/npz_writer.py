@@ -12,7 +12,7 @@ from app.answers.npy_writer import npy_header, raw_values
 from app.answers.sink import Sink
 from app.answers.writer import AnswerPlan, Chunk, Writer
 from app.inference.engine import Block
-from app.inference.records import ReadStrand
+from app.inference.records import RecordStrand
 from app.inference.windows import Window
 from converter.tokenizer import WINDOW
 
@@ -102,7 +102,7 @@ class NpzWriter(Writer):
             yield (name, array.shape, array.dtype, [array])
 
     def _of_windows(
-        self, make: Callable[[int, ReadStrand, Window], NDArray[Any]]
+        self, make: Callable[[int, RecordStrand, Window], NDArray[Any]]
     ) -> Iterator[NDArray[Any]]:
         """A part for every window: of its record's number, its strand and itself."""
         for number, record in enumerate(self.plan.prepared.records):
@@ -110,16 +110,16 @@ class NpzWriter(Writer):
                 for window in strand.windows:
                     yield make(number, strand, window)
 
-    def _window_row(self, number: int, strand: ReadStrand, window: Window) -> NDArray[Any]:
+    def _window_row(self, number: int, strand: RecordStrand, window: Window) -> NDArray[Any]:
         bases = strand.bases(self.plan.prepared.store, window.first, window.end)
         return np.array([number, window.index, window.first, window.end, *bases])
 
-    def _padded_ids(self, _number: int, strand: ReadStrand, window: Window) -> NDArray[Any]:
+    def _padded_ids(self, _number: int, strand: RecordStrand, window: Window) -> NDArray[Any]:
         tokenizer = self.plan.tokenizer
         ids = strand.ids(self.plan.prepared.store, window.first, window.end)
         return tokenizer.pad(tokenizer.window(ids), WINDOW)
 
-    def _padded_offsets(self, _number: int, strand: ReadStrand, window: Window) -> NDArray[Any]:
+    def _padded_offsets(self, _number: int, strand: RecordStrand, window: Window) -> NDArray[Any]:
         offsets = np.zeros((WINDOW, 2), np.int64)
         store = self.plan.prepared.store
         offsets[1 : window.n_tokens - 1] = strand.offsets(store, window.first, window.end)

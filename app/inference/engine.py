@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.inference.cache import WindowCache
 from app.inference.merging import RecordMerger, own_rows
-from app.inference.records import PreparedRequest, ReadStrand, Record
+from app.inference.records import PreparedRequest, Record, RecordStrand
 from app.inference.windows import Window
 from app.model.flow import Flow
 from app.problems import ProblemError
@@ -99,7 +99,7 @@ class _WindowTask:
     """One window to compute; first and last of its record are marked."""
 
     record: Record
-    strand: ReadStrand
+    strand: RecordStrand
     window: Window
     ids: NDArray[np.int32]
     first: bool

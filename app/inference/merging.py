@@ -1,11 +1,12 @@
 """One vector out of a record's windows and strands."""
 
 from dataclasses import dataclass
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.records import ReadStrand
+from app.inference.records import RecordStrand
 from app.inference.windows import Window
 from app.requests.options import Choices
 
@@ -18,7 +19,7 @@ def own_rows(rows: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
 
 @dataclass
 class _StrandTotal:
-    strand: ReadStrand
+    strand: RecordStrand
     total: NDArray[np.float64]
 
 
@@ -33,7 +34,7 @@ class RecordMerger:
         self._choices = choices
         self._totals: list[_StrandTotal] = []
 
-    def add(self, strand: ReadStrand, window: Window, rows: NDArray[np.float32]) -> None:
+    def add(self, strand: RecordStrand, window: Window, rows: NDArray[np.float32]) -> None:
         """The next window of the record: (n, H) rows, [CLS] first."""
         part = self._part(strand, window, rows)
         if not self._totals or self._totals[-1].strand is not strand:
@@ -53,15 +54,20 @@ class RecordMerger:
         return single
 
     def _part(
-        self, strand: ReadStrand, window: Window, rows: NDArray[np.float32]
+        self, strand: RecordStrand, window: Window, rows: NDArray[np.float32]
     ) -> NDArray[np.float64]:
         """(H,) that a window adds to its strand."""
         part: NDArray[np.float64]
         own = own_rows(rows, window)
-        if self._choices.pooling == "cls":
-            part = rows[0].astype(np.float64) / strand.n_windows
-        elif self._choices.pooling == "max":
-            part = own.max(axis=0).astype(np.float64)
-        else:
-            part = own.sum(axis=0, dtype=np.float64) / strand.own_tokens
+        match self._choices.pooling:
+            case "mean":
+                part = own.sum(axis=0, dtype=np.float64) / strand.own_tokens
+            case "cls":
+                part = rows[0].astype(np.float64) / strand.n_windows
+            case "max":
+                part = own.max(axis=0).astype(np.float64)
+            case "none":
+                raise ValueError("features that are not pooled are not merged")
+            case unknown:
+                assert_never(unknown)
         return part

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.inference.records import PreparedRequest, ReadStrand, Record, Skipped, Truncation
+from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
 from app.inference.windows import SPECIALS
 from app.problems import ProblemError
@@ -202,13 +202,13 @@ class _RecordReader:
         name: str | None,
         *,
         reverse: bool,
-    ) -> ReadStrand:
+    ) -> RecordStrand:
         """Store the tokens that are used of (n,) ids and the (n,) bases where they end."""
         used, overlap = _fit(len(ids), self.choices, name)
         start = self.store.append(ids[:used], ends[:used])
-        return ReadStrand(reverse, start, used, n_bases, overlap)
+        return RecordStrand(reverse, start, used, n_bases, overlap)
 
-    def _truncation(self, strand: ReadStrand, own_tokens: int) -> Truncation | None:
+    def _truncation(self, strand: RecordStrand, own_tokens: int) -> Truncation | None:
         used = strand.own_tokens
         if used == own_tokens:
             return None

@@ -13,7 +13,7 @@ from app.requests.options import Choices
 
 
 @dataclass(frozen=True, slots=True)
-class ReadStrand:
+class RecordStrand:
     """One strand of a record as the model reads it.
 
     Attributes:
@@ -100,7 +100,7 @@ class Record:
     id: str
     n_bases: int
     n_unknown: int
-    strands: tuple[ReadStrand, ...]
+    strands: tuple[RecordStrand, ...]
     truncation: Truncation | None
     changes: dict[str, int]
 

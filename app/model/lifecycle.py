@@ -6,7 +6,7 @@
 The socket is open throughout, and `state` tells the truth. A failure is not retried in a loop:
 the next request for data tries again, once a pause has passed that doubles with every failure;
 `retry` (POST /health/retry) does so at once. How the bundle comes about is told in
-`app.model.preparation`, how its model is kept alive in `app.model.supervisor`.
+`app.model.bundle_source`, how its model is kept alive in `app.model.supervisor`.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 from app.metrics import Metrics
 from app.model.advice import advice_for
+from app.model.bundle_source import BundleSource
 from app.model.conversion import CONVERT_COMMAND, ConversionError
-from app.model.preparation import BundlePreparation
 from app.model.process import MODEL_COMMAND, ModelLoadError, ModelProcess
 from app.model.scheduler import Scheduler
 from app.model.state import ModelUnavailableError, State
@@ -67,7 +67,7 @@ class Lifecycle:
     ) -> None:
         self.metrics = metrics
         self.scheduler = Scheduler(settings.queue_tokens, metrics.observe_stage)
-        self._preparation = BundlePreparation(settings, metrics, self._set, convert_command)
+        self._source = BundleSource(settings, metrics, self._set, convert_command)
         self._supervisor = Supervisor(settings, metrics, self.scheduler, self._set, model_command)
         self._grace_seconds = settings.grace_seconds
         self._state = State("loading", "Looking for the bundle.")
@@ -154,7 +154,7 @@ class Lifecycle:
         while True:
             try:
                 self._bundle = None
-                self._bundle = bundle = await self._preparation.prepare()
+                self._bundle = bundle = await self._source.prepare()
                 self._tokenizer = await asyncio.to_thread(DnaTokenizer, bundle.tokenizer_file)
                 await self._supervisor.keep(bundle)
             except (ConversionError, ModelLoadError, GenaError) as error:

@@ -4,6 +4,7 @@ Importing this module is cheap: torch and coremltools are imported when a runtim
 """
 
 import sys
+from typing import assert_never
 
 from converter.bundle.opening import Bundle
 from converter.runtime.protocol import (
@@ -43,10 +44,16 @@ def load_runtime(
         raise RuntimeUnavailableError(
             "Core ML predicts on macOS only. Set GENA_RUNTIME to auto or mil here."
         )
-    if runtime == "coreml" or (runtime == "auto" and on_mac):
-        from converter.runtime.coreml import load_coreml_runtime
+    if runtime == "auto":
+        runtime = "coreml" if on_mac else "mil"
+    match runtime:
+        case "coreml":
+            from converter.runtime.coreml import load_coreml_runtime
 
-        return load_coreml_runtime(bundle, compute_units=compute_units)
-    from converter.runtime.mil import MilRuntime
+            return load_coreml_runtime(bundle, compute_units=compute_units)
+        case "mil":
+            from converter.runtime.mil import MilRuntime
 
-    return MilRuntime(bundle, threads=threads)
+            return MilRuntime(bundle, threads=threads)
+        case unknown:
+            assert_never(unknown)

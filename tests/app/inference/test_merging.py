@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 
 from app.inference.merging import RecordMerger
-from app.inference.records import ReadStrand
+from app.inference.records import RecordStrand
 from app.requests.options import Choices
 
 # 600 tokens in two windows that share 20: 0 to 510 and 490 to 600, with their border at 500.
 N_TOKENS, OVERLAP, BORDER = 600, 20, 500
-FORWARD = ReadStrand(False, 0, N_TOKENS, 600, OVERLAP)
-REVERSE = ReadStrand(True, 0, N_TOKENS, 600, OVERLAP)
+FORWARD = RecordStrand(False, 0, N_TOKENS, 600, OVERLAP)
+REVERSE = RecordStrand(True, 0, N_TOKENS, 600, OVERLAP)
 
 
-def merged(strand_values: dict[ReadStrand, np.ndarray], **choices) -> np.ndarray:
+def merged(strand_values: dict[RecordStrand, np.ndarray], **choices) -> np.ndarray:
     """The vector where token t of a strand has the row values[t] in the window that answers for it.
 
     [CLS] has the number of its window. All other rows have a million, which must not show.

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import app.model.preparation
+import app.model.bundle_source
 import app.model.supervisor
 from app.metrics import Metrics
 from app.model.children import module_command
@@ -153,7 +153,7 @@ async def test_a_fault_of_the_programs_own_is_a_failure_too(
     def broken(_folder: Path) -> None:
         raise ZeroDivisionError("of the test")
 
-    monkeypatch.setattr(app.model.preparation, "open_bundle", broken)
+    monkeypatch.setattr(app.model.bundle_source, "open_bundle", broken)
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "failed")
         assert lifecycle.state.code == "internal"

@@ -17,7 +17,7 @@ from converter.errors import BundleError, BundleMissingError, CheckpointError
 logger = logging.getLogger("gena.lifecycle")
 
 
-class BundlePreparation:
+class BundleSource:
     """Finds, checks and, where that is needed, builds the bundle for these settings.
 
     Args:
