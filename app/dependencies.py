@@ -6,11 +6,11 @@ from typing import Annotated
 import anyio
 from fastapi import Depends, FastAPI, Request
 
+from app.errors import ProblemError
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle, ReadyModel
 from app.model.state import ModelUnavailableError
-from app.problems import ProblemError
 from app.settings import Settings
 
 # When a server that loads, converts or restarts is worth another try.

@@ -1,16 +1,15 @@
-"""Every problem that a client can meet: one table, and the exception that is raised by its code.
+"""Every problem that a client can meet: one flat table.
 
 `PROBLEMS` is the only place where a code gets its status, its title and its hint. The OpenAPI
-document, /docs and the README's table are made from it or compared with it. How a problem becomes
-an answer (RFC 9457) is the business of `app.host.problem_answers`.
+document, /docs and the README's table are made from it or compared with it. The exception that is
+raised by a code is `app.errors.ProblemError`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from typing import Any
 
-from app.headers import API_KEY, AUTHORIZATION, RETRY_AFTER
+from app.headers import API_KEY, AUTHORIZATION
 
 
 @dataclass(frozen=True)
@@ -312,80 +311,3 @@ STATUSES: dict[int, str] = {
     503: "There is no model now.",
     504: "The deadline has passed.",
 }
-
-
-class ProblemError(Exception):
-    """A failure that is told to the client.
-
-    Args:
-        code: a key of `PROBLEMS`, stable and dotted, for programs; or one of `http_code`.
-        detail: what happened this time; the hint of the code is added to it.
-        retry_after: whole seconds after which the request is worth another try.
-        headers: for this answer, beside those of the code.
-        members: further members of the answer, for example record, position, limit; None is
-            left out.
-
-    Raises:
-        KeyError: there is no such code.
-    """
-
-    def __init__(
-        self,
-        code: str,
-        detail: str = "",
-        *,
-        retry_after: int | None = None,
-        headers: Mapping[str, str] | None = None,
-        **members: Any,
-    ) -> None:
-        self.code = code
-        self.kind = _kind(code)
-        self.detail = with_hint(detail, self.kind)
-        super().__init__(self.detail)
-        self.headers = {**self.kind.headers, **(headers or {})}
-        if retry_after is not None:
-            self.headers[RETRY_AFTER] = str(retry_after)
-        self.members = {name: value for name, value in members.items() if value is not None}
-
-    def as_dict(self) -> dict[str, Any]:
-        """The members of the problem document, without a request id."""
-        return problem_document(self.code, self.kind, self.detail, self.members)
-
-
-def deadline_exceeded(seconds: float) -> ProblemError:
-    """Time ran out, whether in the queue or elsewhere."""
-    return ProblemError(
-        "deadline.exceeded", f"The answer was not ready after {seconds:g} s.", limit=seconds
-    )
-
-
-def problem_document(
-    code: str, kind: ProblemKind, detail: str, members: Mapping[str, Any]
-) -> dict[str, Any]:
-    """A problem as RFC 9457 writes it."""
-    return {
-        "type": f"urn:gena:problem:{code}",
-        "title": kind.title,
-        "status": kind.status,
-        "detail": detail,
-        "code": code,
-        **members,
-    }
-
-
-def with_hint(detail: str, kind: ProblemKind) -> str:
-    """What happened, and what to do."""
-    return f"{detail} {kind.hint}".strip()
-
-
-def http_code(status: int) -> str:
-    """The code of an error that a library reports by its status alone, such as http.418."""
-    return {404: "route.not_found", 405: "route.method_not_allowed"}.get(status, f"http.{status}")
-
-
-def _kind(code: str) -> ProblemKind:
-    if code.startswith("http."):
-        status = int(code.removeprefix("http."))
-        phrases = {each.value: each.phrase for each in HTTPStatus}
-        return ProblemKind(status, phrases.get(status, "Error"))
-    return PROBLEMS[code]

@@ -12,9 +12,9 @@ import anyio.to_thread
 from fastapi import Request
 
 from app.dependencies import Services
+from app.errors import deadline_exceeded
 from app.inference.prepare import Limits
 from app.model.lifecycle import ReadyModel
-from app.problems import deadline_exceeded
 from app.requests.options import conflict
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from app.answers.registry import WRITERS
-from app.problems import ProblemError
+from app.errors import ProblemError
 from app.requests.options import Format
 
 

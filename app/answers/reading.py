@@ -14,8 +14,8 @@ from app.answers.openai_writer import OpenAIWriter
 from app.answers.registry import WRITERS
 from app.answers.tokens_writer import TokensWriter
 from app.answers.writer import AnswerPlan, Writer
+from app.errors import ProblemError
 from app.model.lifecycle import ReadyModel
-from app.problems import ProblemError
 from app.requests.bodies import ReceivedBody
 from app.requests.options import Choices, TokenizeOptions, choose, conflict, options_from_form
 from app.requests.schemas import OpenAIEmbeddingsBody, SubmittedSequences, TokenizeBody

@@ -10,8 +10,8 @@ from starlette.types import Receive, Scope, Send
 from app.answers.exchange import Exchange
 from app.answers.writer import Chunk
 from app.dependencies import unavailable_problem
+from app.errors import ProblemError
 from app.model.state import ModelUnavailableError
-from app.problems import ProblemError
 
 logger = logging.getLogger("gena.answers")
 

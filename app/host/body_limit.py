@@ -3,8 +3,8 @@
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import ProblemError
 from app.host.refusal import refuse
-from app.problems import ProblemError
 
 
 class LimitBody:

@@ -8,9 +8,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.dependencies import stopping_problem
+from app.errors import ProblemError
 from app.headers import API_KEY, AUTHORIZATION
 from app.host.refusal import refuse
-from app.problems import ProblemError
 
 _OPEN_PATHS = frozenset({"/health", "/", "/docs", "/openapi.json", "/favicon.ico"})
 _OPEN_PREFIX = "/static/"

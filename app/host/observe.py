@@ -10,10 +10,10 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.errors import ProblemError
 from app.headers import REQUEST_ID
 from app.host.problem_answers import CLIENT_GONE, problem_response
 from app.metrics import Metrics
-from app.problems import ProblemError
 
 logger = logging.getLogger("gena.server")
 access_logger = logging.getLogger("gena.access")

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from app import media_types
 from app.dependencies import unavailable_problem
+from app.errors import ProblemError, http_code
 from app.model.state import ModelUnavailableError
-from app.problems import ProblemError, http_code
 from app.requests.validation import validation_problem
 from converter.errors import GenaError
 

@@ -6,8 +6,8 @@ import contextlib
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
+from app.errors import ProblemError
 from app.host.problem_answers import problem_response
-from app.problems import ProblemError
 
 # After a refusal the rest of the body is read for a while, so that the client, which sends before
 # it reads, sees the answer and not a reset connection.

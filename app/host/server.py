@@ -17,11 +17,11 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from app.dependencies import services_of
+from app.errors import ProblemError
 from app.host.gate import headers_too_large
 from app.host.listening import url_of
 from app.host.problem_answers import problem_response
 from app.model.lifecycle import Lifecycle
-from app.problems import ProblemError
 from app.settings import Settings
 
 logger = logging.getLogger("gena.server")

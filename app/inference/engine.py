@@ -13,12 +13,12 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import ProblemError
 from app.inference.cache import WindowCache
 from app.inference.merging import RecordMerger, own_rows
 from app.inference.records import PreparedRequest, Record, RecordStrand
 from app.inference.windows import Window
 from app.model.flow import Flow
-from app.problems import ProblemError
 from app.requests.options import Choices
 from converter.tokenizer import WINDOW, DnaTokenizer
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import ProblemError
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
 from app.inference.windows import SPECIALS
-from app.problems import ProblemError
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
 from app.requests.submitted import Submitted, SubmittedIds

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import ProblemError
 from app.inference.token_store import TokenStore
 from app.inference.windows import Window, count_rows, count_windows, plan_windows
-from app.problems import ProblemError
 from app.requests.options import Choices
 
 

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
+from app.errors import ProblemError
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
 from app.model.prediction import ModelDiedError, Prediction, WindowIds
 from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime, slot_bytes
-from app.problems import PROBLEMS, ProblemError
+from app.problems import PROBLEMS
 from app.settings import Settings
 
 logger = logging.getLogger("gena.model")

@@ -12,10 +12,10 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from app.errors import ProblemError, deadline_exceeded
 from app.metrics import Stage
 from app.model.flow import Flow, QueuedWindow
 from app.model.prediction import IN_FLIGHT, Model, ModelDiedError
-from app.problems import ProblemError, deadline_exceeded
 from converter.tokenizer import WINDOW
 
 # Tokens per second until the first measurement, and how much a new measurement counts.

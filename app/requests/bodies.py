@@ -14,7 +14,7 @@ from starlette.datastructures import FormData
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from app import media_types
-from app.problems import ProblemError
+from app.errors import ProblemError
 
 _IN_MEMORY = 2**20
 _BLOCK = 2**17

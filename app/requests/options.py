@@ -13,7 +13,7 @@ from pydantic import (
     ValidationInfo,
 )
 
-from app.problems import ProblemError
+from app.errors import ProblemError
 from app.requests.validation import validation_problem
 from converter.tokenizer import MAX_TOKENS, WINDOW
 

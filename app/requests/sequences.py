@@ -15,7 +15,7 @@ from dnaio import FastaReader, FastqReader
 from dnaio.exceptions import FileFormatError
 
 from app import media_types
-from app.problems import ProblemError
+from app.errors import ProblemError
 from app.requests.bodies import ReceivedBody
 from app.requests.schemas import MAX_ID_LENGTH, SubmittedSequences
 from app.requests.submitted import Submitted

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from app.problems import ProblemError
+from app.errors import ProblemError
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from app.problems import ProblemError
+from app.errors import ProblemError
 
 _MOST_PROBLEMS = 20
 _UNKNOWN_FIELD = "extra_forbidden"  # pydantic's name

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field
 
 from app import media_types
 from app.dependencies import ServicesDep
+from app.errors import ProblemError
 from app.headers import RETRY_AFTER
 from app.model.lifecycle import Lifecycle
 from app.model.state import State, Status
-from app.problems import PROBLEMS, ProblemError
+from app.problems import PROBLEMS
 from app.settings import Settings
 from converter.tokenizer import WINDOW
 from converter.versions import DISTRIBUTION, installed_versions

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from app.problems import PROBLEMS, ProblemError
+from app.errors import ProblemError
+from app.problems import PROBLEMS
 from tests.support.paths import ROOT
 
 

@@ -3,8 +3,9 @@
 from typing import Any
 
 from app import media_types
+from app.errors import problem_document, with_hint
 from app.headers import RETRY_AFTER
-from app.problems import PROBLEMS, STATUSES, ProblemKind, problem_document, with_hint
+from app.problems import PROBLEMS, STATUSES, ProblemKind
 from app.routes.openapi.answers import header_documents
 
 _PROBLEM_SCHEMA: dict[str, Any] = {

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.errors import ProblemError
 from app.model.children import module_command
 from app.model.prediction import ModelDiedError
 from app.model.process import ModelLoadError, ModelProcess, PackageShape
-from app.problems import ProblemError
 from app.settings import Settings
 from tests.support import stand_in_model as stand_in
 from tests.support.scenarios import is_running, scenario, until

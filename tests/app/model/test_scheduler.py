@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from app.errors import ProblemError
 from app.model.flow import Flow
 from app.model.prediction import ModelDiedError, Prediction
 from app.model.scheduler import Scheduler
-from app.problems import ProblemError
 from tests.support.scenarios import scenario, settle
 
 
