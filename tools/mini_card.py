@@ -6,12 +6,12 @@ No figure and no hash in the card is typed by hand; a test compares the card wit
 """
 
 import argparse
-import hashlib
 import json
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from converter.digests import sha256_file
 from tools.evaluate_mini import table
 
 FILES = ("config.json", "tokenizer.json", "model.safetensors", "training.json", "evaluation.json")
@@ -139,7 +139,7 @@ def card(folder: Path) -> str:
     training = _read(folder / "training.json")
     figures = _read(folder / "evaluation.json")
     recipe = training["recipe"]
-    hashes = {name: hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in FILES}
+    hashes = {name: sha256_file(folder / name) for name in FILES}
     if figures["sha256"]["weights"] != hashes["model.safetensors"]:
         raise ValueError("evaluation.json is about other weights; run tools.evaluate_mini again")
     choices = figures["choices"]

@@ -1,9 +1,22 @@
-import errno
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from converter.replacing import replace_file
+from converter.replacing import replace_file, replacement
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As on a full disk, a write beyond this many bytes fails half-way."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:
@@ -14,18 +27,27 @@ def test_a_file_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_full_disk_leaves_the_old_content(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_leaves_the_old_content_and_nothing_else(tmp_path: Path) -> None:
     path = tmp_path / "choice.json"
     replace_file(path, b"old")
-    write = Path.write_bytes
+    with files_of_at_most(4096), pytest.raises(OSError, match="too large"):
+        replace_file(path, b"new content" * 10_000)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
 
-    def half(file: Path, content: bytes) -> int:
-        write(file, content[: len(content) // 2])
-        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", half)
-    with pytest.raises(OSError, match="No space"):
-        replace_file(path, b"new content")
-    assert path.read_text() == "old"
+def test_whoever_fails_while_writing_leaves_the_old_content_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "checkpoint.pt"
+    replace_file(path, b"old")
+
+    def interrupted() -> None:
+        with replacement(path) as file:
+            file.write(b"half of it")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

@@ -11,7 +11,6 @@ Three files that Debian packages carry:
 """
 
 import gzip
-import hashlib
 import re
 import subprocess
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,6 +20,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+
+from converter.digests import sha256_file
 
 FLY_FILE = "dm3_upstream2000.fa.gz"
 ECOLI_FILE = "NC_008253.fna.gz"
@@ -62,7 +63,7 @@ class Sources:
     def sha256(self) -> dict[str, str]:
         """File name to SHA-256 of the compressed file."""
         files = (self.fly, self.ecoli, self.phage)
-        return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+        return {path.name: sha256_file(path) for path in files}
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The checkpoint that comes out of a run."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -9,6 +8,7 @@ from typing import Any
 
 from safetensors.torch import save
 
+from converter.digests import sha256_bytes
 from converter.replacing import replace_file
 from tools.mini.network import MaskedLanguageModel
 from tools.mini.recipe import Recipe
@@ -32,4 +32,4 @@ def export(
     out.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         replace_file(out / name, content)
-    return {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    return {name: sha256_bytes(content) for name, content in files.items()}

@@ -1,7 +1,6 @@
 """The run: steps, their log, and what lets a killed run continue to the same weights."""
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F  # noqa: N812
 from tqdm import tqdm
 
-from converter.replacing import replace_file
+from converter.replacing import replace_file, replacement
 from tools.mini.data import Corpus, TokenStream
 from tools.mini.network import MaskedLanguageModel, untrained
 from tools.mini.objective import masked_losses, training_batch
@@ -26,7 +25,7 @@ from tools.mini.tokenizer import train_tokenizer
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The run so far, in one file that is replaced atomically."""
+    """The run so far, in one file that is replaced whole."""
 
     path: Path
 
@@ -39,12 +38,8 @@ class Checkpoints:
             "model": model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in optimizers],
         }
-        temporary = self.path.with_suffix(".tmp")
-        with temporary.open("wb") as file:
+        with replacement(self.path) as file:
             torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.path)
 
     def load(self) -> dict[str, Any] | None:
         """Keys step, model, optimizers; None before the first `save`."""
