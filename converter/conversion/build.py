@@ -27,6 +27,7 @@ from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions, function_names
 from converter.package.interface import HOST_INPUTS, INPUT, OUTPUT, host_inputs
 from converter.package.multifunction import merge_functions
+from converter.package.reader import parse_specification, specification_file
 
 log = logging.getLogger(__name__)
 
@@ -81,9 +82,7 @@ def build_package(
         if len(parts) == 1:
             shutil.move(next(iter(parts.values())), destination)
         else:
-            with coremltools_quietly() as ct:
-                default = functions[max(functions)]
-                merge_functions(ct.proto.Model_pb2, parts, default, destination)
+            merge_functions(parts, functions[max(functions)], destination)
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
@@ -204,10 +203,9 @@ def _compress(ct: ModuleType, model: Any, options: BuildOptions) -> Any:
 
 def _describe(package: Path, plan: PackagePlan) -> None:
     """Name, describe and sign the model; serialised so that equal models are equal bytes."""
-    file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
-    with coremltools_quietly() as ct:
-        spec = ct.proto.Model_pb2.Model.FromString(file.read_bytes())
-    description = spec.description
+    file = specification_file(package)
+    specification = parse_specification(file)
+    description = specification.description
     description.metadata.shortDescription = plan.description
     description.metadata.author = "gena-coreml; network and weights by AIRI Institute (GENA-LM)"
     description.metadata.license = "MIT (GENA-LM; Copyright 2022 AIRI)"
@@ -217,7 +215,7 @@ def _describe(package: Path, plan: PackagePlan) -> None:
         for feature in (*function.input, *function.output):
             shape = [int(size) for size in feature.type.multiArrayType.shape]
             feature.shortDescription = _feature_description(feature.name, shape)
-    file.write_bytes(spec.SerializeToString(deterministic=True))
+    file.write_bytes(specification.SerializeToString(deterministic=True))
 
 
 def _feature_description(name: str, shape: list[int]) -> str:

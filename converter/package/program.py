@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from converter.errors import PackageError
 from converter.package.data_types import BITS, NUMPY, unpack_unsigned
-from converter.package.weight_file import Blob, read_record
+from converter.package.weight_file import Blob, read_blob
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,9 @@ class Constant:
         if isinstance(self.source, tuple):
             return np.array(self.source, dtype=object).reshape(self._shape)
         dtype = self.type.dtype
-        if isinstance(self.source, Blob):
-            packed = read_record(self.source, self.type.bytes)
-        else:
-            packed = np.frombuffer(self.source, np.uint8)
+        stored = self.source
+        content = read_blob(stored, self.type.bytes) if isinstance(stored, Blob) else stored
+        packed = np.frombuffer(content, np.uint8)
         if packed.nbytes != self.type.bytes:
             raise PackageError(f"A constant of type {self.type} holds {packed.nbytes} bytes.")
         if dtype in NUMPY:

@@ -37,12 +37,8 @@ def load_program(package: Path) -> Program:
         PackageError: it is not there, is damaged, or holds no ML program (a neural network of
             the older format, a pipeline, ...).
     """
-    specification = _model_file(package)
-    message = _model_message()
-    try:
-        message.ParseFromString(specification.read_bytes())
-    except Exception as error:  # DecodeError of whichever protobuf implementation is in use
-        raise PackageError(f"{specification} is not a Core ML model: {error}") from error
+    specification = specification_file(package)
+    message = parse_specification(specification)
     kind = message.WhichOneof("Type")
     if kind != "mlProgram":
         raise PackageError(
@@ -68,7 +64,12 @@ def load_program(package: Path) -> Program:
     )
 
 
-def _model_file(package: Path) -> Path:
+def specification_file(package: Path) -> Path:
+    """Where a package's protobuf message lies.
+
+    Raises:
+        PackageError: the package is not there, or not whole.
+    """
     manifest = package / "Manifest.json"
     try:
         entries = json.loads(manifest.read_bytes())
@@ -81,6 +82,20 @@ def _model_file(package: Path) -> Path:
     if not specification.is_file():
         raise PackageError(f"{package} is incomplete: {specification} is missing.")
     return specification
+
+
+def parse_specification(file: Path) -> Any:
+    """The message in a file: a `Model` of Core ML's Model.proto.
+
+    Raises:
+        PackageError: it is no such message.
+    """
+    message = importlib.import_module(f"{_protobuf_package()}.Model_pb2").Model()
+    try:
+        message.ParseFromString(file.read_bytes())
+    except Exception as error:  # DecodeError of whichever protobuf implementation is in use
+        raise PackageError(f"{file} is not a Core ML model: {error}") from error
+    return message
 
 
 @cache
@@ -97,10 +112,6 @@ def _protobuf_package() -> str:
     spec.submodule_search_locations = [folder]
     sys.modules[alias] = importlib.util.module_from_spec(spec)
     return alias
-
-
-def _model_message() -> Any:
-    return importlib.import_module(f"{_protobuf_package()}.Model_pb2").Model()
 
 
 class _FunctionReader:

@@ -1,17 +1,25 @@
-"""Weight files of a package: records, each with its header, found by their offset."""
+"""Weight files of a package: records, each with its header, found by their offset.
 
+Numbers are those of coremltools' MILBlob/Blob/StorageFormat.hpp.
+"""
+
+import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-import numpy as np
-from numpy.typing import NDArray
-
+from converter.digests import sha256_bytes
 from converter.errors import PackageError
 
-# One record of a weight file: sentinel, data type, size in bytes, offset of the data.
-BLOB_HEADER = struct.Struct("<IIQQ")
-BLOB_SENTINEL = 0xDEADBEEF
+# Sentinel, data type, size in bytes, offset of the data; the rest says how many bits of the last
+# byte are padding, and is reserved.
+_HEADER = struct.Struct("<IIQQ40s")
+_SENTINEL = 0xDEADBEEF
+# A file begins with a header whose first field counts the records. Records and their data begin at
+# multiples of this.
+_ALIGNMENT = 64
+_COUNT_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -22,8 +30,27 @@ class Blob:
     offset: int
 
 
-def read_record(blob: Blob, expected: int) -> NDArray[np.uint8]:
-    """The packed bytes of one record of a weight file.
+@dataclass(frozen=True)
+class Record:
+    """What a weight file holds at an offset.
+
+    Attributes:
+        data_type: its number in the file's own list, which is not that of MIL.
+        rest: of the header, 40 bytes.
+    """
+
+    data_type: int
+    rest: bytes
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        """Equal for records of one type and content, wherever they lie."""
+        return sha256_bytes(_HEADER.pack(0, self.data_type, 0, 0, self.rest) + self.data)
+
+
+def read_blob(blob: Blob, expected: int) -> bytes:
+    """The packed bytes of a constant.
 
     Args:
         expected: how many bytes the program says that there are.
@@ -33,20 +60,73 @@ def read_record(blob: Blob, expected: int) -> NDArray[np.uint8]:
     """
     try:
         with blob.file.open("rb") as file:
-            file.seek(blob.offset)
-            header = file.read(BLOB_HEADER.size)
-            if len(header) < BLOB_HEADER.size:
-                raise PackageError(f"{blob.file} is cut short: no record at {blob.offset}.")
-            sentinel, _, size, offset = BLOB_HEADER.unpack(header)
-            if sentinel != BLOB_SENTINEL or size != expected:
-                raise PackageError(
-                    f"{blob.file} is damaged: the record at {blob.offset} is not the "
-                    f"{expected} bytes that the program expects."
-                )
-            file.seek(offset)
-            data = np.fromfile(file, np.uint8, size)
+            data = read_record(file, blob.offset).data
     except OSError as error:
         raise PackageError(f"{blob.file} cannot be read: {error.strerror}.") from error
-    if data.nbytes != size:
-        raise PackageError(f"{blob.file} is cut short: {data.nbytes} of {size} bytes are there.")
+    if len(data) != expected:
+        raise PackageError(
+            f"{blob.file} is damaged: the record at {blob.offset} has {len(data)} bytes; the "
+            f"program expects {expected}."
+        )
     return data
+
+
+def read_record(file: BinaryIO, offset: int) -> Record:
+    """The record that begins at an offset.
+
+    Raises:
+        PackageError: there is none, or not all of it.
+    """
+    file.seek(offset)
+    header = file.read(_HEADER.size)
+    if len(header) < _HEADER.size:
+        raise PackageError(f"{file.name} is cut short: no record at {offset}.")
+    sentinel, data_type, size, start, rest = _HEADER.unpack(header)
+    if sentinel != _SENTINEL:
+        raise PackageError(f"{file.name} is damaged: there is no record at {offset}.")
+    # Before anything is read: the size of a damaged header may be beyond any memory.
+    there = file.seek(0, os.SEEK_END) - start
+    if there < size:
+        raise PackageError(f"{file.name} is cut short: {max(0, there)} of {size} bytes are there.")
+    file.seek(start)
+    return Record(data_type, rest, file.read(size))
+
+
+class GrowingWeightFile:
+    """A weight file that takes records of others, each kept once.
+
+    Args:
+        file: open for reading and writing.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._count = int.from_bytes(file.read(_COUNT_BYTES), "little")
+        self._known: dict[str, int] = {}
+
+    def adopt(self, offset: int) -> None:
+        """Know a record that is in the file already; PackageError if it is not."""
+        self._known.setdefault(read_record(self._file, offset).digest, offset)
+
+    def place(self, record: Record) -> int:
+        """Where this record lies in the file; it is appended unless an equal one is there."""
+        digest = record.digest
+        if digest not in self._known:
+            self._known[digest] = self._append(record)
+        return self._known[digest]
+
+    def _append(self, record: Record) -> int:
+        end = self._file.seek(0, os.SEEK_END)
+        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        data_starts = start + _HEADER.size
+        header = _HEADER.pack(
+            _SENTINEL, record.data_type, len(record.data), data_starts, record.rest
+        )
+        self._file.write(b"\0" * (start - end) + header + record.data)
+        self._count += 1
+        return start
+
+    def finish(self) -> None:
+        """Write the number of records."""
+        self._file.seek(0)
+        self._file.write(self._count.to_bytes(_COUNT_BYTES, "little"))

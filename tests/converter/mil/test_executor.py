@@ -150,13 +150,13 @@ def test_functions_share_weights_and_each_is_read_once(
     ct.utils.save_multifunction(descriptor, str(merged))
 
     reads: list[int] = []
-    read = converter.package.program.read_record
+    read = converter.package.program.read_blob
 
-    def count(blob: Blob, expected: int) -> NDArray[np.uint8]:
+    def count(blob: Blob, expected: int) -> bytes:
         reads.append(blob.offset)
         return read(blob, expected)
 
-    monkeypatch.setattr(converter.package.program, "read_record", count)
+    monkeypatch.setattr(converter.package.program, "read_blob", count)
     executor = PackageExecutor(merged)
     assert executor.functions == ("length_2", "length_3")
     assert executor.default_function == "length_3"

@@ -35,8 +35,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def merge(parts: dict[str, Path], destination: Path) -> Path:
-    with coremltools_quietly() as ct:
-        merge_functions(ct.proto.Model_pb2, parts, "length_256", destination)
+    merge_functions(parts, "length_256", destination)
     return destination
 
 
