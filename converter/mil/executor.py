@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converter.errors import UnknownOperationError
-from converter.mil.operations import RULES
+from converter.mil.operations import KERNELS
 from converter.mil.weights import (
     Weight,
     WeightStore,
@@ -37,6 +37,10 @@ class PackageExecutor:
         arithmetic: "fp32": weights as stored, everything else in float32. "fp16": besides, what
             the program declares as fp16 is rounded to fp16 after every operation (beyond 65504:
             infinite); the arithmetic inside one operation stays float32.
+
+    Attributes:
+        functions: names of what the package has to run.
+        default_function: the one that runs where none is named.
 
     Raises:
         PackageError: the package is damaged or no ML program.
@@ -181,8 +185,8 @@ class _CompiledFunction:
         self._weights.update(zip(names, compressed_weights(operation, inputs), strict=True))
 
     def _bind(self, operation: Operation, last_use: Mapping[str, int], place: int) -> _Step:
-        rule = RULES.get(operation.type)
-        if rule is None:
+        kernel = KERNELS.get(operation.type)
+        if kernel is None:
             raise _unknown(operation, "is not known to this executor")
         kinds = _kinds(operation.type)
         fixed: dict[str, Any] = {}
@@ -208,14 +212,16 @@ class _CompiledFunction:
         results = tuple(self._slots.setdefault(name, len(self._slots)) for name in names)
         used = {*operation.values(), *names} & self._slots.keys()
         return _Step(
-            compute=rule.compute,
+            compute=kernel.compute,
             names=names,
             fixed=fixed,
             tensors=tensors,
             sequences=sequences,
             plain=plain,
             results=results,
-            rounded=tuple(self._rounds(o.type) and not rule.only_moves for o in operation.outputs),
+            rounded=tuple(
+                self._rounds(o.type) and not kernel.only_moves for o in operation.outputs
+            ),
             dead=tuple(self._slots[name] for name in used if last_use.get(name, place) <= place),
         )
 
@@ -241,9 +247,9 @@ def _last_uses(function: Function) -> dict[str, int]:
 
 @cache
 def _kinds(type_: str) -> dict[str, Literal["tensor", "tensors", "plain"]]:
-    """How an operation wants each of its arguments, from the annotations of its rule."""
+    """How an operation wants each of its arguments, from the annotations of its kernel."""
     kinds: dict[str, Literal["tensor", "tensors", "plain"]] = {}
-    for parameter, hint in get_type_hints(RULES[type_].compute).items():
+    for parameter, hint in get_type_hints(KERNELS[type_].compute).items():
         if hint in (Tensor, Tensor | None):
             kinds[parameter] = "tensor"
         elif hint == Sequence[Tensor]:

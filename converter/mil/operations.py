@@ -26,7 +26,7 @@ Number = int | float
 
 
 @dataclass(frozen=True)
-class Rule:
+class Kernel:
     """How one type of operation is computed.
 
     Attributes:
@@ -37,13 +37,13 @@ class Rule:
     only_moves: bool
 
 
-RULES: dict[str, Rule] = {}
+KERNELS: dict[str, Kernel] = {}
 _C = TypeVar("_C", bound=Callable[..., Results])
 
 
-def _rule(type_: str = "", *, only_moves: bool = False) -> Callable[[_C], _C]:
+def _kernel(type_: str = "", *, only_moves: bool = False) -> Callable[[_C], _C]:
     def register(compute: _C) -> _C:
-        RULES[type_ or compute.__name__] = Rule(compute, only_moves)
+        KERNELS[type_ or compute.__name__] = Kernel(compute, only_moves)
         return compute
 
     return register
@@ -115,84 +115,84 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "sub": torch.sub,
 }
 for _type, _compute in _UNARY.items():
-    _rule(_type)(_unary(_compute))
+    _kernel(_type)(_unary(_compute))
 for _type, _compute2 in _BINARY.items():
-    _rule(_type)(_binary(_compute2))
+    _kernel(_type)(_binary(_compute2))
 
 
-@_rule()
+@_kernel()
 def real_div(x: Tensor, y: Tensor) -> Tensor:
     return x / y if x.is_floating_point() else torch.div(x, y, rounding_mode="trunc")
 
 
-@_rule()
+@_kernel()
 def rsqrt(x: Tensor, epsilon: float = 1e-12) -> Tensor:
     return torch.rsqrt(x + epsilon)
 
 
-@_rule()
+@_kernel()
 def log(x: Tensor, epsilon: float = 1e-45) -> Tensor:
     return torch.log(x + epsilon)
 
 
-@_rule()
+@_kernel()
 def inverse(x: Tensor, epsilon: float = 1e-4) -> Tensor:
     return torch.reciprocal(x + epsilon)
 
 
-@_rule()
+@_kernel()
 def clip(x: Tensor, alpha: Number, beta: Number) -> Tensor:
     return torch.clamp(x, alpha, beta)
 
 
-@_rule()
+@_kernel()
 def threshold(x: Tensor, alpha: Number) -> Tensor:
     return torch.clamp_min(x, alpha)
 
 
-@_rule()
+@_kernel()
 def gelu(x: Tensor, mode: str = "EXACT") -> Tensor:
     if mode == "SIGMOID_APPROXIMATION":
         return x * torch.sigmoid(1.702 * x)
     return F.gelu(x, approximate="tanh" if mode == "TANH_APPROXIMATION" else "none")
 
 
-@_rule()
+@_kernel()
 def leaky_relu(x: Tensor, alpha: float) -> Tensor:
     return F.leaky_relu(x, alpha)
 
 
-@_rule()
+@_kernel()
 def elu(x: Tensor, alpha: float) -> Tensor:
     return F.elu(x, alpha)
 
 
-@_rule()
+@_kernel()
 def prelu(x: Tensor, alpha: Tensor) -> Tensor:
     return F.prelu(x, alpha)
 
 
-@_rule()
+@_kernel()
 def linear_activation(x: Tensor, alpha: float, beta: float) -> Tensor:
     return x * alpha + beta
 
 
-@_rule()
+@_kernel()
 def scaled_tanh(x: Tensor, alpha: float, beta: float) -> Tensor:
     return alpha * torch.tanh(beta * x)
 
 
-@_rule()
+@_kernel()
 def sigmoid_hard(x: Tensor, alpha: float, beta: float) -> Tensor:
     return torch.clamp(alpha * x + beta, 0, 1)
 
 
-@_rule()
+@_kernel()
 def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
     return torch.where(cond, a, b)
 
 
-@_rule()
+@_kernel()
 def cast(x: Tensor, dtype: str) -> Tensor:
     if dtype in ("fp16", "fp32"):
         return x.to(torch.float32)
@@ -205,12 +205,12 @@ def cast(x: Tensor, dtype: str) -> Tensor:
 # Matrices
 
 
-@_rule()
+@_kernel()
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     return _project(x, weight, bias)
 
 
-@_rule()
+@_kernel()
 def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     if transpose_x and x.ndim > 1:
         x = x.transpose(-1, -2)
@@ -219,7 +219,7 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
     return torch.matmul(x, y)
 
 
-@_rule()
+@_kernel()
 def einsum(values: Sequence[Tensor], equation: str) -> Tensor:
     """MIL has one einsum: "bihc,bchj->bihj" (or the same without b), by whatever letters."""
     x, y = values
@@ -236,7 +236,7 @@ def _batched_product(x: Tensor, y: Tensor) -> Tensor:
     return torch.matmul(y.permute(0, 2, 3, 1), x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-@_rule()
+@_kernel()
 def conv(
     x: Tensor,
     weight: Tensor,
@@ -288,7 +288,7 @@ def _project(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return product.view(*x.shape[:-1], weight.shape[0])
 
 
-@_rule()
+@_kernel()
 def scaled_dot_product_attention(
     query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None
 ) -> Tensor:
@@ -298,14 +298,14 @@ def scaled_dot_product_attention(
 # Normalisation and reduction
 
 
-@_rule()
+@_kernel()
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
     order = _memory_order(x)
     result = torch.softmax(x.permute(order), order.index(axis % x.ndim))
     return result.permute(_inverse(order))
 
 
-@_rule()
+@_kernel()
 def layer_norm(
     x: Tensor,
     axes: Sequence[int] | None = None,
@@ -320,7 +320,7 @@ def layer_norm(
     return result.permute(_inverse(order))
 
 
-@_rule()
+@_kernel()
 def batch_norm(
     x: Tensor,
     mean: Tensor,
@@ -338,14 +338,14 @@ def batch_norm(
     return torch.addcmul(shift.reshape(sizes), x, scale.reshape(sizes))
 
 
-@_rule()
+@_kernel()
 def instance_norm(
     x: Tensor, gamma: Tensor | None = None, beta: Tensor | None = None, epsilon: float = 1e-5
 ) -> Tensor:
     return F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon)
 
 
-@_rule()
+@_kernel()
 def l2_norm(x: Tensor, epsilon: float = 1e-6) -> Tensor:
     axes = tuple(range(max(0, x.ndim - 3), x.ndim))
     return x * torch.rsqrt(x.square().sum(axes, keepdim=True) + epsilon)
@@ -379,24 +379,24 @@ _REDUCTIONS: dict[str, Callable[[Tensor, tuple[int, ...], bool], Tensor]] = {
     "reduce_sum_square": lambda x, axes, keep: torch.sum(x.square(), axes, keep),
 }
 for _type, _compute3 in _REDUCTIONS.items():
-    _rule(_type)(_reduction(_compute3))
+    _kernel(_type)(_reduction(_compute3))
 
 
-@_rule()
+@_kernel()
 def reduce_argmax(
     x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> Tensor:
     return cast(torch.argmax(x, axis, keep_dims), output_dtype)
 
 
-@_rule()
+@_kernel()
 def reduce_argmin(
     x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32"
 ) -> Tensor:
     return cast(torch.argmin(x, axis, keep_dims), output_dtype)
 
 
-@_rule()
+@_kernel()
 def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
     if reverse:
         x = x.flip(axis)
@@ -406,7 +406,7 @@ def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = Fa
     return total.flip(axis) if reverse else total
 
 
-@_rule()
+@_kernel()
 def topk(
     x: Tensor,
     k: int = 1,
@@ -424,12 +424,12 @@ def topk(
 # Shape
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def identity(x: Tensor) -> Tensor:
     return x
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     # A 0 takes the size of the input's axis, counted from the right (from iOS 17; before that
     # ranks have to be equal, which is the same).
@@ -439,7 +439,7 @@ def reshape(x: Tensor, shape: Sequence[int]) -> Tensor:
     return x.reshape(sizes)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def reshape_like(
     x: Tensor,
     ref_tensors: Sequence[Tensor],
@@ -455,17 +455,17 @@ def reshape_like(
     return x.reshape(sizes)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def flatten2d(x: Tensor, axis: int = 1) -> Tensor:
     return x.reshape(prod(x.shape[: axis % x.ndim]), -1)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def transpose(x: Tensor, perm: Sequence[int]) -> Tensor:
     return x.permute(tuple(perm))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     rank = x.ndim + len(axes)
     for axis in sorted(axis % rank for axis in axes):
@@ -473,12 +473,12 @@ def expand_dims(x: Tensor, axes: Sequence[int]) -> Tensor:
     return x
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def squeeze(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     return x.squeeze() if axes is None else x.squeeze(tuple(axes))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def split(
     x: Tensor,
     num_splits: int | None = None,
@@ -490,7 +490,7 @@ def split(
     return torch.split(x, list(split_sizes), axis)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Tensor:
     values = [value.reshape(1) if value.ndim == 0 else value for value in values]
     axis %= values[0].ndim
@@ -501,12 +501,12 @@ def concat(values: Sequence[Tensor], axis: int, interleave: bool = False) -> Ten
     return joined.permute(_inverse(order))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def stack(values: Sequence[Tensor], axis: int) -> Tensor:
     return torch.stack(list(values), axis)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def slice_by_size(x: Tensor, begin: Sequence[int], size: Sequence[int]) -> Tensor:
     for axis, (start, count) in enumerate(zip(begin, size, strict=True)):
         start %= x.shape[axis]
@@ -514,7 +514,7 @@ def slice_by_size(x: Tensor, begin: Sequence[int], size: Sequence[int]) -> Tenso
     return x
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def slice_by_index(
     x: Tensor,
     begin: Sequence[int],
@@ -539,7 +539,7 @@ def slice_by_index(
     return x.squeeze(squeezed) if squeezed else x
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def gather(
     x: Tensor,
     indices: Tensor,
@@ -565,7 +565,7 @@ def gather(
     return result.reshape((*x.shape[:batch_dims], *result.shape[1:]))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def gather_along_axis(
     x: Tensor,
     indices: Tensor,
@@ -576,7 +576,7 @@ def gather_along_axis(
     return torch.take_along_dim(x, places.to(torch.int64), axis)
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def gather_nd(
     x: Tensor,
     indices: Tensor,
@@ -590,24 +590,24 @@ def gather_nd(
     return result.reshape((*x.shape[:batch_dims], *result.shape[1:]))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def tile(x: Tensor, reps: Sequence[int]) -> Tensor:
     return x.repeat(tuple(reps))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def reverse(x: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     return x.flip(tuple(range(x.ndim)) if axes is None else tuple(axes))
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def band_part(x: Tensor, lower: int = -1, upper: int = -1) -> Tensor:
     if upper >= 0:
         x = x.tril(upper)
     return x.triu(-lower) if lower >= 0 else x
 
 
-@_rule(only_moves=True)
+@_kernel(only_moves=True)
 def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: Number = 0) -> Tensor:
     first = x.ndim - len(pad) // 2
     if mode == "constant":
@@ -624,27 +624,27 @@ def pad(x: Tensor, pad: Sequence[int], mode: str = "constant", constant_val: Num
     return x
 
 
-@_rule("shape")
+@_kernel("shape")
 def shape_(x: Tensor) -> Tensor:
     return torch.tensor(x.shape, dtype=torch.int32)
 
 
-@_rule()
+@_kernel()
 def fill(shape: Sequence[int], value: Number | bool = 0.0) -> Tensor:
     return torch.full(tuple(shape), value, dtype=_dtype_of(value))
 
 
-@_rule()
+@_kernel()
 def fill_like(ref_tensor: Tensor, value: Number | bool = 0.0) -> Tensor:
     return torch.full(ref_tensor.shape, value, dtype=_dtype_of(value))
 
 
-@_rule()
+@_kernel()
 def range_1d(end: Number, start: Number, step: Number) -> Tensor:
     return torch.arange(start, end, step, dtype=_dtype_of(start))
 
 
-@_rule()
+@_kernel()
 def one_hot(
     indices: Tensor,
     one_hot_vector_size: int,
@@ -659,7 +659,7 @@ def one_hot(
     return torch.where(hot, on, off).movedim(-1, axis)
 
 
-@_rule()
+@_kernel()
 def non_zero(x: Tensor) -> Tensor:
     return torch.nonzero(x).to(torch.int32)
 
@@ -673,7 +673,7 @@ def _dtype_of(value: Any) -> torch.dtype:
 # Quantised activations (iOS 17)
 
 
-@_rule()
+@_kernel()
 def quantize(
     input: Tensor,
     scale: Tensor,
@@ -688,7 +688,7 @@ def quantize(
     return cast(scaled.clamp(low, high), output_dtype)
 
 
-@_rule()
+@_kernel()
 def dequantize(
     input: Tensor,
     scale: Tensor,
