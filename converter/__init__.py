@@ -1,1 +1,1 @@
-"""Checkpoint in, verified bundle out; and the runtime that executes a bundle."""
+"""Checkpoint in, verified bundle out; and the runtimes that execute a bundle."""

@@ -1,6 +1,14 @@
 """The errors that users of the converter see: what is wrong, where, and what to do."""
 
+import errno
 from typing import ClassVar
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_full_disk(error: OSError) -> bool:
+    """Whether the disk is full, or what this user may have of it."""
+    return error.errno in _FULL
 
 
 class GenaError(Exception):

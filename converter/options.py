@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from converter.errors import GenaError
 
-LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
+_LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
 
 
 class BuildOptions(BaseModel):
@@ -37,9 +37,14 @@ class BuildOptions(BaseModel):
     )
 
     @property
+    def macos(self) -> int:
+        """Oldest macOS that runs the package."""
+        return int(self.target.removeprefix("macos"))
+
+    @property
     def lengths(self) -> tuple[int, ...]:
         """Fixed lengths of the package in tokens, ascending."""
-        return LENGTHS[self.target]
+        return _LENGTHS[self.target]
 
     @property
     def functions(self) -> dict[int, str]:

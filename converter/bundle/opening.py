@@ -1,4 +1,4 @@
-"""What is served: package, tokenizer and manifest in one folder, compared with each other.
+"""A bundle, opened: its files, after each was compared with the manifest.
 
 Every file's size and SHA-256 stand in the manifest and are compared when the bundle is opened;
 files that the manifest does not list are never read (Finder leaves `.DS_Store`, for example).
@@ -89,7 +89,6 @@ def open_bundle(folder: Path) -> Bundle:
         BundleMissingError: there is no bundle in this folder.
         BundleError: it is incomplete, altered, or of another version of this program.
     """
-    folder = Path(folder)
     before = _manifest_bytes(folder)
     try:
         return _verified(folder, before)

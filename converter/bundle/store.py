@@ -3,7 +3,6 @@
 It is built in a folder beside its destination and renamed into place under a lock.
 """
 
-import errno
 import os
 import shutil
 import tempfile
@@ -14,11 +13,10 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from converter.bundle.opening import refuse_strangers
-from converter.errors import BundleError
+from converter.errors import BundleError, is_full_disk
 
 # Less free space than this after a failed build is taken as the reason for the failure.
-_FULL = 16 * 2**20
-_NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_FULL_BYTES = 16 * 2**20
 
 
 @contextmanager
@@ -34,7 +32,6 @@ def build_lock(destination: Path, on_wait: Callable[[], None] | None = None) -> 
     Raises:
         BundleError: nothing can be written there, or the destination holds other files.
     """
-    destination = Path(destination)
     refuse_strangers(destination)
     lock = FileLock(_beside(destination, "lock"))
     try:
@@ -78,7 +75,6 @@ def building_folder(destination: Path) -> Iterator[Path]:
     Raises:
         BundleError: the disk is full.
     """
-    destination = Path(destination)
     prefix = _beside(destination, "building-").name
     try:
         folder = Path(tempfile.mkdtemp(prefix=prefix, dir=destination.parent))
@@ -88,11 +84,11 @@ def building_folder(destination: Path) -> Iterator[Path]:
     try:
         yield folder
     except OSError as error:
-        if error.errno in _NO_SPACE:
+        if is_full_disk(error):
             raise _disk_error(destination, error) from error
         raise
     except RuntimeError as error:  # so coremltools and torch report a full disk
-        if shutil.disk_usage(destination.parent).free < _FULL:
+        if shutil.disk_usage(destination.parent).free < _FULL_BYTES:
             raise _disk_error(destination, error) from error
         raise
     finally:
@@ -116,7 +112,6 @@ def publish(building: Path, destination: Path) -> None:
     Raises:
         BundleError: the destination holds files that are no part of a bundle.
     """
-    destination = Path(destination)
     refuse_strangers(destination)
     retired = _beside(destination, f"retired-{os.getpid()}")
     if destination.exists():

@@ -4,12 +4,11 @@
 the environment (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) apply. No torch in here.
 """
 
-import errno
 import re
 from pathlib import Path
 
 from converter.digests import git_blob_sha1, sha256_file
-from converter.errors import CheckpointError, CheckpointUnavailableError
+from converter.errors import CheckpointError, CheckpointUnavailableError, is_full_disk
 
 _INSTEAD = "Instead, a folder that holds the checkpoint works, and so does --model gena-mini."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -101,7 +100,7 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
 
 
 def _interrupted(at: str, name: str, error: Exception) -> str:
-    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+    if isinstance(error, OSError) and is_full_disk(error):
         return (
             f"There is no room for {name} of {at} ({error.strerror}). Make room, or set HF_HOME "
             "to a folder on another disk."

@@ -149,7 +149,7 @@ def _convert(
             outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
             convert_to="mlprogram",
             compute_precision=_precision(ct, fp32_modules),
-            minimum_deployment_target=_target(ct, options),
+            minimum_deployment_target=ct.target[f"macOS{options.macos}"],
             pass_pipeline=pipeline,
             skip_model_load=True,
         )
@@ -180,10 +180,6 @@ def module_of(operation: Any) -> str:
     # coremltools leaves the name of the module list out: ["0", "attention", "query", ...].
     part = names[1] if len(names) > 2 else ""
     return f"blocks.{names[0]}.{part}".rstrip(".")
-
-
-def _target(ct: ModuleType, options: BuildOptions) -> Any:
-    return ct.target.macOS15 if options.target == "macos15" else ct.target.macOS14
 
 
 def _compress(ct: ModuleType, model: Any, options: BuildOptions) -> Any:

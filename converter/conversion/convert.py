@@ -9,13 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from converter.bundle.manifest import (
-    EMBEDDINGS,
-    GOLDEN,
-    PACKAGE,
-    TOKENIZER,
-    write_manifest,
-)
+from converter.bundle.manifest import EMBEDDINGS, GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.bundle.opening import Bundle, open_bundle, package_interface
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.checkpoint.files import CheckpointFiles, find_checkpoint
@@ -32,12 +26,12 @@ from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions
 from converter.tokenizer import WINDOW, DnaTokenizer
-from converter.versions import installed_versions
+from converter.versions import DISTRIBUTION, installed_versions
 
 log = logging.getLogger(__name__)
 
 # Distributions whose versions stand in the manifest.
-_RECORDED = ("gena-coreml", "coremltools", "torch", "numpy", "tokenizers")
+_RECORDED = (DISTRIBUTION, "coremltools", "torch", "numpy", "tokenizers")
 
 
 def convert(

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.hooks import RemovableHandle
 
 from converter.fidelity.gates import FP16_OPERATIONS, FP32_ARITHMETIC, Figures, compare
 from converter.network.neural_engine import NeuralEngineEncoder, Normalise
@@ -47,13 +48,12 @@ def emulate(
     Args:
         round_operations: round every operation's output too, not only the weights.
     """
-    mode = _Rounding() if round_operations else contextlib.nullcontext()
-    with (
-        torch.no_grad(),
-        _rounded_weights(network, fp16_modules),
-        mode,
-        _scopes(network, frozenset(fp16_modules), mode),
-    ):
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_rounded_weights(network, fp16_modules))
+        if round_operations:
+            rounding = stack.enter_context(_Rounding())
+            stack.enter_context(_scopes(network, frozenset(fp16_modules), rounding))
         result: Tensor = network(*inputs)
     return result
 
@@ -158,44 +158,42 @@ def _rounded_weights(network: nn.Module, modules: Collection[str]) -> Iterator[N
 
 
 @contextlib.contextmanager
-def _scopes(network: nn.Module, fp16: frozenset[str], mode: Any) -> Iterator[None]:
+def _scopes(
+    network: NeuralEngineEncoder, fp16: frozenset[str], rounding: _Rounding
+) -> Iterator[None]:
     """Switch the rounding on and off as the forward pass enters and leaves modules.
 
     `Normalise` is one operation in the package: only its output is rounded.
     """
-    if not isinstance(mode, _Rounding):
-        yield
-        return
+    chosen = frozenset(precision_modules(network))
     outer: list[bool] = []
-    handles: list[Any] = []
+    handles: list[RemovableHandle] = []
 
     def enter(path: str, module: nn.Module) -> None:
-        known = path in precision_paths
+        known = path in chosen
         fused = isinstance(module, Normalise)
         if not known and not fused:
             return
 
         def before(*_: Any) -> None:
-            outer.append(mode.active)
-            mode.active = (path in fp16 if known else mode.active) and not fused
+            outer.append(rounding.active)
+            rounding.active = (path in fp16 if known else rounding.active) and not fused
 
         def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            mode.active = False
+            rounding.active = False
             rounds = path in fp16 if known else outer[-1]
             result = _half(output) if fused and rounds else output
-            mode.active = outer.pop()
+            rounding.active = outer.pop()
             return result
 
         handles.append(module.register_forward_pre_hook(before))
         handles.append(module.register_forward_hook(after))
 
-    assert isinstance(network, NeuralEngineEncoder)
-    precision_paths = frozenset(precision_modules(network))
     for path, module in network.named_modules():
         enter(path, module)
     try:
         yield
     finally:
-        mode.active = False
+        rounding.active = False
         for handle in handles:
             handle.remove()

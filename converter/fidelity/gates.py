@@ -60,7 +60,7 @@ class Figures:
 
 
 def psnr(reference: FloatArray, result: FloatArray) -> float:
-    """Peak signal-to-noise ratio in dB of arrays of one shape; NaN where the result has NaN."""
+    """PSNR in dB of arrays of one shape; -inf where the result is not finite."""
     truth = np.asarray(reference, dtype=np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         rms = math.sqrt(float(np.mean((truth - np.asarray(result, dtype=np.float64)) ** 2)))

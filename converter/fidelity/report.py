@@ -1,15 +1,21 @@
 """What verification found: figures, verdicts, and how they are told."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from converter.errors import FidelityError
 from converter.fidelity.gates import GateResult, Verdict
 
 # fp16's largest number, and the range of the fixed-point accumulators (Q15.16) of newer engines:
 # beyond it a sum is infinite, beyond half of it there is no room for a larger input.
-LIMITS = {"fp16": 65504.0, "accumulator": 32768.0, "half the accumulator": 16384.0}
+LIMITS = {
+    "fp16": float(np.finfo(np.float16).max),
+    "accumulator": 32768.0,
+    "half the accumulator": 16384.0,
+}
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class Report:
     gates: tuple[GateResult, ...]
     activations: tuple[Activation, ...]
     head: HeadFigures | None = None
-    layers: tuple[LayerFigure, ...] = field(default=())
+    layers: tuple[LayerFigure, ...] = ()
 
     @property
     def flag(self) -> Verdict:

@@ -24,7 +24,7 @@ from converter.fidelity.gates import (
 )
 from converter.fidelity.golden import MASKED, Golden
 from converter.fidelity.report import LIMITS, Activation, HeadFigures, LayerFigure, Report
-from converter.mil.executor import PackageExecutor
+from converter.mil.executor import Observer, PackageExecutor
 from converter.network.reference import GenaEncoder, Head
 from converter.package.interface import OUTPUT, PackageInterface
 from converter.package.reader import load_program
@@ -104,7 +104,7 @@ class _Executed:
         n_tokens = self.golden.n_tokens(index)
         return [length for length in self.interface.lengths if length >= n_tokens]
 
-    def run(self, index: int, length: int, observe: Any = None) -> NDArray[Any]:
+    def run(self, index: int, length: int, observe: Observer | None = None) -> NDArray[Any]:
         """Hidden states (L, H) of a window, padding included."""
         input_ids = np.ascontiguousarray(self.golden.input_ids[index : index + 1, :length])
         outputs = self._executor.predict(

@@ -5,12 +5,13 @@ Each `fold_...` and `scale_...` function says why. The Neural Engine's network i
 
 import math
 
+import numpy as np
 from torch import Tensor, nn
 
 from converter.network.reference import Embeddings
 
-# The smallest positive fp16; coremltools raises a smaller eps to it, silently.
-SMALLEST_FP16 = 2.0**-24
+# 2^-24; coremltools raises a smaller eps to it, silently.
+SMALLEST_FP16 = float(np.finfo(np.float16).smallest_subnormal)
 
 # Weight (O, I) and bias (O,) of a linear layer.
 Affine = tuple[Tensor, Tensor]

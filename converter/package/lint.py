@@ -16,8 +16,8 @@ APPLE_ARTICLE = (
 )
 _MEASURED = "measured by others; docs/architecture.md, What is known about the Neural Engine"
 
-FP16_MAX = 65504.0
-SMALLEST_FP16 = 2.0**-24
+FP16_MAX = float(np.finfo(np.float16).max)
+SMALLEST_FP16 = float(np.finfo(np.float16).smallest_subnormal)
 # The engine pads the last axis to this many bytes.
 ALIGNMENT_BYTES = 64
 MIN_LAST_AXIS = 32

@@ -75,7 +75,7 @@ def load_coreml_runtime(
 
 
 def _require_system(bundle: Bundle, system: System) -> None:
-    needed = {"macos14": 14, "macos15": 15}[bundle.manifest.options.target]
+    needed = bundle.manifest.options.macos
     if system.os_version[0] < needed:
         raise RuntimeUnavailableError(
             f"This bundle needs macOS {needed}; this is {'.'.join(map(str, system.os_version))}. "

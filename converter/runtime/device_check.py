@@ -7,7 +7,6 @@ compares them with the reference that lies in the bundle.
 
 import argparse
 import json
-import math
 import os
 import signal
 import statistics
@@ -169,11 +168,12 @@ def _predictions(
             inputs = package.inputs(package.empty_window(length))
             milliseconds[str(length)] = _median_milliseconds(model, inputs, repeats)
     result = worst(ON_DEVICE, figures)
+    rounded = result.as_dict()
     return {
         "outcome": result.verdict,
         "detail": result.sentence(),
-        "psnr_db": round(result.worst.psnr, 2) if math.isfinite(result.worst.psnr) else None,
-        "worst_cosine": round(result.worst.cosine, 6),
+        "psnr_db": rounded["psnr_db"],
+        "worst_cosine": rounded["worst_cosine"],
         "milliseconds": milliseconds,
     }
 
