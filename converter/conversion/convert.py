@@ -18,9 +18,10 @@ from converter.conversion.planning import Candidate, candidates, checked_scales
 from converter.conversion.progress import OnProgress
 from converter.errors import BundleError, CheckpointError
 from converter.fidelity.gates import GateResult
-from converter.fidelity.golden import Golden, make_golden
+from converter.fidelity.golden import Golden
 from converter.fidelity.report import Report
 from converter.fidelity.verify import verify_package
+from converter.fidelity.windows import make_golden
 from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder

@@ -15,7 +15,7 @@ from converter.conversion.precision import choose_fp32_modules, precision_module
 from converter.conversion.progress import OnProgress
 from converter.errors import FidelityError
 from converter.fidelity.gates import RE_AUTHORED, GateResult, compare, worst
-from converter.fidelity.golden import Golden
+from converter.fidelity.golden import CODING, FULL_LENGTH, INTERGENIC, Golden
 from converter.fidelity.report import LIMITS
 from converter.network.neural_engine import (
     VALUE_SCALE_LOG2,
@@ -108,7 +108,7 @@ def _largest(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> t
         if isinstance(module, SplitHeadAttention):
             module.value.register_forward_hook(record("values"))
     with torch.no_grad():
-        network(torch.from_numpy(golden.input_ids[golden.names.index("full_length")][None]))
+        network(torch.from_numpy(golden.input_ids[golden.index(FULL_LENGTH)][None]))
     return largest["residual"], largest["values"]
 
 
@@ -118,8 +118,8 @@ def _check_re_authored(
     """The network that will be traced, in fp32, against the reference."""
     network = network_for(reference, options, scales, WINDOW)
     figures = {}
-    for name in ("coding", "full_length"):
-        index = golden.names.index(name)
+    for name in (CODING, FULL_LENGTH):
+        index = golden.index(name)
         n = golden.n_tokens(index)
         inputs = network_inputs(network, golden.input_ids[index : index + 1])
         with torch.no_grad():
@@ -161,7 +161,7 @@ def _sensitive_modules(
     network: NeuralEngineEncoder, reference: GenaEncoder, golden: Golden, on_progress: OnProgress
 ) -> tuple[str, ...]:
     """What needs fp32, measured on the first tokens of one window."""
-    index = golden.names.index("intergenic")
+    index = golden.index(INTERGENIC)
     n_tokens = min(golden.n_tokens(index), _SEARCH_LENGTH)
     ids = np.full((1, _SEARCH_LENGTH), golden.pad_id, dtype=np.int32)
     ids[0, :n_tokens] = golden.input_ids[index, :n_tokens]

@@ -22,7 +22,7 @@ from converter.fidelity.gates import (
     psnr,
     worst,
 )
-from converter.fidelity.golden import MASKED, Golden
+from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
 from converter.fidelity.report import LIMITS, Activation, HeadFigures, LayerFigure, Report
 from converter.mil.executor import Observer, PackageExecutor
 from converter.network.reference import GenaEncoder, Head
@@ -168,7 +168,7 @@ def _rows(value: Tensor, hidden_size: int) -> NDArray[Any] | None:
 def _against(golden: Golden, results: _Results) -> dict[str, Figures]:
     figures = {}
     for (name, length), result in results.items():
-        truth = golden.reference[golden.names.index(name), : len(result)]
+        truth = golden.reference[golden.index(name), : len(result)]
         figures[f"{name} at {length}"] = compare(truth, result)
     return figures
 
@@ -191,7 +191,7 @@ def _lengths_agree(golden: Golden, results: _Results, repeated: NDArray[Any]) ->
 
 def _audit(package: _Executed) -> list[Activation]:
     """Largest magnitudes by layer and operation type, over the full-length window."""
-    index = package.golden.names.index("full_length")
+    index = package.golden.index(FULL_LENGTH)
     n, length = package.golden.n_tokens(index), package.interface.lengths[-1]
     function = load_program(package.path).functions[package.interface.function(length)]
     types = {output.name: op.type for op in function.operations for output in op.outputs}
@@ -224,9 +224,9 @@ def _audit(package: _Executed) -> list[Activation]:
 
 
 def _head_figures(golden: Golden, results: _Results, head: Head) -> HeadFigures:
-    index = golden.names.index(MASKED)
+    index = golden.index(MASKED)
     result = next(array for (name, _), array in results.items() if name == MASKED)
-    unmasked = golden.input_ids[golden.names.index("coding")]
+    unmasked = golden.input_ids[golden.index(CODING)]
     positions = np.flatnonzero(golden.input_ids[index] != unmasked)
     with torch.no_grad():
         truth, found = (

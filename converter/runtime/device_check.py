@@ -22,6 +22,7 @@ import numpy as np
 from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import GenaError
 from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
+from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, library_named
@@ -150,19 +151,19 @@ def _predictions(
     bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary, repeats: int
 ) -> dict[str, Any]:
     package = bundle.interface
-    with np.load(bundle.golden) as golden:
-        input_ids, reference = golden["input_ids"], golden["reference"]
-    n_tokens = (input_ids != bundle.manifest.pad_token_id).sum(axis=1)
+    golden = Golden.load(bundle.golden, bundle.manifest.pad_token_id)
     figures: dict[str, Figures] = {}
     milliseconds: dict[str, float] = {}
     for length in bundle.manifest.lengths:
         model = library.load(compiled, units, package.core_ml_function(length))
-        for number in np.flatnonzero(n_tokens <= length):
-            ids = np.ascontiguousarray(input_ids[number : number + 1, :length])
+        for number in range(len(golden.names)):
+            n_tokens = golden.n_tokens(number)
+            if n_tokens > length:
+                continue
+            ids = np.ascontiguousarray(golden.input_ids[number : number + 1, :length])
             outputs = model.predict(package.inputs(ids))
-            real = slice(int(n_tokens[number]))
             figures[f"sequence {number}, length {length}"] = compare(
-                reference[number, real], np.asarray(outputs[OUTPUT])[0, real]
+                golden.reference[number, :n_tokens], np.asarray(outputs[OUTPUT])[0, :n_tokens]
             )
         if repeats:
             inputs = package.inputs(package.empty_window(length))

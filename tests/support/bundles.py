@@ -18,6 +18,7 @@ from converter.bundle.manifest import (
 )
 from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import build_lock, building_folder, publish
+from converter.fidelity.golden import Golden
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions, function_names
 
@@ -42,11 +43,8 @@ def fill(folder: Path, content: str = "weights") -> Manifest:
     weights.parent.mkdir(parents=True)
     weights.write_text(content)
     (folder / TOKENIZER).write_text("{}")
-    np.savez(
-        folder / GOLDEN,
-        input_ids=np.full((1, 512), 3, np.int32),
-        reference=np.zeros((1, 512, 64), np.float32),
-    )
+    input_ids = np.full((1, 512), 3, np.int32)
+    Golden(("padding",), input_ids, np.zeros((1, 512, 64), np.float32), 3).save(folder / GOLDEN)
     return write_manifest(
         folder,
         model="lab/model",
@@ -130,7 +128,8 @@ def _build_real(
         np.save(folder / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     with torch.no_grad():
         features = reference(torch.from_numpy(golden).long()).numpy()
-    np.savez(folder / GOLDEN, input_ids=golden, reference=features)
+    names = tuple(f"window {number}" for number in range(len(golden)))
+    Golden(names, golden, features, pad_id=3).save(folder / GOLDEN)
     write_manifest(
         folder,
         model=model,

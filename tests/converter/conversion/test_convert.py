@@ -12,11 +12,8 @@ import torch
 from converter.bundle.opening import Bundle, open_bundle
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.conversion.convert import convert
-from converter.conversion.planning import measure_scales
 from converter.errors import CheckpointError, CheckpointUnavailableError, FidelityError
-from converter.fidelity.golden import Golden, make_golden
 from converter.network.loading import load_checkpoint
-from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
@@ -114,32 +111,6 @@ def test_what_is_served_is_the_checkpoints_network(
     tiny_bundle: Bundle, tiny_checkpoint: Path
 ) -> None:
     assert served_agreement(tiny_bundle, tiny_checkpoint) >= 70
-
-
-def test_the_golden_vectors_are_the_references(tiny_bundle: Bundle, tiny_checkpoint: Path) -> None:
-    golden = Golden.load(tiny_bundle.golden, 3)
-    network = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
-    assert golden.input_ids.shape == (len(golden.names), 512)
-    assert golden.n_tokens(golden.names.index("full_length")) == 512
-    assert golden.n_tokens(golden.names.index("one_token")) >= 3
-    for index in range(len(golden.names)):
-        n = golden.n_tokens(index)
-        with torch.no_grad():
-            expected = network(torch.from_numpy(golden.input_ids[index : index + 1, :n]).long())
-        np.testing.assert_allclose(golden.reference[index, :n], expected[0], atol=1e-5)
-        assert not golden.reference[index, n:].any()
-        assert (golden.input_ids[index, n:] == 3).all()
-
-
-def test_the_golden_windows_cover_what_people_send(tiny_bundle: Bundle) -> None:
-    golden = Golden.load(tiny_bundle.golden, 3)
-    assert set(golden.names) >= {
-        "coding", "intergenic", "repeats", "n_runs", "lower_case", "one_token", "full_length",
-        "masked",
-    }  # fmt: skip
-    # Soft-masked DNA reaches the network as DNA, not as unknown letters.
-    lower_case = golden.input_ids[golden.names.index("lower_case")]
-    assert not (lower_case == 0).any()
 
 
 def test_a_bundle_that_is_up_to_date_is_not_built_again(
@@ -295,19 +266,6 @@ def test_a_refusal_leaves_the_bundle_that_is_there(tiny_bundle: Bundle, tmp_path
     assert open_bundle(tmp_path / "out").manifest == tiny_bundle.manifest
 
 
-# ---- overflow ----
-
-
-def scales_of(folder: Path) -> Scales:
-    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
-    golden = make_golden(reference, DnaTokenizer(folder / "tokenizer.json"))
-    return measure_scales(reference, golden, ONE_LENGTH)
-
-
-def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
-    assert scales_of(tiny_checkpoint) == Scales(residual_log2=0, value_log2=4)
-
-
 def test_an_overflowing_residual_is_cured_by_a_power_of_two(tmp_path: Path) -> None:
     """100 000 in the residual stream, beyond fp16: a power of two less, exactly undone."""
     folder = make_checkpoint(tmp_path / "c", last_layer_norm=True)
@@ -340,9 +298,6 @@ def test_a_checkpoint_with_huge_residuals_is_not_left_without_a_way_to_run(tmp_p
     bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
     assert bundle.manifest.fidelity["flag"] == "expected"
     assert served_agreement(bundle, folder) >= 70
-
-
-# ---- what does not belong together ----
 
 
 def test_a_tokenizer_with_more_tokens_than_the_network_is_refused(tmp_path: Path) -> None:
@@ -385,16 +340,3 @@ def test_the_manifest_is_plain_json(tiny_bundle: Bundle) -> None:
         raise AssertionError(name)
 
     assert json.loads(text, parse_constant=no_constants)["model"] == "checkpoint"
-
-
-def test_the_masked_window_hides_every_seventh_token(tiny_checkpoint: Path) -> None:
-    golden = make_golden(
-        load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder(),
-        DnaTokenizer(tiny_checkpoint / "tokenizer.json"),
-    )
-    coding, masked = (golden.input_ids[golden.names.index(n)] for n in ("coding", "masked"))
-    changed = coding != masked
-    assert (masked[changed] == 4).all()
-    n = golden.n_tokens(golden.names.index("coding"))
-    assert 0.1 < changed.sum() / n < 0.2
-    assert not changed[[0, n - 1]].any()

@@ -1,0 +1,43 @@
+"""The verification windows: the DNA that ships with this, through tokenizer and reference."""
+
+from pathlib import Path
+
+import dnaio
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
+from converter.network.reference import GenaEncoder
+from converter.tokenizer import MAX_TOKENS, WINDOW, DnaTokenizer, clean
+
+_SEQUENCES = Path(__file__).with_name("verification.fa")
+# Every seventh token: about the 15 % that masked-language modelling hides.
+_MASK_EVERY = 7
+
+
+def verification_windows(tokenizer: DnaTokenizer) -> dict[str, NDArray[np.int32]]:
+    """The shipped sequences as windows (n,) int32 with specials, none longer than 512.
+
+    "masked" is "coding" with every seventh token hidden, for the masked-language-model head.
+    """
+    windows = {}
+    with dnaio.open(_SEQUENCES) as records:
+        for record in records:
+            ids = tokenizer.encode(clean(record.sequence).sequence).ids
+            limit = MAX_TOKENS if record.id == FULL_LENGTH else WINDOW // 2
+            windows[record.id] = tokenizer.window(ids[:limit])
+    masked = windows[CODING].copy()
+    masked[_MASK_EVERY:-1:_MASK_EVERY] = tokenizer.mask_id
+    return {**windows, MASKED: masked}
+
+
+def make_golden(network: GenaEncoder, tokenizer: DnaTokenizer) -> Golden:
+    """Run the reference network on the verification windows."""
+    windows = verification_windows(tokenizer)
+    input_ids = np.stack([tokenizer.pad(ids, WINDOW) for ids in windows.values()])
+    reference = np.zeros((*input_ids.shape, network.config.hidden_size), dtype=np.float32)
+    for index, ids in enumerate(windows.values()):
+        with torch.no_grad():
+            reference[index, : len(ids)] = network(torch.from_numpy(ids[None].astype(np.int64)))[0]
+    return Golden(tuple(windows), input_ids, reference, tokenizer.pad_id)
