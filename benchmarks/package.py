@@ -8,7 +8,6 @@ run, the optimised ones against `--layout published`.
 """
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -18,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from converter.bundle.manifest import PACKAGE, Manifest
+from converter.bundle.opening import open_bundle
 from converter.package.inspection import PackageReport, inspect_package
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
 
@@ -47,14 +48,13 @@ class Build:
     peak_gib: float
 
     @property
-    def manifest(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads((self.bundle / "manifest.json").read_text())
-        return document
+    def manifest(self) -> Manifest:
+        return open_bundle(self.bundle).manifest
 
     @property
     def report(self) -> PackageReport:
         """What `gena inspect` says."""
-        return inspect_package(self.bundle)
+        return inspect_package(self.bundle / PACKAGE)
 
 
 def build(checkpoint: Path | str, bundle: Path, *options: str) -> Build:
@@ -107,15 +107,15 @@ def fidelity_table(builds: dict[str, Build]) -> str:
         manifest = built.manifest
         gates = [
             "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']:.1f}"
-            for gate in manifest["fidelity"]["gates"]
+            for gate in manifest.fidelity["gates"]
         ]
-        in_fp32 = len(manifest["precision"]["fp32_operations"])
-        chosen = manifest["precision"]["chosen"]
+        in_fp32 = len(manifest.precision["fp32_operations"])
+        chosen = manifest.precision["chosen"]
         chosen += f" ({in_fp32} parts in fp32)" if chosen == "mixed" else ""
-        lengths = ", ".join(str(length) for length in manifest["lengths"])
+        lengths = ", ".join(str(length) for length in manifest.lengths)
         rows.append(
             f"| {name} | {lengths} | {chosen} | {' | '.join(gates)} "
-            f"| {manifest['fidelity']['flag']} | {built.seconds:.0f} | {built.peak_gib:.1f} |"
+            f"| {manifest.fidelity['flag']} | {built.seconds:.0f} | {built.peak_gib:.1f} |"
         )
     return "\n".join(rows)
 

@@ -88,19 +88,15 @@ class PackageReport:
         )
 
 
-def inspect_package(path: Path) -> PackageReport:
-    """Read and measure any ML program.
-
-    Args:
-        path: an `.mlpackage`, or the folder of a bundle.
+def inspect_package(package: Path) -> PackageReport:
+    """Read and measure the ML program of an `.mlpackage`.
 
     Raises:
         PackageError: it is not there, damaged, or no ML program.
     """
-    package = _package_of(path)
     program = load_program(package)
     return PackageReport(
-        path=str(path),
+        path=str(package),
         specification_version=program.specification_version,
         default_function=program.default_function,
         flexible_inputs=dict(program.flexible_inputs),
@@ -111,12 +107,6 @@ def inspect_package(path: Path) -> PackageReport:
             name: _inspect_function(program.functions[name]) for name in sorted(program.functions)
         },
     )
-
-
-def _package_of(path: Path) -> Path:
-    if (path / "Manifest.json").is_file() or not (path / "model.mlpackage").is_dir():
-        return path
-    return path / "model.mlpackage"
 
 
 def _inspect_function(function: Function) -> FunctionReport:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Sequence
 
-from converter.columns import aligned
 from converter.package import lint
 from converter.package.inspection import FunctionReport, PackageReport
+from converter.terminal import aligned
 
 _MIB = 2**20
 

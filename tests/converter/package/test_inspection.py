@@ -117,13 +117,6 @@ def test_shared_weights_count_once(tmp_path: Path) -> None:
     assert report.weight_bytes["fp16"] == sizes[0] == sizes[1]
 
 
-def test_a_bundle_is_read_through_its_package(package: Path, tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    package.rename(bundle / "model.mlpackage")
-    assert inspect_package(bundle).functions.keys() == {"main"}
-
-
 def test_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(PackageError, match=r"not an \.mlpackage"):
         inspect_package(tmp_path)

@@ -1,31 +1,24 @@
 """`gena tune`: measure this Mac's compute units, print the table, keep the choice."""
 
 import argparse
-import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from converter.bundle.opening import open_bundle
 from converter.checkpoint.files import DEFAULT_MODEL
-from converter.columns import aligned
+from converter.commands.command_line import Subparsers, default_bundle
 from converter.runtime.compiled_models import default_cache
 from converter.runtime.coreml_library import LIBRARY
 from converter.runtime.protocol import COMPUTE_UNITS, RuntimeUnavailableError
 from converter.runtime.tuning import Tuning, tune
+from converter.terminal import aligned, print_json
 
 
-def add_tune_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
-    default_bundle: Callable[[str], Path],
-) -> None:
-    """Register `tune`; `args.func(args)` runs it and gives the exit status.
-
-    Args:
-        default_bundle: where the bundle of a model lies when nobody says otherwise.
-    """
+def add_command(subparsers: Subparsers) -> None:
+    """Register `tune`; `args.func(args)` runs it and gives the exit status."""
     parser = subparsers.add_parser(
         "tune",
         help="measure this Mac's compute units and keep the best for the service",
@@ -45,11 +38,16 @@ def add_tune_command(
     )
     parser.add_argument("--repeats", type=int, default=50, help="predictions to time at a length")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(func=run, default_bundle=default_bundle)
+    parser.set_defaults(func=run)
 
 
 def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | None = None) -> int:
-    """The command; its exit code: 0 where something was chosen for every bundle."""
+    """The command; exit status 0 where something was chosen for every bundle.
+
+    Args:
+        library: name of the module that is Core ML.
+        cache: folder for compiled models; None: the user's.
+    """
     if library == LIBRARY and sys.platform != "darwin":
         raise RuntimeUnavailableError("gena tune measures Core ML, which is on macOS only.")
     tunings = [
@@ -61,12 +59,12 @@ def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | Non
             cache=cache or default_cache(),
             on_measure=_say_what_is_measured,
         )
-        for folder in arguments.bundle or [arguments.default_bundle(DEFAULT_MODEL)]
+        for folder in arguments.bundle or [default_bundle(DEFAULT_MODEL)]
     ]
     if arguments.json:
-        print(json.dumps([_as_dict(tuning) for tuning in tunings], indent=2))
+        print_json([_as_dict(tuning) for tuning in tunings], indent=2)
     else:
-        print(table(tunings))
+        print(_table(tunings))
     return 0 if all(tuning.choice for tuning in tunings) else 1
 
 
@@ -82,7 +80,7 @@ def _as_dict(tuning: Tuning) -> dict[str, Any]:
     }
 
 
-def table(tunings: Sequence[Tuning]) -> str:
+def _table(tunings: Sequence[Tuning]) -> str:
     """For a terminal: one line for each bundle, compute units and length."""
     rows = [("bundle", "compute units", "length", "ms", "PSNR dB", "outcome", "operations on")]
     notes = []

@@ -1,18 +1,17 @@
 """`gena inspect`: what is in a package, as text or JSON."""
 
 import argparse
-import json
-import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from converter.package.inspection import inspect_package
+from converter.bundle.manifest import PACKAGE
+from converter.commands.command_line import Subparsers
+from converter.package.inspection import PackageReport, inspect_package
 from converter.package.report_text import render, render_comparison
+from converter.terminal import print_json
 
 
-def add_inspect_command(
-    subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]",
-) -> None:
+def add_command(subparsers: Subparsers) -> None:
     """Register `inspect`; `args.func(args)` runs it and gives the exit status."""
     parser = subparsers.add_parser(
         "inspect",
@@ -27,14 +26,18 @@ def add_inspect_command(
 
 
 def _run(args: argparse.Namespace) -> int:
-    report = inspect_package(args.package)
-    other = inspect_package(args.compare) if args.compare is not None else None
+    report = _inspect(args.package)
+    other = _inspect(args.compare) if args.compare is not None else None
     if args.json:
-        documents = [asdict(r) for r in (report, other) if r is not None]
-        json.dump(documents[0] if other is None else documents, sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        print_json(asdict(report) if other is None else [asdict(report), asdict(other)], indent=2)
     elif other is not None:
         print(render_comparison(report, other))
     else:
         print(render(report))
     return 0
+
+
+def _inspect(path: Path) -> PackageReport:
+    """Of a package, or of the one in a bundle; it goes by the name that was given."""
+    within = path / PACKAGE
+    return replace(inspect_package(within if within.is_dir() else path), path=str(path))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from converter.bundle.opening import Bundle
-from converter.cli_tune import add_tune_command, run
+from converter.commands.tune import add_command, run
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.runtime.tuned_choice import choice_file
 from tests.support import coreml_stand_in
@@ -19,7 +19,7 @@ UNITS = {"CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL"}
 
 def tune_arguments(*argv: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    add_tune_command(parser.add_subparsers(), Path)
+    add_command(parser.add_subparsers())
     return parser.parse_args(["tune", *argv])
 
 

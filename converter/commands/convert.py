@@ -1,0 +1,134 @@
+"""`gena convert`: checkpoint in, verified bundle out."""
+
+import argparse
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from converter.bundle.manifest import Manifest
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from converter.commands.command_line import Subparsers, default_bundle
+from converter.conversion.progress import ProgressKind, progress_display
+from converter.errors import GenaError
+from converter.life_line import when_parent_ends
+from converter.options import BuildOptions
+from converter.terminal import print_json
+
+
+def add_command(subparsers: Subparsers) -> None:
+    """Register `convert`; `args.func(args)` runs it and gives the exit status."""
+    parser = subparsers.add_parser(
+        "convert",
+        help="build a verified bundle from a published checkpoint",
+        description="Fetches or reads a checkpoint, builds the Core ML package, compares it "
+        "with the reference network, and publishes the bundle if it passes.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="ID_OR_FOLDER",
+        help=f"hub id, folder, or a model that ships with this: {', '.join(SHIPPED_MODELS)}",
+    )
+    parser.add_argument("--revision", help="branch, tag or commit of a hub id")
+    parser.add_argument("--output", type=Path, help="the bundle's folder (default: by the model)")
+    for name, field in BuildOptions.model_fields.items():
+        _add_build_option(parser, name, field)
+    parser.add_argument(
+        "--progress",
+        choices=get_args(ProgressKind),
+        default="bar",
+        help="json: a line a step on standard output; ends when standard input closes",
+    )
+    parser.set_defaults(func=_run)
+
+
+def _add_build_option(parser: argparse.ArgumentParser, name: str, field: FieldInfo) -> None:
+    kind: dict[str, Any] = {"type": int, "metavar": "N"}
+    if get_origin(field.annotation) is Literal:
+        kind = {"choices": get_args(field.annotation)}
+    flag = f"--{name.replace('_', '-')}"
+    parser.add_argument(flag, default=field.default, help=field.description, **kind)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from converter.conversion.convert import convert
+
+    options = BuildOptions(**{name: getattr(args, name) for name in BuildOptions.model_fields})
+    options.require_sensible()
+    output = args.output or default_bundle(args.model, args.revision)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if args.progress == "json":
+        # Whoever asked for the work is gone: an interrupt tidies up.
+        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGINT))
+    try:
+        with ExitStack() as stack:
+            show = stack.enter_context(progress_display(args.progress))
+            require_no_interrupt = stack.enter_context(_lasting_interrupts())
+
+            def on_progress(stage: str, fraction: float, message: str) -> None:
+                require_no_interrupt()
+                show(stage, fraction, message)
+
+            bundle = convert(
+                args.model,
+                revision=args.revision,
+                output=output,
+                options=options,
+                on_progress=on_progress,
+            )
+    except GenaError as error:
+        if args.progress != "json":
+            raise
+        print_json({"error": {"code": error.code, "message": str(error)}})
+        return 1
+    manifest = bundle.manifest
+    if args.progress == "json":
+        print_json({"bundle": str(bundle.path), "fingerprint": manifest.fingerprint})
+    else:
+        print(f"{bundle.path}\n{_summary(manifest)}")
+    return 0
+
+
+def _summary(manifest: Manifest) -> str:
+    gates = ""
+    for gate in manifest.fidelity["gates"]:
+        figure = "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']} dB"
+        gates += f"\n  {gate['gate']}: {figure} ({gate['verdict']})"
+    return (
+        f"{manifest.model}, fingerprint {manifest.fingerprint}, lengths "
+        f"{', '.join(map(str, manifest.lengths))}, {manifest.precision['chosen']}{gates}"
+    )
+
+
+@contextmanager
+def _lasting_interrupts() -> Iterator[Callable[[], None]]:
+    """Remember an interrupt: libraries swallow a KeyboardInterrupt that hits a bare `except`.
+
+    Yields:
+        A function that raises KeyboardInterrupt if there was one.
+    """
+    interrupted = threading.Event()
+
+    def remember(*_: object) -> None:
+        # Only the first one raises: a second must not tear what the first one tidies up.
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    def require_none() -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, remember)
+    try:
+        yield require_none
+    finally:
+        signal.signal(signal.SIGINT, before)
