@@ -35,24 +35,11 @@ from converter.network.config import EncoderConfig
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions, function_names
 from converter.package.interface import INPUT
+from tools.seeded_checkpoints import BERT_BASE, config_dict
 
 LENGTHS = (128, 512)
 MAX_RATIO = 1.25
 MAX_PEAK_MIB = 2048
-
-BERT_BASE = EncoderConfig(
-    vocab_size=32000,
-    hidden_size=768,
-    num_hidden_layers=12,
-    num_attention_heads=12,
-    intermediate_size=3072,
-    max_position_embeddings=512,
-    type_vocab_size=2,
-    layer_norm_eps=1e-12,
-    pad_token_id=3,
-    pre_layer_norm=True,
-    last_layer_norm=False,
-)
 
 
 @dataclass(frozen=True)
@@ -103,9 +90,8 @@ def main() -> int:
 
 def _build(package: Path) -> Path:
     torch.manual_seed(0)
-    options = BuildOptions(target="macos15", precision="fp16")
-    encoder = GenaEncoder(BERT_BASE).eval()
-    build_package(encoder, options, PackagePlan(), package, lengths=LENGTHS)
+    encoder = GenaEncoder(EncoderConfig.from_dict(config_dict(**BERT_BASE))).eval()
+    build_package(encoder, BuildOptions(), PackagePlan(), package, lengths=LENGTHS)
     return package
 
 

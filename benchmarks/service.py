@@ -38,12 +38,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep; see b
 
 import numpy as np
 
+from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import open_bundle
 from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import seeded_bundle
 from tools.served import served
 
-MINI = Path(__file__).resolve().parent.parent / "models" / "bundles" / "gena-mini"
+# Where `gena convert --model gena-mini` puts it.
+MINI = default_bundle_folder("gena-mini", None, bundles_root(None))
 # Without the specials; with them they fill packages of 128, 128, 256 and 512 tokens.
 TOKENS = (10, 120, 250, 510)
 LIMIT_MS = {"npy": 5.0, "json": 25.0}
@@ -104,6 +106,7 @@ def bare_process(bundle: Path, threads: int) -> Iterator[Bare]:
     ours, theirs = context.Pipe()
     process = context.Process(target=_predict_bare, args=(bundle, threads, theirs), daemon=True)
     process.start()
+    theirs.close()  # so that its end is noticed here, whatever it ends of
     try:
         yield Bare(ours)
         ours.send(None)

@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.paths import ROOT
 
 _WATCH = """
@@ -31,7 +33,8 @@ def test_what_was_asked_for_happens_when_standard_input_closes_and_not_before() 
         assert child.stdout.readline() == "watching\n"
         child.stdin.write("this is not read by anybody\n")
         child.stdin.flush()
-        assert child.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            child.wait(0.5)
         child.stdin.close()
         assert child.wait(30) == 7
 

@@ -37,14 +37,18 @@ CONFIG = EncoderConfig(
 )
 
 
-def fill(folder: Path, content: str = "weights") -> Manifest:
-    """Write the files of a bundle and its manifest."""
+def fill(folder: Path, content: str = "weights", *, without: str = "") -> Manifest:
+    """Write the files of a bundle, but for one, and its manifest."""
     weights = folder / PACKAGE / "Data" / "weight.bin"
     weights.parent.mkdir(parents=True)
     weights.write_text(content)
     (folder / TOKENIZER).write_text("{}")
     input_ids = np.full((1, 512), 3, np.int32)
     Golden(("padding",), input_ids, np.zeros((1, 512, 64), np.float32), 3).save(folder / GOLDEN)
+    if without == PACKAGE:
+        shutil.rmtree(folder / PACKAGE)
+    elif without:
+        (folder / without).unlink()
     return write_manifest(
         folder,
         model="lab/model",

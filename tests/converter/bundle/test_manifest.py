@@ -25,9 +25,15 @@ def test_the_fingerprint_depends_on_what_is_computed_and_on_nothing_else(tmp_pat
     assert hashlib.sha256(canonical.encode()).hexdigest()[:16] == manifest["fingerprint"]
 
 
-def test_an_incomplete_build_gets_no_manifest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("absent", ["tokenizer.json", "golden.npz", "model.mlpackage"])
+def test_an_incomplete_build_gets_no_manifest(absent: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=absent.replace(".", r"\.")):
+        fill(tmp_path / "b", without=absent)
+    assert not (tmp_path / "b" / "manifest.json").exists()
+
+
+def test_a_manifest_that_does_not_list_what_a_bundle_needs_is_refused(tmp_path: Path) -> None:
     fill(tmp_path / "b")
-    (tmp_path / "b" / "tokenizer.json").unlink()
     manifest = json.loads((tmp_path / "b" / "manifest.json").read_text())
     del manifest["files"]["tokenizer.json"]
     (tmp_path / "b" / "manifest.json").write_text(json.dumps(manifest))

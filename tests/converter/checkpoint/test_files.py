@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from converter.checkpoint import files as sources
-from converter.checkpoint.files import find_checkpoint
+from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.errors import CheckpointError, CheckpointUnavailableError
 from tests.support.paths import ROOT
 
@@ -69,10 +68,10 @@ def test_what_is_neither_folder_nor_id_is_never_looked_for_on_the_hub(model: str
 
 
 def test_a_shipped_model_goes_by_its_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sources.SHIPPED_MODELS, "gena-mini", folder)
+    monkeypatch.setitem(SHIPPED_MODELS, "gena-mini", folder)
     found = find_checkpoint("gena-mini")
     assert (found.source, found.config) == ("gena-mini", folder / "config.json")
-    monkeypatch.setitem(sources.SHIPPED_MODELS, "gena-mini", folder / "absent")
+    monkeypatch.setitem(SHIPPED_MODELS, "gena-mini", folder / "absent")
     with pytest.raises(CheckpointUnavailableError, match="clone"):
         find_checkpoint("gena-mini")
 

@@ -196,23 +196,13 @@ def test_one_row_of_tiny_variance_among_others() -> None:
     assert psnr(expected.numpy(), found.numpy()) >= 80
 
 
-def norm(scale: Tensor, seed: int = 1) -> nn.LayerNorm:
-    layer = nn.LayerNorm(len(scale))
-    with torch.no_grad():
-        layer.weight.copy_(scale)
-        layer.bias.copy_(torch.randn(len(scale), generator=torch.Generator().manual_seed(seed)))
-    return layer.requires_grad_(False)
-
-
-def rows(width: int = 16) -> Tensor:
-    return torch.randn(40, width, generator=torch.Generator().manual_seed(5))
-
-
 @pytest.mark.parametrize("input_scale", [1.0, 64.0])
 def test_channel_norms_are_layer_norm(input_scale: float) -> None:
-    layer = norm(torch.linspace(-3, 3, 16))
-    layer.eps = 1e-3
-    x = torch.randn(40, 16, generator=torch.Generator().manual_seed(5))
+    generator = torch.Generator().manual_seed(1)
+    layer = nn.LayerNorm(16, eps=1e-3).requires_grad_(False)
+    layer.weight.copy_(torch.linspace(-3, 3, 16))
+    layer.bias.copy_(torch.randn(16, generator=generator))
+    x = torch.randn(40, 16, generator=generator)
     expected = layer(x)
     channels = (x * input_scale).T[None, :, None, :]
     found = ChannelNorm.like(layer, eps_scale=input_scale, output_scale=0.5)(channels)

@@ -4,14 +4,14 @@ from pathlib import Path
 import pytest
 from tokenizers import Tokenizer
 
-from tests.support.paths import ROOT
+from tests.support.paths import ROOT, SHARED
 from tests.support.synthetic import write_sources
 from tests.support.tiny_training import TINY
 from tools.mini.data import load_corpus
 from tools.mini.recipe import SPECIAL_TOKENS
 from tools.mini.tokenizer import train_tokenizer
 
-PUBLISHED = ROOT.parent / "shared" / "data" / "gena-lm-bert-base" / "tokenizer.json"
+PUBLISHED = SHARED / "data" / "gena-lm-bert-base" / "tokenizer.json"
 
 
 @pytest.mark.skipif(not PUBLISHED.exists(), reason=f"{PUBLISHED} is not here")
