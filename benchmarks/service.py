@@ -40,6 +40,7 @@ import numpy as np
 
 from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import open_bundle
+from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import seeded_bundle
 from tools.served import served
@@ -69,8 +70,6 @@ class Row:
 
 def _predict_bare(bundle: Path, threads: int, channel: Connection) -> None:
     """In a child: windows in, seconds of their predictions out."""
-    from converter.runtime.loading import load_runtime
-
     opened = open_bundle(bundle)
     runtime = load_runtime(opened, threads=threads)
     runtime.warm_up()

@@ -12,6 +12,8 @@ import time
 import urllib.error
 import urllib.request
 
+from app.settings import Settings
+
 MODEL = "gena-mini"
 # The first 60 bases of the phage lambda genome.
 SEQUENCE = "GGGCGGCGACCTCGCGGGTTTTCGCTATTTATGAAAATTTTCCGGTTTAAGGCGTTTCCG"
@@ -19,7 +21,7 @@ SEQUENCE = "GGGCGGCGACCTCGCGGGTTTTCGCTATTTATGAAAATTTTCCGGTTTAAGGCGTTTCCG"
 
 def main() -> int:
     """Run the server until it ends; its exit code."""
-    port = os.environ.get("GENA_PORT", "8000")
+    port = os.environ.get("GENA_PORT") or str(Settings.model_fields["port"].default)
     url = f"http://127.0.0.1:{port}"
     # As Ctrl-C, which a terminal sends to the server as well: it must not outlive this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

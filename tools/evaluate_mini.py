@@ -27,7 +27,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
-from converter.checkpoint.files import find_checkpoint
+from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.reference import GenaEncoder
 from tools.dinucleotide_shuffle import dinucleotide_shuffle
@@ -59,9 +59,6 @@ class Example:
     label: str
     region: int
     cluster: int
-
-
-# ---------------------------------------------------------------- windows and their truth
 
 
 def origin_examples(contigs: Sequence[Contig], generator: np.random.Generator) -> list[Example]:
@@ -131,9 +128,6 @@ def _window(
     return Example(shown, label, start * REGIONS // len(genome), cluster)
 
 
-# ---------------------------------------------------------------- features
-
-
 def mean_pooled(
     encoder: GenaEncoder, tokenizer: Tokenizer, sequences: Sequence[str]
 ) -> NDArray[np.float32]:
@@ -163,9 +157,6 @@ def four_mer_frequencies(sequences: Sequence[str]) -> NDArray[np.float32]:
             counts[row, column[sequence[i : i + 4]]] += 1
     frequencies: NDArray[np.float32] = counts / counts.sum(axis=1, keepdims=True)
     return frequencies
-
-
-# ---------------------------------------------------------------- probes
 
 
 def predict_by_region(
@@ -237,9 +228,6 @@ def probe(
     }
 
 
-# ---------------------------------------------------------------- masked tokens
-
-
 def masked_token_figures(
     model: MaskedLanguageModel, corpus: Corpus, tokenizer: Tokenizer, recipe: Recipe
 ) -> list[dict[str, Any]]:
@@ -274,9 +262,6 @@ def masked_token_figures(
                 }
             )
     return figures
-
-
-# ---------------------------------------------------------------- all of it
 
 
 def language_model(checkpoint: Checkpoint, recipe: Recipe) -> MaskedLanguageModel:
@@ -377,7 +362,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--data", type=Path, nargs="*", default=[], help="files, folders or .deb files with the DNA"
     )
     parser.add_argument("--work", type=Path, default=Path("models/.gena-mini-training"))
-    parser.add_argument("--model", type=Path, default=Path("models/gena-mini"))
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODELS["gena-mini"])
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)

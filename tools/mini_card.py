@@ -11,6 +11,7 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from converter.checkpoint.files import SHIPPED_MODELS
 from converter.digests import sha256_file
 from tools.evaluate_mini import table
 
@@ -186,7 +187,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.mini_card")
-    parser.add_argument("--model", type=Path, default=Path("models/gena-mini"))
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODELS["gena-mini"])
     options = parser.parse_args()
     (options.model / "README.md").write_text(card(options.model), encoding="utf-8")
 

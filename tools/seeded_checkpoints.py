@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 
+from converter.conversion.convert import convert
 from converter.network.config import EncoderConfig
 from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
 
@@ -163,7 +164,5 @@ def make_checkpoint(
 
 def seeded_bundle(folder: Path) -> Path:
     """Convert and verify a small checkpoint of `make_checkpoint`; `folder`, a bundle."""
-    from converter.conversion.convert import convert
-
     checkpoint = make_checkpoint(folder.with_name(folder.name + "-checkpoint"))
     return convert(str(checkpoint), output=folder).path

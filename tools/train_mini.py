@@ -26,6 +26,7 @@ from pathlib import Path
 
 import torch
 
+from converter.checkpoint.files import SHIPPED_MODELS
 from tools.mini.data import find_sources, load_corpus
 from tools.mini.export import export
 from tools.mini.network import untrained
@@ -43,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--data", type=Path, nargs="*", default=[], help="files, folders or .deb files with the DNA"
     )
     parser.add_argument("--work", type=Path, default=Path("models/.gena-mini-training"))
-    parser.add_argument("--out", type=Path, default=Path("models/gena-mini"))
+    parser.add_argument("--out", type=Path, default=SHIPPED_MODELS["gena-mini"])
     parser.add_argument("--steps", type=int, default=3600)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
