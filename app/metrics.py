@@ -15,7 +15,7 @@ class Metrics:
 
     Attributes:
         requests: by route (template), method and status.
-        request_seconds: from the first byte of a request to the last of its answer, by route.
+        request_seconds: from the headers of a request to the last byte of its answer, by route.
         request_bytes, response_bytes: bodies, by route.
         tokens: computed or taken from the cache, specials included, padding not.
         records: answered.

@@ -86,7 +86,9 @@ class Settings(BaseSettings):
     cache_bytes: int = Field(64 * _MIB, ge=0, description="Memory for repeated windows; 0 is off.")
 
     api_key: SecretStr | None = Field(
-        None, min_length=1, description="When set, requests must carry it. /health stays open."
+        None,
+        min_length=1,
+        description="When set, requests must carry it; /health, the page and /docs stay open.",
     )
     cors_origins: CommaList = Field(
         (), description="Origins of web pages that may call the service, with commas between them."

@@ -1,4 +1,7 @@
-"""Identity, log and counts of every request, whatever becomes of it. Plain ASGI."""
+"""Identity, log and counts of every request, whatever becomes of it. Plain ASGI.
+
+What is no HTTP never gets here: `app.host.server` answers it.
+"""
 
 import logging
 import re

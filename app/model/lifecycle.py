@@ -1,11 +1,12 @@
 """From no bundle to a model that answers, and back again after a fault.
 
-    converting -> loading -> ready -> (the process dies) loading -> ready
-         \\____________\\____________________________________\\____-> failed
+    loading (the bundle) -> loading (the model) -> ready -> (the process dies) loading -> ready
+      \\-> converting -> /
+    any of them -> failed -> (retry) loading;    any of them -> stopping
 
 The socket is open throughout, and `state` tells the truth. A failure is not retried in a loop:
 the next request for data tries again, once a pause has passed that doubles with every failure;
-`retry` (POST /health/retry) does so at once. How the bundle comes about is told in
+`retry` does so at once. How the bundle comes about is told in
 `app.model.bundle_source`, how its model is kept alive in `app.model.supervisor`.
 """
 
