@@ -18,7 +18,7 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
     unknown = [error for error in errors if error.get("type") == _UNKNOWN_FIELD]
     others = [error for error in errors if error.get("type") != _UNKNOWN_FIELD]
     problems = [
-        {"where": _location(error.get("loc", ())), "message": _complaint(error)}
+        {"where": _location(error), "message": _complaint(error)}
         for error in [*unknown, *others][:_MOST_PROBLEMS]
     ]
     first = problems[0] if problems else {"where": "request", "message": "is not valid"}
@@ -29,8 +29,11 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
     )
 
 
-def _location(location: Sequence[Any]) -> str:
-    parts = [str(part) for part in location if part not in ("body", "query")]
+def _location(error: Mapping[str, Any]) -> str:
+    parts = [str(part) for part in error.get("loc", ()) if part not in ("body", "query")]
+    if error.get("type") != _UNKNOWN_FIELD:
+        # pydantic's labels of the branches of a union, with names of functions in here.
+        parts = [part for part in parts if "function-" not in part]
     # Keys can be anything that the client sent; they are shortened before they are repeated.
     return ".".join(part if len(part) <= 60 else part[:57] + "..." for part in parts) or "request"
 

@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from app import media_types
 from app.answers.registry import WRITERS
-from app.headers import HEADERS
+from app.headers import HEADERS, SKIPPED, TRUNCATED
 from app.requests.options import VectorPooling
 from converter.tokenizer import WINDOW
 
@@ -212,14 +212,24 @@ def header_documents(*names: str) -> dict[str, Any]:
 
 
 def _answer(
-    schema: dict[str, Any], example: dict[str, Any], files: dict[str, Any], description: str
+    schema: dict[str, Any],
+    example: dict[str, Any],
+    files: dict[str, Any],
+    description: str,
+    *,
+    without: str | None = None,
 ) -> dict[int | str, dict[str, Any]]:
-    """The 200 of a route."""
+    """The 200 of a route.
+
+    Args:
+        without: a header of data that this route never sends.
+    """
+    names = [name for name, kind in HEADERS.items() if kind.of_data and name != without]
     return {
         200: {
             "description": description,
             "content": {media_types.JSON: {"schema": schema, "example": example}, **files},
-            "headers": header_documents(*(name for name, kind in HEADERS.items() if kind.of_data)),
+            "headers": header_documents(*names),
         },
     }
 
@@ -231,5 +241,17 @@ FEATURES_ANSWER = _answer(
     "Features. Files have their counts in the X-Gena headers.",
 )
 EMBEDDINGS_ANSWER = _answer(_VECTORS_SCHEMA, _VECTORS_EXAMPLE, _FILES, "One vector a record.")
-TOKENIZE_ANSWER = _answer(_TOKENS_SCHEMA, _TOKENS_EXAMPLE, {}, "Ids, tokens and base positions.")
-OPENAI_ANSWER = _answer(_OPENAI_SCHEMA, _OPENAI_EXAMPLE, {}, "Vectors in the order of the input.")
+TOKENIZE_ANSWER = _answer(
+    _TOKENS_SCHEMA,
+    _TOKENS_EXAMPLE,
+    {},
+    "Ids, tokens and base positions.",
+    without=TRUNCATED,
+)
+OPENAI_ANSWER = _answer(
+    _OPENAI_SCHEMA,
+    _OPENAI_EXAMPLE,
+    {},
+    "Vectors in the order of the input.",
+    without=SKIPPED,
+)

@@ -94,6 +94,17 @@ def test_answers_fit_the_schema(document, service, path, body):
     assert own <= {name.lower() for name in described} <= own | SOMETIMES | {"server-timing"}
 
 
+@pytest.mark.parametrize(
+    ("path", "never"),
+    [("/tokenize", "X-Gena-Truncated"), ("/v1/embeddings", "X-Gena-Skipped")],
+)
+def test_headers_that_a_route_never_sends_are_not_promised(document, path, never):
+    described = document["paths"][path]["post"]["responses"]["200"]["headers"]
+
+    assert never in document["paths"]["/features"]["post"]["responses"]["200"]["headers"]
+    assert never not in described
+
+
 def test_the_data_routes_document_every_problem_that_they_can_give(document):
     documented = {
         (example["value"]["status"], code, example["value"]["title"])

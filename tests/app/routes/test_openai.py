@@ -129,3 +129,14 @@ def test_ids_have_no_other_strand(service):
     response = service.post("/v1/embeddings", json=body)
 
     assert response.json()["code"] == "options.conflict"
+
+
+def test_where_an_input_is_wrong_names_no_function_of_the_service(service):
+    for given in ([], [None], [[]], [[-1]]):
+        response = service.post("/v1/embeddings", json={"model": "model", "input": given})
+
+        assert response.status_code == 422
+        places = [problem["where"] for problem in response.json()["problems"]]
+        assert places
+        assert all(place.split(".")[0] == "input" for place in places)
+        assert not any("function" in place or "whole_number" in place for place in places)
