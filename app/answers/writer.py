@@ -1,8 +1,7 @@
 """What an answer will hold, and what its format's writer must do.
 
 Shapes are known before anything is computed, so every format can be sent while the model works,
-and npy with its exact length. A new format is a name in `app.requests.options.Format`, a type in
-`app.media_types`, a file with its writer and a line in `app.answers.registry`.
+and npy with its exact length.
 """
 
 from abc import ABC, abstractmethod

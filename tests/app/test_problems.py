@@ -6,6 +6,7 @@ import pytest
 
 from app.errors import ProblemError
 from app.problems import PROBLEMS
+from app.settings import Settings
 from tests.support.paths import ROOT
 
 
@@ -49,3 +50,23 @@ def test_a_problem_is_raised_by_its_code_and_detail() -> None:
 def test_an_unknown_code_is_no_problem() -> None:
     with pytest.raises(KeyError):
         ProblemError("body.too_lagre", "The limit is 5 bytes.")
+
+
+@pytest.mark.parametrize(
+    ("code", "setting"),
+    [
+        ("body.too_large", "max_body_bytes"),
+        ("body.too_large_decoded", "max_decoded_bytes"),
+        ("record.too_long", "max_record_bases"),
+        ("request.too_many_records", "max_records"),
+        ("request.too_many_tokens", "max_request_tokens"),
+        ("queue.full", "queue_tokens"),
+        ("headers.too_large", "max_header_bytes"),
+        ("deadline.exceeded", "deadline_seconds"),
+    ],
+)
+def test_examples_have_the_limits_that_hold(code: str, setting: str) -> None:
+    limit = Settings.model_fields[setting].default
+
+    assert PROBLEMS[code].members["limit"] == limit
+    assert str(limit) in PROBLEMS[code].example

@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.requests.options import VectorPooling
 from app.routes import page
 
 STATIC = Path(page.__file__).resolve().parent.parent / "static"
@@ -64,3 +66,10 @@ def test_every_file_that_is_asked_for_is_there() -> None:
         used |= set(re.findall(r"""(?:/static/|\./)([\w-]+\.\w+)""", text))
     assert "worker.js" in used
     assert used <= set(FILES)
+
+
+def test_the_page_offers_every_pooling() -> None:
+    menu = (STATIC / "index.html").read_text().partition('<select id="pooling">')[2]
+    offered = re.findall(r'<option value="(\w+)"', menu.partition("</select>")[0])
+
+    assert set(offered) == set(get_args(VectorPooling))

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from converter.bundle.manifest import GOLDEN
+from converter.bundle.manifest import FORMAT, GOLDEN
 from converter.bundle.opening import open_bundle
 from converter.checkpoint.files import CheckpointFiles
 from converter.errors import BundleError
 from tests.support.bundles import build, fill
+from tests.support.paths import ROOT
 
 
 def test_the_fingerprint_depends_on_what_is_computed_and_on_nothing_else(tmp_path: Path) -> None:
@@ -56,3 +57,9 @@ def test_a_bundle_matches_the_files_it_was_built_from(tmp_path: Path) -> None:
     assert manifest.matches(CheckpointFiles("x", None, *paths))
     (tmp_path / "weights").write_text("Weights")
     assert not manifest.matches(CheckpointFiles("x", None, *paths))
+
+
+def test_the_changelog_knows_the_format() -> None:
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+
+    assert f"is a number in `manifest.json`, {FORMAT} today" in changelog

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 
+from converter.fidelity import gates
 from converter.fidelity.gates import (
     COMPRESSED_FP16_OPERATIONS,
     FP16_OPERATIONS,
@@ -17,6 +18,7 @@ from converter.fidelity.gates import (
     psnr,
     worst,
 )
+from tests.support.paths import ROOT
 
 TRUTH = np.array([[3.0, -4.0], [0.0, 1.0]], dtype=np.float32)
 
@@ -121,3 +123,23 @@ def test_the_sentence_names_gate_figures_place_and_limits() -> None:
     sentence = GateResult(FP16_OPERATIONS, Figures(38.061, 0.95, True), "coding at 512").sentence()
     for part in ("every operation in fp16", "38.1 dB", "0.95000", "coding at 512", "60", "40"):
         assert part in sentence
+
+
+def test_the_readme_says_what_the_gates_are() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for words, gate in {
+        "re-authored network, fp32": gates.RE_AUTHORED,
+        "package, fp32 arithmetic": gates.FP32_ARITHMETIC,
+        "package, every operation in fp16": gates.FP16_OPERATIONS,
+        "lengths agree, fp32 arithmetic": gates.LENGTHS_AGREE,
+        "on a Mac, per compute unit": gates.ON_DEVICE,
+    }.items():
+        (row,) = [line for line in readme.splitlines() if line.startswith(f"| {words} |")]
+        expected, flagged = (cell.strip() for cell in row.split("|")[2:4])
+
+        assert expected == f">= {gate.expected:g}"
+        between = f"{gate.floor:g} to {gate.expected:g}" if gate.floor < gate.expected else ""
+        assert flagged.startswith(between)
+        assert bool(flagged) == bool(between)
+        assert ("cosine" in flagged) == (gate.cosine > -1)
+        assert (f"cosine >= {gate.cosine:g}" in flagged) == (gate.cosine > -1)
