@@ -29,7 +29,7 @@ from converter.errors import GenaError, TokenizerError
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WINDOW = 512
-MAX_TOKENS = WINDOW - 2
+MAX_OWN_TOKENS = WINDOW - 2
 SPECIAL_TOKENS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
 
 _BASES = "ACGT"
@@ -188,13 +188,13 @@ class DnaTokenizer:
         return Encoding(ids, offsets, int(np.count_nonzero(ids == self.unk_id)))
 
     def window(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """`[CLS]` + ids + `[SEP]`; at most `MAX_TOKENS` ids.
+        """`[CLS]` + ids + `[SEP]`; at most `MAX_OWN_TOKENS` ids.
 
         Raises:
             ValueError: too many ids.
         """
-        if len(ids) > MAX_TOKENS:
-            raise ValueError(f"{len(ids)} tokens; a window holds {MAX_TOKENS} and two specials")
+        if len(ids) > MAX_OWN_TOKENS:
+            raise ValueError(f"{len(ids)} tokens; a window holds {MAX_OWN_TOKENS} and two specials")
         return np.concatenate([[self.cls_id], ids, [self.sep_id]]).astype(np.int32)
 
     def pad(self, ids: NDArray[np.int32], length: int) -> NDArray[np.int32]:

@@ -21,7 +21,7 @@ from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
 from app.requests.submitted import Submitted, SubmittedIds
 from converter.tokenizer import (
-    MAX_TOKENS,
+    MAX_OWN_TOKENS,
     WINDOW,
     CleanSequence,
     DnaTokenizer,
@@ -265,10 +265,10 @@ def _changes(cleaned: CleanSequence) -> dict[str, int]:
 
 def _fit(own_tokens: int, choices: Choices, name: str | None) -> tuple[int, int]:
     """How many of a sequence's own tokens to use, and the overlap of their windows."""
-    if own_tokens <= MAX_TOKENS or choices.overflow == "window":
+    if own_tokens <= MAX_OWN_TOKENS or choices.overflow == "window":
         return own_tokens, choices.stride
     if choices.overflow == "truncate":
-        return MAX_TOKENS, 0
+        return MAX_OWN_TOKENS, 0
     n_tokens = own_tokens + SPECIALS
     raise ProblemError(
         "sequence.too_long",

@@ -1,16 +1,16 @@
 """A record's tokens, cut into windows that the model can take.
 
-A window is at most `MAX_TOKENS` tokens, wrapped in its own [CLS] and [SEP]. Neighbours may
+A window is at most `MAX_OWN_TOKENS` tokens, wrapped in its own [CLS] and [SEP]. Neighbours may
 overlap. Every token belongs to exactly one window, the one in which it has more context: an
 overlap is shared out at its middle. So answers that merge windows count each token once.
 """
 
 from dataclasses import dataclass
 
-from converter.tokenizer import MAX_TOKENS, WINDOW
+from converter.tokenizer import MAX_OWN_TOKENS, WINDOW
 
 # [CLS] and [SEP].
-SPECIALS = WINDOW - MAX_TOKENS
+SPECIALS = WINDOW - MAX_OWN_TOKENS
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,9 @@ class Window:
 
 def count_windows(own_tokens: int, overlap: int) -> int:
     """How many windows `plan_windows` makes."""
-    if own_tokens <= MAX_TOKENS:
+    if own_tokens <= MAX_OWN_TOKENS:
         return 1
-    return 1 + -(-(own_tokens - MAX_TOKENS) // (MAX_TOKENS - overlap))
+    return 1 + -(-(own_tokens - MAX_OWN_TOKENS) // (MAX_OWN_TOKENS - overlap))
 
 
 def count_rows(own_tokens: int, overlap: int) -> int:
@@ -51,12 +51,12 @@ def plan_windows(own_tokens: int, overlap: int) -> tuple[Window, ...]:
     """Cut a sequence's own tokens (at least 1, specials not counted) into windows.
 
     Args:
-        overlap: tokens that a window shares with the next, 0 to `MAX_TOKENS` - 1.
+        overlap: tokens that a window shares with the next, 0 to `MAX_OWN_TOKENS` - 1.
     """
     count = count_windows(own_tokens, overlap)
-    step = MAX_TOKENS - overlap
+    step = MAX_OWN_TOKENS - overlap
     starts = [index * step for index in range(count)]
-    ends = [min(start + MAX_TOKENS, own_tokens) for start in starts]
+    ends = [min(start + MAX_OWN_TOKENS, own_tokens) for start in starts]
     # The middle of what two neighbours share; their common border where they share nothing.
     borders = [(start + end + 1) // 2 for start, end in zip(starts[1:], ends, strict=False)]
     return tuple(

@@ -15,7 +15,7 @@ from pydantic import (
 
 from app.errors import ProblemError
 from app.requests.validation import validation_problem
-from converter.tokenizer import MAX_TOKENS, WINDOW
+from converter.tokenizer import MAX_OWN_TOKENS, WINDOW
 
 Pooling = Literal["none", "mean", "cls", "max"]
 VectorPooling = Literal["mean", "cls", "max"]
@@ -100,7 +100,7 @@ StrideField = Annotated[
     int,
     Field(
         ge=0,
-        le=MAX_TOKENS - 1,
+        le=MAX_OWN_TOKENS - 1,
         strict=True,
         description="With `overflow=window`: the sequence's own tokens that neighbouring windows "
         "share (an overlap, as `stride` in transformers' tokenizers).",

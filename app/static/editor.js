@@ -9,7 +9,7 @@ const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the fie
 const TOKENIZED_UP_TO = 100_000; // bases that are sent while somebody types
 const TYPING_PAUSE = 250;
 // A sequence's own tokens in a window of 512, which also holds [CLS] and [SEP].
-export const MAX_TOKENS = 510;
+export const MAX_OWN_TOKENS = 510;
 
 /** Sends `change` when the text is another one. */
 export class Editor extends EventTarget {
@@ -144,10 +144,10 @@ export class Editor extends EventTarget {
     if (this.counted) {
       const total = this.counted.tokens.reduce((sum, count) => sum + count, 0);
       if (records.length > 1) return plural(total, 'token');
-      const windows = Math.ceil(total / MAX_TOKENS);
+      const windows = Math.ceil(total / MAX_OWN_TOKENS);
       return windows > 1
-        ? `${format(total)} tokens, read in ${windows} windows of ${MAX_TOKENS}`
-        : `${format(total)} of ${MAX_TOKENS} tokens`;
+        ? `${format(total)} tokens, read in ${windows} windows of ${MAX_OWN_TOKENS}`
+        : `${format(total)} of ${MAX_OWN_TOKENS} tokens`;
     }
     const { low, high } = estimateTokens(bases);
     return low === high
@@ -164,8 +164,8 @@ export class Editor extends EventTarget {
     const { low, high } = estimateTokens(bases);
     const tokens = this.counted ? this.counted.tokens[0] : (low + high) / 2;
     const fill = find('budget-fill');
-    fill.style.width = `${Math.min(100, (100 * tokens) / MAX_TOKENS)}%`;
-    fill.classList.toggle('over', tokens > MAX_TOKENS);
+    fill.style.width = `${Math.min(100, (100 * tokens) / MAX_OWN_TOKENS)}%`;
+    fill.classList.toggle('over', tokens > MAX_OWN_TOKENS);
     fill.classList.toggle('estimated', !this.counted);
   }
 
@@ -188,10 +188,10 @@ export class Editor extends EventTarget {
       const kept = `Ambiguous letters are kept (${letters.join(', ')})`;
       list.push({ kind: 'note', text: `${kept}; ${this.unknownFate()}` });
     }
-    const long = this.counted?.tokens.filter((count) => count > MAX_TOKENS) ?? [];
+    const long = this.counted?.tokens.filter((count) => count > MAX_OWN_TOKENS) ?? [];
     if (long.length && this.examined.records.length > 1) {
       const which = plural(long.length, 'record is', 'records are');
-      const reason = `${which} longer than ${MAX_TOKENS} tokens`;
+      const reason = `${which} longer than ${MAX_OWN_TOKENS} tokens`;
       list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
     }
     return list;

@@ -1,7 +1,7 @@
 /* The page: paste DNA, see what the model makes of it. Ties the parts together. */
 
 import { curlCommand } from './downloads.js';
-import { Editor, MAX_TOKENS } from './editor.js';
+import { Editor, MAX_OWN_TOKENS } from './editor.js';
 import { parseNpy, unzipStored } from './npy.js';
 import { find, format, plural } from './page.js';
 import { RecordView } from './record-view.js';
@@ -11,7 +11,7 @@ import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from '
 
 /** Every token of more windows than this (200 MB at 768 features) is not for a page. */
 const MOST_WINDOWS = 128;
-const ROWS = MAX_TOKENS + 2;
+const ROWS = MAX_OWN_TOKENS + 2;
 const DEFAULT_HIDDEN = 768;
 
 /* ---- The worker ---- */
@@ -157,7 +157,7 @@ async function submit() {
   }
   await run((signal) => {
     const tokens = editor.counted?.tokens[0] ?? estimateTokens(bases).low;
-    const pageful = tokens <= MOST_WINDOWS * MAX_TOKENS;
+    const pageful = tokens <= MOST_WINDOWS * MAX_OWN_TOKENS;
     return records.length === 1 && pageful
       ? showRecord(records[0], signal, { named: kind === 'fasta' })
       : showRecords(records, signal);
@@ -213,7 +213,7 @@ async function showRecords(records, signal) {
 async function openRecord(index, signal) {
   const { records, counts } = vectorsShown;
   recordsView.choose(index);
-  if (counts[index] > MOST_WINDOWS * MAX_TOKENS) {
+  if (counts[index] > MOST_WINDOWS * MAX_OWN_TOKENS) {
     const size = `${records[index].id} has ${format(counts[index])} tokens`;
     throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
   }
@@ -222,7 +222,7 @@ async function openRecord(index, signal) {
 
 function windowCount(record, index) {
   const tokens = index === null ? editor.counted?.tokens[0] : vectorsShown.counts[index];
-  return tokens === undefined ? null : Math.max(1, Math.ceil(tokens / MAX_TOKENS));
+  return tokens === undefined ? null : Math.max(1, Math.ceil(tokens / MAX_OWN_TOKENS));
 }
 
 /* Progress is what has arrived: the service sends windows and records as they are computed. */
