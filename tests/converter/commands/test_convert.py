@@ -282,7 +282,6 @@ def test_options_that_do_not_go_together_are_an_error(
 
 @pytest.mark.long
 @pytest.mark.full_size
-@pytest.mark.timeout(600)  # 56 s on two idle cores
 def test_bert_base_converts_within_its_memory(tmp_path: Path, start: Start) -> None:
     """12 x 768, vocabulary of 32000. Its time is the benchmarks' affair."""
     if not OFFICIAL_TOKENIZER.is_file():
