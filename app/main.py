@@ -73,6 +73,7 @@ def _surround(app: FastAPI, services: Services) -> None:
         Gate,
         max_header_bytes=settings.max_header_bytes,
         hosts=accepted_hosts(settings.host, settings.allowed_hosts),
+        origins=settings.cors_origins,
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         is_stopping=lambda: lifecycle.state.status == "stopping",
     )

@@ -70,6 +70,12 @@ PROBLEMS: dict[str, ProblemKind] = {
         f"'{API_KEY}: KEY'.",
         headers={"WWW-Authenticate": "Bearer"},
     ),
+    "origin.refused": ProblemKind(
+        403,
+        "A web page elsewhere may not post to this server",
+        hint="The page that sent this is of another origin. List its origin, as "
+        "https://lab.example, in GENA_CORS_ORIGINS; a proxy in front must pass on Host.",
+    ),
     "route.not_found": ProblemKind(
         404,
         "Not Found",
@@ -152,8 +158,8 @@ PROBLEMS: dict[str, ProblemKind] = {
     "host.refused": ProblemKind(
         421,
         "This server does not answer to that name",
-        hint="The Host header names another machine. Use http://127.0.0.1 or http://localhost, "
-        "or list the name in GENA_ALLOWED_HOSTS.",
+        hint="The Host header names another machine, or is no name and port. Use "
+        "http://127.0.0.1 or http://localhost, or list the name in GENA_ALLOWED_HOSTS.",
     ),
     "sequence.invalid_letter": ProblemKind(
         422,
@@ -299,6 +305,7 @@ PROBLEMS: dict[str, ProblemKind] = {
 STATUSES: dict[int, str] = {
     400: "The body cannot be read.",
     401: "The API key is missing or wrong.",
+    403: "A web page of another origin sent this.",
     404: "Another model is served.",
     406: "The Accept header names no format that is offered.",
     413: "A limit of the service is exceeded.",

@@ -91,7 +91,9 @@ class Settings(BaseSettings):
         description="When set, requests must carry it; /health, the page and /docs stay open.",
     )
     cors_origins: CommaList = Field(
-        (), description="Origins of web pages that may call the service, with commas between them."
+        (),
+        description="Origins of web pages that may call the service, such as https://lab.example, "
+        "with commas between them; * is any. The service's own page always may.",
     )
     metrics: bool = Field(True, description="Serve /metrics.")
     log_format: Literal["text", "json"] = Field("text", description="Format of the log.")

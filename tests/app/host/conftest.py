@@ -24,6 +24,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory, body_limit: int) -> Iterato
 
 
 @pytest.fixture(scope="package")
+def everywhere(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Answers to any name and to web pages from anywhere."""
+    bundle = make_bundle(tmp_path_factory.mktemp("everywhere") / "bundle")
+    with running(GENA_BUNDLE=str(bundle), GENA_ALLOWED_HOSTS="*", GENA_CORS_ORIGINS="*") as server:
+        server.wait_for("ready")
+        yield server
+
+
+@pytest.fixture(scope="package")
 def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Asks for a key, lets one web site in."""
     bundle = make_bundle(tmp_path_factory.mktemp("guarded") / "bundle")
