@@ -16,6 +16,8 @@ PROBLEM = "application/problem+json"
 
 # Of a body whose sender did not say what it is; the last is what curl says when it is not told.
 UNSAID = ("", OCTETS, URL_ENCODED)
+# Of those, which JSON may have: a form of any web page can send the last one, without being asked.
+MAY_BE_JSON = ("", OCTETS)
 # Of bodies that hold FASTA or FASTQ, also gzipped.
 FILES = frozenset(
     {

@@ -86,7 +86,7 @@ class SequencesReader:
                 "pooling",
             )
         single = submission.single and not self.always_list
-        return Reading(submission.records, choices, single, writer)
+        return Reading(writer.checked(submission.records), choices, single, writer)
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,18 @@
 """A table for R: a header, ids first, one row a record."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 
 from app import media_types
 from app.answers import json_values
 from app.answers.writer import Chunk, Writer
 from app.inference.engine import Block
+from app.requests.record_ids import invalid_id
+from app.requests.submitted import Submitted
+
+# What a spreadsheet computes where a cell begins with it, in both widths, and what readers of
+# tables take for a quote, which hides the rest of the file up to the next one.
+_SPECIAL = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\"'")
 
 
 class TsvWriter(Writer):
@@ -14,6 +21,19 @@ class TsvWriter(Writer):
     media_type = media_types.TSV
     is_text = True
     needs_pooling = True
+
+    @classmethod
+    def checked(cls, records: Iterable[Submitted]) -> Iterable[Submitted]:
+        """Nothing in the ids is altered: a table has no escapes that all its readers know."""
+        for number, record in enumerate(records, start=1):
+            first = record.id.lstrip()[:1]
+            if record.problem is None and first in _SPECIAL:
+                reason = (
+                    f"has an id that begins with {first}: a spreadsheet would compute it, or a "
+                    "reader of tables take it for a quote. Rename it, or choose npz, arrow or json."
+                )
+                record = replace(record, problem=invalid_id(number, reason))
+            yield record
 
     def begin(self) -> Iterator[Chunk]:
         names = "\t".join(f"f{column}" for column in range(self.plan.hidden_size))

@@ -14,6 +14,7 @@ import numpy as np
 
 from app.inference.engine import Block
 from app.inference.records import PreparedRequest, Record
+from app.requests.submitted import Submitted
 from converter.tokenizer import WINDOW, DnaTokenizer
 
 # A piece of an answer: bytes, or a look at the array that holds them. A megabyte and a half that is
@@ -109,6 +110,11 @@ class Writer(ABC):
     def is_small(self) -> bool:
         """Whether the answer is computed before its first byte is sent."""
         return self.plan.prepared.n_windows <= _SMALL_WINDOWS and self.estimate <= _SMALL_BYTES
+
+    @classmethod
+    def checked(cls, records: Iterable[Submitted]) -> Iterable[Submitted]:
+        """The records, with a problem where this format cannot hold what they are called."""
+        return records
 
     def begin(self) -> Iterable[Chunk]:
         """Everything before the first block."""

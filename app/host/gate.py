@@ -68,7 +68,7 @@ class Gate:
             return ProblemError("origin.refused")
         if self._keys and not (path in _OPEN_PATHS or path.startswith(_OPEN_PREFIX)):
             given = _given_key(headers)
-            if not any([hmac.compare_digest(given, key) for key in self._keys]):
+            if not any(hmac.compare_digest(given, key) for key in self._keys):
                 return ProblemError("auth.invalid")
         if self._is_stopping() and path not in _WHILE_STOPPING:
             return stopping_problem()

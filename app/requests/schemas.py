@@ -32,7 +32,8 @@ class SequenceRecord(Strict):
     """A sequence and what it is called."""
 
     id: str = Field(
-        description="Kept in the answer; no control characters.", json_schema_extra=_ID_SCHEMA
+        description="Kept in the answer; nothing in it that cannot be seen.",
+        json_schema_extra=_ID_SCHEMA,
     )
     sequence: str = Field(description="DNA.", json_schema_extra=SEQUENCE_SCHEMA)
 

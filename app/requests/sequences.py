@@ -4,7 +4,6 @@ Records are read one at a time; a file is never in memory as a whole. Bodies tha
 or `@` are FASTA and FASTQ whatever they are called, apart from JSON and forms: no DNA begins so.
 """
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
@@ -17,7 +16,8 @@ from dnaio.exceptions import FileFormatError
 from app import media_types
 from app.errors import ProblemError
 from app.requests.bodies import ReceivedBody
-from app.requests.schemas import MAX_ID_LENGTH, SubmittedSequences
+from app.requests.record_ids import id_problem
+from app.requests.schemas import SubmittedSequences
 from app.requests.submitted import Submitted
 from app.requests.validation import validation_problem
 
@@ -36,7 +36,6 @@ _HOW_TO_SEND = (
     "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
     "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
 )
-_UNFIT_ID = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 # White space that may come with a record, beside its bases.
 _SLACK_BYTES = 2**20
 
@@ -86,7 +85,8 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BufferedReader) 
     Raises:
         ProblemError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
     """
-    if not (received.media_type in media_types.UNSAID or media_types.is_json(received.media_type)):
+    may_be_json = received.media_type in media_types.MAY_BE_JSON
+    if not (may_be_json or media_types.is_json(received.media_type)):
         raise ProblemError(
             "body.unsupported_type",
             "This endpoint takes JSON: -H 'Content-Type: application/json'.",
@@ -109,8 +109,10 @@ def _recognise(received: ReceivedBody, file: BufferedReader) -> Kind:
         return "text"
     if not first:
         raise ProblemError("body.empty", "Send a sequence. " + _HOW_TO_SEND)
-    if first == b"{" and media_type in media_types.UNSAID:
+    if first == b"{" and media_type in media_types.MAY_BE_JSON:
         return "json"
+    if first == b"{" and media_type == media_types.URL_ENCODED:
+        raise _unsupported("The body looks like JSON, and its Content-Type says that it is a form.")
     if media_type in ("", media_types.URL_ENCODED) and received.fields is None:
         raise _unsupported(
             "The body begins neither with > (FASTA) nor @ (FASTQ), and its Content-Type does not "
@@ -157,7 +159,7 @@ def _from_list(body: SubmittedSequences) -> Iterator[Submitted]:
         if isinstance(item, str):
             yield Submitted(str(number), item)
         else:
-            yield Submitted(item.id, item.sequence, _id_problem(item.id, number))
+            yield Submitted(item.id, item.sequence, id_problem(item.id, number))
 
 
 def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
@@ -173,7 +175,7 @@ def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
             text = record.sequence
             if _FOREIGN in text:
                 text = text.replace(_FOREIGN, "\ufffd")
-            yield Submitted(record.id, text, _id_problem(record.id, number))
+            yield Submitted(record.id, text, id_problem(record.id, number))
     except FileFormatError as error:
         where = "" if error.line is None else f" (line {error.line + 1})"
         raise _bad_file(kind, f"{error.message[:300]}{where}.") from None
@@ -181,22 +183,6 @@ def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
 
 def _bad_file(kind: Kind, reason: str) -> ProblemError:
     return ProblemError(f"{kind}.invalid", reason)
-
-
-def _id_problem(record_id: str, number: int) -> ProblemError | None:
-    if not record_id or record_id.isspace():
-        reason = "has no id"
-    elif len(record_id) > MAX_ID_LENGTH:
-        reason = f"has an id of more than {MAX_ID_LENGTH} characters"
-    elif _UNFIT_ID.search(record_id):
-        reason = "has control characters, or bytes that are not ASCII in a file, in its id"
-    else:
-        return None
-    return ProblemError(
-        "record.invalid_id",
-        f"Record {number} {reason}.",
-        record_number=number,
-    )
 
 
 class _Guarded(RawIOBase):

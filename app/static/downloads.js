@@ -30,6 +30,9 @@ export function shortest(value) {
 /** Rows of cells as tab-separated lines. */
 export const tsv = (rows) => rows.map((row) => `${row.join('\t')}\n`);
 
+/** Whether a spreadsheet would compute a cell, or take its beginning for a quote; as the service. */
+export const isSpecial = (cell) => /^\s*[=+\-@\uff1d\uff0b\uff0d\uff20"']/u.test(cell);
+
 const quote = (text) => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** More than this is not for pasting into a terminal. */

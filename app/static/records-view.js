@@ -1,7 +1,7 @@
 /* Several records: a map of their vectors, and a table of them. */
 
 import { recordColour, onThemeChange } from './colours.js';
-import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
+import { fileName, isSpecial, save, savePng, shortest, showCommand, tsv } from './downloads.js';
 import { toNpy } from './npy.js';
 import { find, format } from './page.js';
 import { ScatterPlot } from './scatter-plot.js';
@@ -65,6 +65,9 @@ export class RecordsView {
     const alone = records.length === 1;
     const facts = [`${format(this.hidden)} features a record`, `pooling: ${pooling}`];
     if (alone) facts.push('too long to show every token');
+    const special = records.find(({ id }) => isSpecial(id));
+    find('map-tsv').disabled = Boolean(special);
+    if (special) facts.push(`no tsv: a spreadsheet would compute the name ${special.id}`);
     find('map-title').textContent = alone ? 'One vector' : `${format(records.length)} records`;
     find('map-facts').textContent = facts.join(' · ');
     find('map-panel').hidden = alone;

@@ -47,6 +47,17 @@ def test_what_is_seen_can_be_downloaded(ready: Any, service: Server, tmp_path: P
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), expected)
 
 
+def test_no_table_has_a_name_that_a_spreadsheet_computes(ready: Any) -> None:
+    fill(ready, THREE.replace(">two", ">=1+1"))
+    run(ready)
+    ready.locator("#map-result:not([hidden])").wait_for()
+    expect(ready.locator("#map-tsv")).to_be_disabled()
+    expect(ready.locator("#map-facts")).to_contain_text("a spreadsheet would compute the name =1+1")
+    fill(ready, THREE)
+    run(ready)
+    expect(ready.locator("#map-tsv")).to_be_enabled()
+
+
 def test_the_command_for_many_records_gives_the_vectors_of_the_map(
     ready: Any, tmp_path: Path
 ) -> None:

@@ -134,6 +134,35 @@ def test_tsv_has_a_header_and_ids_first(service, truth):
         close([float(cell) for cell in row[1:]], merged(truth, sequence, 0)[0].mean(0))
 
 
+@pytest.mark.parametrize("path", ["/embeddings", "/features?pooling=mean"])
+@pytest.mark.parametrize(
+    "name", ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", " =1", "\uff1d1", '"=1', "'a"]
+)
+def test_what_a_spreadsheet_computes_is_no_id_of_a_table(service, path, name):
+    body = {"sequences": ["ACGT", {"id": name, "sequence": "AC"}], "format": "tsv"}
+
+    response = service.post(path, json=body)
+    assert service.model.seen == []
+    others = [service.post(path, json=body | {"format": format_}) for format_ in ("json", "npz")]
+
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "record.invalid_id")
+    assert problem["record_number"] == 2
+    assert name.lstrip()[0] in problem["detail"]
+    assert "npz, arrow or json" in problem["detail"]
+    assert [other.status_code for other in others] == [200, 200]
+
+
+def test_such_a_record_can_be_left_out_of_a_table(service):
+    content = b">a\nACGT\n>=1+1\nAC\n>b=1-2\nGG\n"
+
+    response = service.post("/embeddings?format=tsv&on_error=skip", content=content)
+
+    _, *rows = csv.reader(io.StringIO(response.text), delimiter="\t")
+    assert [row[0] for row in rows] == ["a", "b=1-2"]
+    assert response.headers["x-gena-skipped"] == "1"
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_arrow_is_a_table_with_one_row_a_record(service, truth, dtype):
     body = {"sequences": [dna(20, seed=n) for n in range(150)] + ["X"]}

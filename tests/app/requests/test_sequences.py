@@ -31,6 +31,7 @@ def problem(response: httpx.Response) -> dict:
     return body
 
 
+FORM = "application/x-www-form-urlencoded"
 TWO_GENES = [("gene1", 7), ("gene2", 6)]
 
 
@@ -38,7 +39,7 @@ TWO_GENES = [("gene1", 7), ("gene2", 6)]
     "media_type",
     [
         None,
-        "application/x-www-form-urlencoded",
+        FORM,
         "application/octet-stream",
         "text/plain",
         "text/x-fasta",
@@ -170,7 +171,7 @@ def test_bodies_that_cannot_be_read(service, content, code):
 
 
 @pytest.mark.parametrize("content", [b"ACGTACGT", b"[1]", b"\x00\x01"])
-@pytest.mark.parametrize("media_type", [None, "application/x-www-form-urlencoded"])
+@pytest.mark.parametrize("media_type", [None, FORM])
 def test_a_body_that_says_nothing_is_told_which_header_curl_needs(service, content, media_type):
     headers = {"Content-Type": media_type} if media_type else {}
 
@@ -178,6 +179,17 @@ def test_a_body_that_says_nothing_is_told_which_header_curl_needs(service, conte
 
     assert response.status_code == 415
     assert "-H 'Content-Type: text/plain'" in problem(response)["detail"]
+
+
+@pytest.mark.parametrize("path", ["/tokenize", "/features", "/embeddings", "/v1/embeddings"])
+def test_json_that_calls_itself_a_form_is_refused_as_any_web_page_could_send_it(service, path):
+    body = json.dumps({"sequence": "ACGT", "input": "ACGT", "model": "m"}).encode()
+    for media_type in (FORM, f"{FORM}; charset=utf-8"):
+        response = service.post(path, content=body, headers={"Content-Type": media_type})
+
+        found = problem(response)
+        assert (response.status_code, found["code"]) == (415, "body.unsupported_type")
+        assert "-H 'Content-Type: application/json'" in found["detail"]
 
 
 @pytest.mark.parametrize("media_type", ["text/x-fasta", "application/octet-stream"])
