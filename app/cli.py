@@ -140,9 +140,11 @@ def _serve(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"gena: cannot log to {settings.log_file}: {error.strerror}.", file=sys.stderr)
         return 1
+    from app.host.gate import warn_if_open
     from app.host.server import serve
     from app.main import create_app
 
+    warn_if_open(listener.getsockname()[0], settings)
     serve(create_app(settings), settings, listener)
     return 0
 

@@ -1,11 +1,19 @@
 """Every setting of the service, with its meaning and bounds; `GENA_*` in the environment."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_core import PydanticCustomError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from app.authority import is_origin, read_authority
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.runtime.protocol import COMPUTE_UNITS, RuntimeChoice
 from converter.tokenizer import WINDOW
@@ -19,16 +27,67 @@ def _split(value: object) -> object:
     return tuple(part for part in (piece.strip() for piece in value.split(",")) if part)
 
 
+def _known_hosts(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(name == "*" or read_authority(name) for name in names):
+        raise _wrong("It takes names or addresses, such as gena.lab.example, without http://.")
+    return names
+
+
+def _known_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(origin in ("*", "null") or is_origin(origin) for origin in origins):
+        raise _wrong("It takes origins, such as https://lab.example, without a path.")
+    return origins
+
+
+def _sendable(key: SecretStr) -> SecretStr:
+    """A key that a header can carry; any other would lock everybody out, or let everybody in."""
+    text = key.get_secret_value()
+    if not text:
+        raise _wrong("It is empty. Unset it to ask for no key.")
+    if text != text.strip():
+        raise _wrong("It begins or ends with white space, which HTTP takes off headers.")
+    if not text.isprintable():
+        raise _wrong("It has a character that no header can carry.")
+    return key
+
+
+def _wrong(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("setting", "{reason}", {"reason": reason})
+
+
 # NoDecode: the environment holds "a,b", not JSON.
 CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class _Environment(EnvSettingsSource):
+    """An empty variable is as good as none, apart from an empty key, which is a mistake."""
+
+    def __call__(self) -> dict[str, Any]:
+        return {k: v for k, v in super().__call__().items() if v != "" or k == "api_key"}
 
 
 class Settings(BaseSettings):
     """Settings of one server. Built once by the command line or a test, then handed on."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GENA_", env_ignore_empty=True, frozen=True, extra="forbid"
+        env_prefix="GENA_",
+        frozen=True,
+        extra="forbid",
+        # It may be the key.
+        hide_input_in_errors=True,
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, which win, and the environment."""
+        return init_settings, _Environment(settings_cls)
 
     model: str = Field(
         DEFAULT_MODEL,
@@ -43,7 +102,7 @@ class Settings(BaseSettings):
     bundles: Path | None = Field(None, description="Folder under which bundles are built.")
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
-    allowed_hosts: CommaList = Field(
+    allowed_hosts: Annotated[CommaList, AfterValidator(_known_hosts)] = Field(
         (),
         description="Names accepted in the Host header, with commas between them; * takes any. "
         "Empty: this machine's loopback names when host is a loopback address, else any.",
@@ -85,12 +144,11 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(600, gt=0, description="Longest time for one request.")
     cache_bytes: int = Field(64 * _MIB, ge=0, description="Memory for repeated windows; 0 is off.")
 
-    api_key: SecretStr | None = Field(
+    api_key: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
         None,
-        min_length=1,
         description="When set, requests must carry it; /health, the page and /docs stay open.",
     )
-    cors_origins: CommaList = Field(
+    cors_origins: Annotated[CommaList, AfterValidator(_known_origins)] = Field(
         (),
         description="Origins of web pages that may call the service, such as https://lab.example, "
         "with commas between them; * is any. The service's own page always may.",

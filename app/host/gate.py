@@ -1,6 +1,7 @@
 """Who may ask, and when: size of the headers, host, origin, key, shutdown. Plain ASGI."""
 
 import hmac
+import logging
 from collections.abc import Callable, Collection
 
 from starlette.datastructures import Headers
@@ -11,6 +12,9 @@ from app.dependencies import stopping_problem
 from app.errors import ProblemError
 from app.headers import API_KEY, AUTHORIZATION
 from app.host.refusal import refuse
+from app.settings import Settings
+
+logger = logging.getLogger("gena.server")
 
 _OPEN_PATHS = frozenset({"/health", "/", "/docs", "/openapi.json", "/favicon.ico"})
 _OPEN_PREFIX = "/static/"
@@ -105,6 +109,16 @@ def accepted_hosts(listening_on: str, allowed: tuple[str, ...]) -> frozenset[str
         return None
     names = allowed or ("localhost", "127.0.0.1", "::1", listening_on)
     return frozenset(host.name for host in map(read_authority, names) if host is not None)
+
+
+def warn_if_open(address: str, settings: Settings) -> None:
+    """Log that other machines may ask, where no key keeps them out."""
+    if settings.api_key is None and not is_loopback(address):
+        logger.warning(
+            "other machines reach this server, and no key is asked for: set GENA_API_KEY, or "
+            "listen on 127.0.0.1",
+            extra={"address": address},
+        )
 
 
 def _as_sent(key: str) -> list[bytes]:

@@ -3,20 +3,24 @@
 import math
 import os
 import plistlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from app.model.children import module_command
+from app.model.children import is_secret, module_command
 from app.settings import Settings
 
 LABEL = "gena-coreml"
 # Where checkpoints come from; hub tokens stay in their own file.
 _HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
 _SECONDS_AFTER_GRACE = 10
+_HIDDEN = "(hidden)"
+# The password in http://user:password@mirror.example.
+_USER_INFO = re.compile(r"//[^/?#\s]*@")
 
 Done: TypeAlias = subprocess.CompletedProcess[str]
 Execute: TypeAlias = Callable[[Sequence[str]], Done]
@@ -147,7 +151,8 @@ def service_command(
     for name, value in options.items():
         if isinstance(value, Path):
             value = value.expanduser().absolute()
-        arguments += [f"--{name.replace('_', '-')}", str(value)]
+        # With "=", a value that begins with a dash stays a value.
+        arguments.append(f"--{name.replace('_', '-')}={value}")
     kept = {
         name: value
         for name, value in environ.items()
@@ -156,6 +161,14 @@ def service_command(
     kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
     stop = math.ceil(settings.grace_seconds) + _SECONDS_AFTER_GRACE
     return ServiceCommand(arguments, kept, stop)
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """For the eyes of whoever looks at the screen: no keys, and no passwords in addresses."""
+    return {
+        name: _HIDDEN if is_secret(name) else _USER_INFO.sub(f"//{_HIDDEN}@", value)
+        for name, value in environment.items()
+    }
 
 
 def _execute(command: Sequence[str]) -> Done:
@@ -182,9 +195,10 @@ def install(
     """
     manager = manager or this_system()
     log_file = settings.log_file or manager.log_file
-    definition = manager.definition(service_command(settings, given, log_file, os.environ))
+    command = service_command(settings, given, log_file, os.environ)
     if dry_run:
-        print(f"would write {manager.file}:\n{definition.decode()}")
+        shown = replace(command, environment=_without_secrets(command.environment))
+        print(f"would write {manager.file}:\n{manager.definition(shown).decode()}")
         return _print_commands(manager.enable())
     if manager.file.exists():
         # An agent that runs keeps its old definition until it is unloaded.
@@ -196,7 +210,7 @@ def install(
     manager.file.unlink(missing_ok=True)
     descriptor = os.open(manager.file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(definition)
+        file.write(manager.definition(command))
     print(f"wrote {manager.file}; it logs to {log_file}")
     return _all(manager.enable(), execute)
 

@@ -4,13 +4,20 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_LINE = 2000
+# GENA_API_KEY, HF_TOKEN, PGPASSWORD; not GENA_QUEUE_TOKENS.
+_SECRET = re.compile(
+    r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_|$)|(^|_)PASS(_|$)", re.IGNORECASE
+)
+# Settings of the hub's library, its token among them: for who fetches checkpoints.
+HUB_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 
 
 def module_command(module: str, *arguments: str) -> list[str]:
@@ -22,26 +29,48 @@ def module_command(module: str, *arguments: str) -> list[str]:
 
 
 async def start_child(
-    command: Sequence[str], *, stdout: int, pass_fds: Sequence[int] = ()
+    command: Sequence[str],
+    *,
+    stdout: int,
+    pass_fds: Sequence[int] = (),
+    secrets: tuple[str, ...] = (),
 ) -> asyncio.subprocess.Process:
     """Start a child in a session of its own, with pipes for stdin and stderr.
 
     Its own session, because Ctrl-C in the terminal is for the server alone, and so that it can
     be ended with everything it started. The open stdin is its life line: children of this project
     end when it closes, also when the server was killed.
+
+    Args:
+        secrets: beginnings of names; of the secrets in the environment it gets those, and no other.
     """
-    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
-    # OpenMP threads that spin while they wait slow a busy machine down several times over.
-    threads = {"OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE")}
     return await asyncio.create_subprocess_exec(
         *command,
         stdin=asyncio.subprocess.PIPE,
         stdout=stdout,
         stderr=asyncio.subprocess.PIPE,
-        env={**os.environ, **threads, "PYTHONPATH": os.pathsep.join(filter(None, paths))},
+        env=_environment(os.environ, secrets),
         pass_fds=pass_fds,
         start_new_session=True,
     )
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of the environment is called as those that hold a secret."""
+    return _SECRET.search(name) is not None
+
+
+def _environment(ours: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str, str]:
+    kept = {
+        name: value
+        for name, value in ours.items()
+        if name.startswith(secrets) or not is_secret(name)
+    }
+    paths = [str(_ROOT), ours.get("PYTHONPATH", "")]
+    kept["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    # OpenMP threads that spin while they wait slow a busy machine down several times over.
+    kept.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    return kept
 
 
 def kill_child(process: asyncio.subprocess.Process) -> None:

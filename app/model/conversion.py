@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
+from app.model.children import (
+    HUB_PREFIXES,
+    describe_exit,
+    kill_child,
+    log_lines,
+    module_command,
+    start_child,
+)
 
 logger = logging.getLogger("gena.conversion")
 
@@ -45,10 +52,13 @@ async def convert(
     Raises:
         ConversionError: the converter refused, or its process died.
     """
-    options = ["--model", model, "--output", str(output)]
+    # With "=", a value that begins with a dash stays a value.
+    options = [f"--model={model}", f"--output={output}"]
     if revision is not None:
-        options += ["--revision", revision]
-    process = await start_child([*command, *options], stdout=asyncio.subprocess.PIPE)
+        options.append(f"--revision={revision}")
+    process = await start_child(
+        [*command, *options], stdout=asyncio.subprocess.PIPE, secrets=HUB_PREFIXES
+    )
     assert process.stdout is not None
     assert process.stderr is not None
     logger.info("conversion started", extra={"pid": process.pid})

@@ -104,15 +104,16 @@ class ModelProcess:
         with theirs, tempfile.TemporaryFile() as file:
             file.truncate(SLOTS * slot_bytes(shape.hidden_size))
             memory = mmap.mmap(file.fileno(), 0)
+            # With "=", a value that begins with a dash stays a value.
             options = [
-                *("--bundle", str(bundle)),
-                *("--socket", str(theirs.fileno())),
-                *("--memory", str(file.fileno())),
-                *("--runtime", settings.runtime),
-                *("--compute-units", settings.compute_units),
+                f"--bundle={bundle}",
+                f"--socket={theirs.fileno()}",
+                f"--memory={file.fileno()}",
+                f"--runtime={settings.runtime}",
+                f"--compute-units={settings.compute_units}",
             ]
             if settings.threads is not None:
-                options += ["--threads", str(settings.threads)]
+                options.append(f"--threads={settings.threads}")
             process = await start_child(
                 [*command, *options],
                 stdout=asyncio.subprocess.DEVNULL,

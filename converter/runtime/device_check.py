@@ -85,8 +85,9 @@ def check_device(
         child = subprocess.run(
             [
                 *(sys.executable, "-m", "converter.runtime.device_check"),
-                *(str(bundle), str(compiled), compute_units),
-                *("--library", library, "--repeats", str(repeats)),
+                *(f"--library={library}", f"--repeats={repeats}"),
+                # What follows is no option, whatever it begins with.
+                *("--", str(bundle), str(compiled), compute_units),
             ],
             stdin=reading,
             capture_output=True,

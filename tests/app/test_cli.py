@@ -92,6 +92,42 @@ def test_a_wrong_setting_is_named() -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("command", [("serve", "--port", "0"), ("service", "install")])
+@pytest.mark.parametrize("key", ["", "  "])
+def test_no_server_starts_with_a_key_that_nobody_can_send(
+    command: tuple[str, ...], key: str, tmp_path: Path
+) -> None:
+    done = gena(*command, GENA_API_KEY=key, HOME=str(tmp_path))
+    assert done.returncode == 2
+    assert "gena: GENA_API_KEY: It " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("host", "key", "warns"),
+    [
+        ("0.0.0.0", None, True),
+        ("::", None, True),
+        ("0.0.0.0", "hunter2", False),
+        ("127.0.0.2", None, False),
+        ("localhost", None, False),
+    ],
+)
+def test_an_address_beyond_loopback_without_a_key_warns(
+    tmp_path: Path, host: str, key: str | None, warns: bool
+) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    command = (*GENA, "serve", "--host", host, "--bundle", str(bundle))
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        socket.create_server((host, 0), family=family).close()
+    except OSError:
+        pytest.skip(f"this machine has no {host}")
+    with running(command, **({"GENA_API_KEY": key} if key else {})) as server:
+        assert any("WARNING" in line and "GENA_API_KEY" in line for line in server.log) == warns
+
+
 def test_a_port_that_is_taken_is_said() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

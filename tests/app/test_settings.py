@@ -39,6 +39,10 @@ def test_the_environment_sets_and_arguments_win(monkeypatch: pytest.MonkeyPatch)
         ("GENA_QUEUE_TOKENS", "511"),
         ("GENA_PREDICT_TIMEOUT_SECONDS", "0"),
         ("GENA_MAX_BODY_BYTES", "64MiB"),
+        ("GENA_ALLOWED_HOSTS", "http://gena.lab.example"),
+        ("GENA_ALLOWED_HOSTS", "[::1]evil.com"),
+        ("GENA_CORS_ORIGINS", "lab.example"),
+        ("GENA_CORS_ORIGINS", "https://lab.example/"),
     ],
 )
 def test_what_makes_no_sense_is_refused(
@@ -52,6 +56,38 @@ def test_what_makes_no_sense_is_refused(
 def test_the_key_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENA_API_KEY", "hunter2")
     assert "hunter2" not in repr(Settings())
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        ("", "It is empty"),
+        ("   ", "white space"),
+        ("\t", "white space"),
+        ("hunter2 ", "white space"),
+        ("hunter2\n", "white space"),
+        ("hun\tter2", "no header can carry"),
+        ("hun\u200bter2", "no header can carry"),
+        ("hun\udcffter2", "no header can carry"),  # bytes that are not UTF-8
+    ],
+)
+@pytest.mark.parametrize("name", ["GENA_API_KEY", "gena_api_key"])
+def test_a_key_that_would_lock_all_out_or_let_all_in_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, key: str, reason: str
+) -> None:
+    monkeypatch.delenv("GENA_API_KEY", raising=False)
+    monkeypatch.setenv(name, key)
+    with pytest.raises(ValidationError, match=reason) as refused:
+        Settings()
+    assert "ter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("key", ["hunter2", "two words", "schlüssel", "ключ", "!\"$%'"])
+def test_a_key_that_a_header_can_carry_is_taken(monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("GENA_API_KEY", key)
+    api_key = Settings().api_key
+    assert api_key is not None
+    assert api_key.get_secret_value() == key
 
 
 def test_every_setting_says_what_it_means() -> None:

@@ -61,11 +61,11 @@ def test_launchd_agent(tmp_path: Path) -> None:
     assert agent["Label"] == "gena-coreml"
     assert agent["ProgramArguments"][0] == sys.executable
     options = agent["ProgramArguments"][agent["ProgramArguments"].index("serve") + 1 :]
-    assert dict(zip(options[::2], options[1::2], strict=True)) == {
-        "--model": "gena-mini",
-        "--port": "9000",
-        "--log-file": str(tmp_path / "Library" / "Logs" / "gena-coreml" / "gena.log"),
-    }
+    assert sorted(options) == [
+        f"--log-file={tmp_path / 'Library' / 'Logs' / 'gena-coreml' / 'gena.log'}",
+        "--model=gena-mini",
+        "--port=9000",
+    ]
     assert agent["EnvironmentVariables"]["GENA_API_KEY"] == 'a "quoted" $KEY 100%'
     assert agent["EnvironmentVariables"]["HF_ENDPOINT"] == "http://mirror.example"
     assert "HF_TOKEN" not in agent["EnvironmentVariables"]
@@ -109,8 +109,14 @@ def test_a_folder_is_named_from_the_root(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.chdir(tmp_path)
     settings = Settings(model="checkpoint")
     command = service_command(settings, {"model": "checkpoint"}, Path("gena.log"), {})
-    assert str(tmp_path / "checkpoint") in command.arguments
-    assert str(tmp_path / "gena.log") in command.arguments
+    assert f"--model={tmp_path / 'checkpoint'}" in command.arguments
+    assert f"--log-file={tmp_path / 'gena.log'}" in command.arguments
+
+
+def test_a_value_that_begins_with_a_dash_is_no_option(tmp_path: Path) -> None:
+    settings = Settings(model="--port=1")
+    command = service_command(settings, {"model": settings.model}, tmp_path / "log", {})
+    assert "--model=--port=1" in command.arguments
 
 
 def test_the_command_line_runs(tmp_path: Path) -> None:
@@ -161,3 +167,25 @@ def test_a_dry_run_changes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture
     assert str(manager.file) in said
     assert "would run" in said
     assert (execute.commands, list(tmp_path.iterdir())) == ([], [])
+
+
+@pytest.mark.parametrize("manager", [Launchd, Systemd])
+def test_a_dry_run_shows_no_secret(
+    tmp_path: Path,
+    manager: type,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    service = Launchd(tmp_path, 501) if manager is Launchd else Systemd(tmp_path)
+    monkeypatch.setenv("HF_ENDPOINT", "https://someone:hunter2@mirror.example/hub")
+    monkeypatch.setenv("GENA_QUEUE_TOKENS", "1024")
+    assert install(Settings(), {}, dry_run=True, manager=service, execute=Recorder()) == 0
+    said = capsys.readouterr().out
+    assert "quoted" not in said
+    assert "hunter2" not in said
+    assert "GENA_API_KEY" in said
+    assert "mirror.example/hub" in said
+    assert "1024" in said
+    assert install(Settings(), {}, dry_run=False, manager=service, execute=Recorder()) == 0
+    assert "https://someone:hunter2@mirror.example/hub" in service.file.read_text()
+    assert "quoted" not in capsys.readouterr().out

@@ -42,6 +42,21 @@ def check(bundle: Bundle) -> DeviceCheck:
     return check_device(bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN)
 
 
+def test_a_bundle_whose_name_begins_with_a_dash(
+    bundle: Bundle,
+    tmp_path: Path,
+    behave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    behave()
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.chdir(tmp_path)
+    Path("--bundle").symlink_to(bundle.path)
+    package = Path("--bundle") / bundle.package.relative_to(bundle.path)
+    result = check_device(Path("--bundle"), package, "CPU_AND_NE", library=STAND_IN)
+    assert result.outcome == "expected", result.detail
+
+
 def worst_figures(bundle: Bundle) -> tuple[float, float]:
     """PSNR in dB and cosine of what the stand-in gives here, worked out by their definitions."""
     decibels, cosines = [], []

@@ -1,0 +1,84 @@
+"""What the children of the server are told, and what they are not."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.model.children import is_secret
+from app.model.conversion import ConversionError, convert
+from app.model.process import ModelProcess, PackageShape
+from app.settings import Settings
+from tests.support import stand_in_model as stand_in
+from tests.support.scenarios import scenario
+
+SHAPE = PackageShape((128, 512), stand_in.HIDDEN, 3)
+SECRETS = {
+    "GENA_API_KEY": "hunter2",
+    "HF_TOKEN": "hf_secret",
+    "HUGGING_FACE_HUB_TOKEN": "hf_secret",
+    "AWS_SECRET_ACCESS_KEY": "secret",
+    "PGPASSWORD": "secret",
+}
+
+
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where a child writes its arguments and its environment."""
+    for name, value in {**SECRETS, "GENA_QUEUE_TOKENS": "1024", "HF_HOME": "/hub"}.items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "told"
+
+
+def telling(path: Path) -> list[str]:
+    """A command that writes down what it was told and ends."""
+    code = f"""if True:
+        import json, os, pathlib, sys
+        path = pathlib.Path({str(path)!r})
+        path.with_suffix(".part").write_text(json.dumps([sys.argv[1:], dict(os.environ)]))
+        path.with_suffix(".part").rename(path)
+    """
+    return [sys.executable, "-c", code]
+
+
+@scenario
+async def test_the_converter_gets_the_hubs_token_and_no_other_secret(told: Path) -> None:
+    with pytest.raises(ConversionError):
+        await convert("--foo", "-r", Path("-o"), lambda *_: None, telling(told))
+    arguments, environment = json.loads(told.read_text())
+    assert arguments == ["--model=--foo", "--output=-o", "--revision=-r"]
+    assert {name for name in SECRETS if name in environment} == {
+        "HF_TOKEN",
+        "HUGGING_FACE_HUB_TOKEN",
+    }
+    assert (environment["HF_HOME"], environment["GENA_QUEUE_TOKENS"]) == ("/hub", "1024")
+
+
+@scenario
+async def test_the_model_gets_no_secret(told: Path) -> None:
+    settings = Settings(compute_units="-u")
+    process = await ModelProcess.start(Path("--b"), SHAPE, settings, telling(told))
+    await process.died()
+    arguments, environment = json.loads(told.read_text())
+    assert {"--bundle=--b", "--compute-units=-u"} < set(arguments)
+    assert not set(SECRETS) & set(environment)
+    assert environment["GENA_QUEUE_TOKENS"] == "1024"
+
+
+@scenario
+async def test_a_model_that_is_called_like_an_option_is_one_that_does_not_exist() -> None:
+    with pytest.raises(ConversionError) as refused:
+        await convert("--help", None, Path("-o"), lambda *_: None)
+    assert refused.value.code == "checkpoint.unavailable"
+    assert "'--help'" in str(refused.value)
+
+
+@pytest.mark.parametrize("name", [*SECRETS, "Api_Key", "APIKEY", "SMTP_PASS", "X_CREDENTIALS"])
+def test_secrets_are_known_by_their_names(name: str) -> None:
+    assert is_secret(name)
+
+
+@pytest.mark.parametrize("name", [f"GENA_{name.upper()}" for name in Settings.model_fields])
+def test_of_the_settings_one_is_a_secret(name: str) -> None:
+    assert is_secret(name) == (name == "GENA_API_KEY")
