@@ -5,8 +5,8 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
 
+from app.host.backlog import Backlog, FileOutput, StderrOutput
 from app.settings import Settings
 
 _ROTATED_BYTES, _ROTATED_FILES = 10_000_000, 5
@@ -67,19 +67,22 @@ def configure_logging(settings: Settings) -> None:
     Raises:
         OSError: the log file cannot be written.
     """
-    handler: logging.Handler
-    if settings.log_file is None:
-        handler = logging.StreamHandler(sys.stderr)
-    else:
-        path = settings.log_file.expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(
-            path, maxBytes=_ROTATED_BYTES, backupCount=_ROTATED_FILES, encoding="utf-8"
-        )
-    handler.setFormatter(JsonFormatter() if settings.log_format == "json" else TextFormatter())
+    formatter = JsonFormatter() if settings.log_format == "json" else TextFormatter()
+    handler = Backlog(_output(settings), formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
     # uvicorn's own lines repeat what gena.server says; its warnings and errors stay.
     for name in ("uvicorn", "uvicorn.error"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # Else they go to stderr by themselves, and wait for who reads it.
+    logging.captureWarnings(True)
+
+
+def _output(settings: Settings) -> logging.Handler:
+    if settings.log_file is not None:
+        path = settings.log_file.expanduser()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return FileOutput(path, _ROTATED_BYTES, _ROTATED_FILES)
+    # A process may be started without; then the number belongs to something else.
+    return logging.NullHandler() if sys.stderr is None else StderrOutput()

@@ -1,6 +1,8 @@
 """Who may ask: size of the headers, names of the machine, keys, web pages."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from starlette.responses import PlainTextResponse
@@ -9,7 +11,8 @@ from starlette.types import Receive, Scope, Send
 
 from app.host.gate import Gate
 from tests.support.raw_http import exchange
-from tests.support.running import Server
+from tests.support.running import Server, running
+from tests.support.stand_in_bundle import make_bundle
 
 
 @pytest.mark.parametrize("size", [40_000, 3_000_000], ids=["at once", "in pieces"])
@@ -211,6 +214,26 @@ def test_keys_of_any_letters_fit(key: str) -> None:
         sent = [(name.encode(), f"{prefix}{key}".encode())]
         assert TestClient(gate).get("/info", headers=sent).text == "answered"
         assert TestClient(gate).get("/info", headers=sent[:0]).status_code == 401
+
+
+def test_the_key_is_in_no_log_and_on_no_command_line(tmp_path: Path) -> None:
+    key = "hunter2-hunter2"
+    bundle = make_bundle(tmp_path / "bundle")
+    with running(GENA_BUNDLE=str(bundle), GENA_API_KEY=key, GENA_LOG_LEVEL="debug") as server:
+        server.wait_for("ready")
+        for given in (key, f"{key}!"):
+            server.http.get("/fault", headers={"Authorization": f"Bearer {given}"})
+        (model,) = server.children()
+        seen = subprocess.run(
+            ["ps", "-o", "args=", "-p", f"{server.process.pid},{model}"],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        assert "stand_in_model" in seen
+        assert server.stop() == 0
+    assert "Traceback" in server.text
+    assert key not in seen + server.text
 
 
 def test_health_and_the_documentation_need_no_key(guarded: Server) -> None:
