@@ -125,6 +125,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         "A compressed body may inflate to 268435456 bytes.",
         members={"limit": 268435456},
     ),
+    "json.too_large": ProblemKind(
+        413,
+        "The JSON is too large",
+        "JSON may have 5242880 bytes, unpacked.",
+        hint="Send the sequences as FASTA, or in several requests, or raise GENA_MAX_JSON_BYTES.",
+        members={"limit": 5242880},
+    ),
     "record.too_long": ProblemKind(
         413,
         "A record is too long",

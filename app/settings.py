@@ -128,6 +128,11 @@ class Settings(BaseSettings):
     max_decoded_bytes: int = Field(
         256 * _MIB, ge=1, description="Bytes of a request body after decompression."
     )
+    max_json_bytes: int = Field(
+        5 * _MIB,
+        ge=1,
+        description="Bytes of a JSON body, after decompression; longer sequences come as FASTA.",
+    )
     max_header_bytes: int = Field(
         32 * 1024, ge=1024, description="Bytes of a request line and its headers."
     )

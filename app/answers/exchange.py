@@ -13,14 +13,12 @@ from fastapi import Request
 
 from app.dependencies import Services
 from app.errors import deadline_exceeded
-from app.inference.prepare import Limits
 from app.model.lifecycle import ReadyModel
+from app.requests.limits import Limits
 from app.requests.options import conflict
+from app.requests.validation import shown
 
 T = TypeVar("T")
-
-# Bodies above this wait for each other, so that a single sequence always finds a thread.
-_BULK_BYTES = 2**18
 
 
 class Exchange:
@@ -53,7 +51,12 @@ class Exchange:
     def limits(self) -> Limits:
         """Bounds of this request."""
         settings = self.settings
-        return Limits(settings.max_records, settings.max_record_bases, settings.max_request_tokens)
+        return Limits(
+            records=settings.max_records,
+            record_bases=settings.max_record_bases,
+            tokens=settings.max_request_tokens,
+            json_bytes=settings.max_json_bytes,
+        )
 
     @property
     def remaining(self) -> float:
@@ -73,14 +76,15 @@ class Exchange:
         except TimeoutError:
             raise deadline_exceeded(self.settings.deadline_seconds) from None
 
-    async def in_thread(self, work: Callable[[threading.Event], T], size: int) -> T:
+    async def in_thread(self, work: Callable[[threading.Event], T], *, bulk: bool) -> T:
         """Run `work` in a thread; its argument is set when nobody waits any more.
 
         Args:
-            size: bytes of the body that it reads.
+            bulk: it may take long, so it waits for others that may; a single sequence always finds
+                a thread.
         """
         stop = threading.Event()
-        limiter = self._bulk_threads if size > _BULK_BYTES else None
+        limiter = self._bulk_threads if bulk else None
         try:
             return await anyio.to_thread.run_sync(
                 work, stop, abandon_on_cancel=True, limiter=limiter
@@ -91,7 +95,8 @@ class Exchange:
 
 def _refuse_repeated_options(request: Request) -> None:
     """Raise where an option has two values: FastAPI would take the last one in silence."""
-    names = [name for name, _ in request.query_params.multi_items()]
-    for name in names:
-        if names.count(name) > 1:
-            raise conflict(f"{name} is given twice in the query.", name)
+    seen: set[str] = set()
+    for name, _ in request.query_params.multi_items():
+        if name in seen:
+            raise conflict(f"{shown(name)} is given twice in the query.", shown(name))
+        seen.add(name)

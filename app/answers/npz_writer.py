@@ -96,7 +96,7 @@ class NpzWriter(Writer):
         for name, texts in {
             "record_ids": [record.id for record in records],
             "skipped_ids": [each.id for each in skipped],
-            "skipped_codes": [each.problem.code for each in skipped],
+            "skipped_codes": [each.code for each in skipped],
         }.items():
             array = np.array(texts, dtype=np.str_)
             yield (name, array.shape, array.dtype, [array])

@@ -41,7 +41,7 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
             place = exchange.model.scheduler.open_flow(exchange.remaining)
             flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
-            partial(_read_and_prepare, exchange, reader, received), received.size
+            partial(_read_and_prepare, exchange, reader, received), bulk=received.is_bulk
         )
         received.close()
         resources.callback(writer.plan.prepared.close)
@@ -52,7 +52,7 @@ def _read_and_prepare(
     exchange: Exchange, reader: Reader, received: ReceivedBody, stop: threading.Event
 ) -> Writer:
     model = exchange.model
-    with open_decoded(received, exchange.settings.max_decoded_bytes) as file:
+    with open_decoded(received, exchange.settings.max_decoded_bytes, stop) as file:
         reading = reader.read(exchange, received, file)
         prepared = prepare(
             reading.records,

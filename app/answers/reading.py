@@ -17,9 +17,10 @@ from app.answers.writer import AnswerPlan, Writer
 from app.errors import ProblemError
 from app.model.lifecycle import ReadyModel
 from app.requests.bodies import ReceivedBody
+from app.requests.limits import Limits
 from app.requests.options import Choices, TokenizeOptions, choose, conflict, options_from_form
 from app.requests.schemas import OpenAIEmbeddingsBody, SubmittedSequences, TokenizeBody
-from app.requests.sequences import Submission, read_json, read_submission
+from app.requests.sequences import Submission, read_only_json, read_submission
 from app.requests.submitted import Submitted, SubmittedIds
 
 
@@ -74,7 +75,7 @@ class SequencesReader:
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
-            self.options, self.schema, exchange.settings.max_record_bases, received, file
+            self.options, self.schema, exchange.limits, received, file
         )
         chosen = choices.format or negotiate(exchange.accept)
         writer = WRITERS[chosen]
@@ -98,7 +99,7 @@ class TokenizeReader:
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
-            self.options, TokenizeBody, exchange.settings.max_record_bases, received, file
+            self.options, TokenizeBody, exchange.limits, received, file
         )
         choices = replace(choices, overflow="window")
         return Reading(submission.records, choices, submission.single, TokensWriter)
@@ -110,7 +111,7 @@ class OpenAIReader:
     uses_model: ClassVar[bool] = True
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
-        body = read_json(received, OpenAIEmbeddingsBody, file)
+        body = read_only_json(received, OpenAIEmbeddingsBody, file, exchange.limits)
         _check_model(body, exchange.model)
         choices = choose(body)
         writer = partial(OpenAIWriter, model=body.model, as_base64=body.encoding_format == "base64")
@@ -120,7 +121,7 @@ class OpenAIReader:
 def _read_sequences(
     options: BaseModel,
     schema: type[SubmittedSequences],
-    max_bases: int,
+    limits: Limits,
     received: ReceivedBody,
     file: BufferedReader,
 ) -> tuple[Submission, Choices]:
@@ -128,7 +129,7 @@ def _read_sequences(
     places = [options]
     if received.fields:
         places.append(options_from_form(type(options), received.fields))
-    submission = read_submission(received, schema, file, max_bases)
+    submission = read_submission(received, schema, file, limits)
     if submission.body is not None:
         places.append(submission.body)
     return submission, choose(*places)

@@ -17,6 +17,8 @@ from app.errors import ProblemError
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
 from app.inference.windows import SPECIALS
+from app.requests.bodies import AbandonedError
+from app.requests.limits import Limits
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
 from app.requests.submitted import Submitted, SubmittedIds
@@ -34,19 +36,6 @@ _COMPLEMENT = str.maketrans("ACGTRYSWKMBDHVN", "TGCAYRSWMKVHDBN")
 _DIRECTIONS = {"forward": (False,), "reverse": (True,), "both": (False, True)}
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds of one request."""
-
-    records: int
-    record_bases: int
-    tokens: int
-
-
-class AbandonedError(Exception):
-    """The request that wanted this work is gone."""
-
-
 def prepare(
     submitted: Iterable[Submitted | SubmittedIds],
     tokenizer: DnaTokenizer,
@@ -61,7 +50,7 @@ def prepare(
 
     Args:
         single: one bare sequence: its problems name no record and are never skipped.
-        stop: when set, the work is given up between two records.
+        stop: when set, the work is given up between two records or strands.
         observe: called with the seconds of each record that is tokenized.
 
     Raises:
@@ -70,11 +59,10 @@ def prepare(
         AbandonedError: `stop` was set.
     """
     started = time.perf_counter()
-    collection = _Collection(tokenizer, choices, limits, single)
+    collection = _Collection(tokenizer, choices, limits, single, stop)
     try:
         for record in submitted:
-            if stop.is_set():
-                raise AbandonedError
+            _check_wanted(stop)
             before = time.perf_counter()
             collection.add(record)
             if isinstance(record, Submitted):
@@ -85,14 +73,26 @@ def prepare(
         raise
 
 
+def _check_wanted(stop: threading.Event) -> None:
+    if stop.is_set():
+        raise AbandonedError
+
+
 class _Collection:
     """The records of one request, as far as they were read."""
 
     def __init__(
-        self, tokenizer: DnaTokenizer, choices: Choices, limits: Limits, single: bool
+        self,
+        tokenizer: DnaTokenizer,
+        choices: Choices,
+        limits: Limits,
+        single: bool,
+        stop: threading.Event,
     ) -> None:
         self.store = TokenStore()
-        self._reader = _RecordReader(tokenizer, choices, limits.record_bases, single, self.store)
+        self._reader = _RecordReader(
+            tokenizer, choices, limits.record_bases, single, self.store, stop
+        )
         self._choices = choices
         self._limits = limits
         self._single = single
@@ -115,7 +115,7 @@ class _Collection:
         except ProblemError as error:
             if self._choices.on_error == "error" or self._single:
                 raise
-            self._skipped.append(Skipped(submitted.id[:MAX_ID_LENGTH], error))
+            self._skipped.append(Skipped.of(submitted.id[:MAX_ID_LENGTH], error))
             return
         self._n_tokens += record.n_tokens
         if self._n_tokens > self._limits.tokens:
@@ -162,6 +162,7 @@ class _RecordReader:
     max_bases: int
     single: bool
     store: TokenStore
+    stop: threading.Event
 
     def read(self, submitted: Submitted | SubmittedIds) -> Record:
         # A single sequence has no id that its sender knows.
@@ -183,6 +184,7 @@ class _RecordReader:
         n_unknown = 0
         truncation = None
         for reverse in _DIRECTIONS[self.choices.strand]:
+            _check_wanted(self.stop)  # a strand may take seconds
             sequence = reverse_complement(cleaned.sequence) if reverse else cleaned.sequence
             encoding = self.tokenizer.encode(sequence)
             ids, ends = encoding.ids, encoding.offsets[:, 1]
@@ -285,9 +287,13 @@ def _own_ids(given: list[int], tokenizer: DnaTokenizer, name: str | None) -> lis
     ids = given[1:-1] if wrapped else given
     if not ids:
         raise ProblemError("sequence.empty", "There are no tokens.", record=name)
-    special = (tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id)
+    special = {tokenizer.cls_id, tokenizer.sep_id, tokenizer.pad_id}
+    known = range(tokenizer.vocab_size)
+    # As a whole first: there may be a million.
+    if min(ids) in known and max(ids) in known and special.isdisjoint(ids):
+        return ids
     for position, token in enumerate(ids, start=2 if wrapped else 1):
-        if not 0 <= token < tokenizer.vocab_size or token in special:
+        if token not in known or token in special:
             raise ProblemError(
                 "tokens.invalid",
                 f"Input {name}: the id at position {position} is a special token or is not in "

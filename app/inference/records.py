@@ -1,5 +1,6 @@
 """The records of a request, checked and tokenized: what is computed and what answers tell."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -121,19 +122,25 @@ class Record:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A record that is not answered."""
+    """A record that is not answered.
+
+    The words of its problem and not the exception, whose traceback holds the sequence.
+    """
 
     id: str
-    problem: ProblemError
+    code: str
+    detail: str
+    members: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, id_: str, problem: ProblemError) -> "Skipped":
+        """Why `id_` is not answered."""
+        return cls(id_, problem.code, problem.detail, problem.members)
 
     def as_dict(self) -> dict[str, Any]:
         """Members of the answer."""
-        return {
-            "id": self.id,
-            "code": self.problem.code,
-            "detail": self.problem.detail,
-            **{k: v for k, v in self.problem.members.items() if k != "record"},
-        }
+        members = {name: value for name, value in self.members.items() if name != "record"}
+        return {"id": self.id, "code": self.code, "detail": self.detail, **members}
 
 
 @dataclass

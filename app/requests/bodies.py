@@ -1,10 +1,11 @@
 """The body of a request: received within bounds, then read as a stream, inflated where needed."""
 
 import io
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from tempfile import SpooledTemporaryFile
 from typing import BinaryIO, cast
 
@@ -18,9 +19,18 @@ from app.errors import ProblemError
 
 _IN_MEMORY = 2**20
 _BLOCK = 2**17
+# Of a gzip body that is inflated at a time. At the end of a member zlib copies what is left of it,
+# and a member can be 20 bytes.
+_PIECE = 2**12
 _GZIP = b"\x1f\x8b"
+# A body above this may take long to read.
+_BULK_BYTES = 2**18
 _MAX_FORM_FIELDS = 20
 _MAX_FORM_FIELD_BYTES = 4096
+
+
+class AbandonedError(Exception):
+    """The request that wanted this work is gone."""
 
 
 @dataclass
@@ -32,12 +42,24 @@ class ReceivedBody:
             none.
         size: bytes as sent; of a form the file's.
         fields: of a form, beside the file; None when it was no form.
+        is_gzip: by its first bytes.
     """
 
     file: BinaryIO
     media_type: str
     size: int
     fields: dict[str, str] | None = None
+    is_gzip: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.file.seek(0)
+        self.is_gzip = self.file.read(len(_GZIP)) == _GZIP
+        self.file.seek(0)
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether it may take long to read: it is big, or may be when it is inflated."""
+        return self.is_gzip or self.size > _BULK_BYTES
 
     def close(self) -> None:
         """Give the disk space back."""
@@ -55,7 +77,7 @@ async def receive_body(request: Request) -> ReceivedBody:
     if encoding not in ("", "identity", "gzip", "x-gzip"):
         raise ProblemError("body.unsupported_encoding")
     if media_type == media_types.FORM:
-        return _body_of_form(await _parse_form(request))
+        return await _receive_form(request)
     file = cast(BinaryIO, SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115
     size = 0
     try:
@@ -65,8 +87,16 @@ async def receive_body(request: Request) -> ReceivedBody:
     except BaseException:
         file.close()
         raise
-    file.seek(0)
     return ReceivedBody(file, media_type, size)
+
+
+async def _receive_form(request: Request) -> ReceivedBody:
+    form = await _parse_form(request)
+    try:
+        return _body_of_form(form)
+    except BaseException:
+        await form.close()
+        raise
 
 
 async def _parse_form(request: Request) -> FormData:
@@ -82,9 +112,11 @@ async def _parse_form(request: Request) -> FormData:
     )
     try:
         return await parser.parse()
-    except (MultiPartException, ValueError, KeyError) as error:
-        reason = error.message if isinstance(error, MultiPartException) else "It is malformed."
-        raise _bad_form(reason) from None
+    except (MultiPartException, ValueError, KeyError):
+        raise _bad_form(
+            f"It is malformed, or has more than one file, {_MAX_FORM_FIELDS} fields or "
+            f"{_MAX_FORM_FIELD_BYTES} bytes in a field."
+        ) from None
 
 
 def _body_of_form(form: FormData) -> ReceivedBody:
@@ -94,7 +126,6 @@ def _body_of_form(form: FormData) -> ReceivedBody:
     for name, value in form.multi_items():
         if not isinstance(value, str):
             if name != "file":
-                value.file.close()
                 raise _bad_form("The file must be in the field file: -F file=@genes.fa")
             file, size = value.file, value.size or 0
         elif name in fields:
@@ -103,7 +134,6 @@ def _body_of_form(form: FormData) -> ReceivedBody:
             fields[name] = value
     if file is None:
         raise _bad_form("It has no file. With curl: -F file=@genes.fa")
-    file.seek(0)
     return ReceivedBody(file, "", size, fields)
 
 
@@ -112,15 +142,16 @@ def _bad_form(reason: str) -> ProblemError:
 
 
 @contextmanager
-def open_decoded(body: ReceivedBody, limit: int) -> Iterator[io.BufferedReader]:
+def open_decoded(
+    body: ReceivedBody, limit: int, stop: threading.Event
+) -> Iterator[io.BufferedReader]:
     """Read a body, inflated when its content is gzip, with `limit` on the bytes that come out.
 
-    Reading raises ProblemError: 413 body.too_large_decoded, 400 gzip.invalid.
+    Reading raises ProblemError: 413 body.too_large_decoded, 400 gzip.invalid; and AbandonedError
+    once `stop` is set.
     """
     body.file.seek(0)
-    is_gzip = body.file.read(2) == _GZIP
-    body.file.seek(0)
-    raw = _Inflated(body.file, limit) if is_gzip else _Plain(body.file)
+    raw = _Inflated(body.file, stop, limit) if body.is_gzip else _Plain(body.file, stop)
     reader: io.BufferedReader = io.BufferedReader(raw, _BLOCK)
     with reader:
         yield reader
@@ -129,23 +160,29 @@ def open_decoded(body: ReceivedBody, limit: int) -> Iterator[io.BufferedReader]:
 class _Plain(io.RawIOBase):
     """Leaves the file open when it is closed."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, stop: threading.Event) -> None:
         self._file = file
+        self._stop = stop
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        chunk = self._file.read(len(buffer))
+        chunk = self._read(len(buffer))
         buffer[: len(chunk)] = chunk
         return len(chunk)
+
+    def _read(self, size: int) -> bytes:
+        if self._stop.is_set():
+            raise AbandonedError
+        return self._file.read(size)
 
 
 class _Inflated(_Plain):
     """All members of a gzip file, one block at a time, however small the file that holds them."""
 
-    def __init__(self, file: BinaryIO, limit: int) -> None:
-        super().__init__(file)
+    def __init__(self, file: BinaryIO, stop: threading.Event, limit: int) -> None:
+        super().__init__(file, stop)
         self._limit = limit
         self._left = limit
         self._input = b""
@@ -168,13 +205,9 @@ class _Inflated(_Plain):
 
     def _next(self, size: int) -> bytes:
         while True:
-            if self._inflate.eof:
-                self._input = self._inflate.unused_data.lstrip(b"\0")
-                self._input = self._input or self._file.read(_BLOCK).lstrip(b"\0")
-                if not self._input:
-                    return b""
-                self._inflate = zlib.decompressobj(31)
-            self._input = self._input or self._file.read(_BLOCK)
+            if self._inflate.eof and not self._begin_member():
+                return b""
+            self._input = self._input or self._read(_PIECE)
             at_end = not self._input
             # Without input this gives what zlib still holds back.
             chunk = self._inflate.decompress(self._input, size)
@@ -183,6 +216,17 @@ class _Inflated(_Plain):
                 return chunk
             if at_end and not self._inflate.eof:
                 raise _bad_gzip("It ends too early.")
+
+    def _begin_member(self) -> bool:
+        """Whether there is one more; zeros may stand before it."""
+        self._input = self._inflate.unused_data.lstrip(b"\0")
+        while not self._input:
+            piece = self._read(_PIECE)
+            if not piece:
+                return False
+            self._input = piece.lstrip(b"\0")
+        self._inflate = zlib.decompressobj(31)
+        return True
 
 
 def _bad_gzip(reason: str) -> ProblemError:

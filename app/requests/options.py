@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeGuard
 
 from pydantic import (
     BaseModel,
@@ -11,6 +12,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    model_validator,
 )
 
 from app.errors import ProblemError
@@ -28,6 +30,11 @@ OnError = Literal["error", "skip"]
 
 # Of an answer whose request says nothing, nor has an Accept header.
 DEFAULT_FORMAT: Format = "json"
+
+# Pydantic's context of values that have JSON's types; those of queries and forms are all text.
+FROM_JSON = {"types": "JSON"}
+# Of an object that are looked at; more than any schema here knows, by more than are told of.
+_MOST_FIELDS = 64
 
 
 @dataclass(frozen=True)
@@ -56,9 +63,13 @@ class Choices:
         return self.pooling != "none"
 
 
+def _is_text(value: Any, info: ValidationInfo) -> TypeGuard[str]:
+    return isinstance(value, str) and info.context is not FROM_JSON
+
+
 def _switch(value: Any, info: ValidationInfo) -> Any:
     """Validator: in queries and forms, which hold text, "true" is True."""
-    if info.mode != "json" and isinstance(value, str):
+    if _is_text(value, info):
         return {"true": True, "false": False}.get(value, value)
     return value
 
@@ -67,7 +78,7 @@ def whole_number(value: Any, info: ValidationInfo) -> Any:
     """Validator: 3.0, and in queries and forms "3", is 3; the rest is left to the field."""
     if isinstance(value, float) and value.is_integer():
         return int(value)  # JSON has one kind of number
-    if info.mode != "json" and isinstance(value, str) and value.isascii() and value.isdigit():
+    if _is_text(value, info) and value.isascii() and value.isdigit():
         return int(value) if len(value) <= 9 else value
     return value
 
@@ -141,6 +152,14 @@ class Strict(BaseModel):
     """Knows its fields and no others."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _look_at_some(cls, value: Any) -> Any:
+        """Leave out what would only add to a long list of unknown fields."""
+        if isinstance(value, dict) and len(value) > _MOST_FIELDS:
+            return dict(islice(value.items(), _MOST_FIELDS))
+        return value
 
 
 class FeaturesOptions(Strict):

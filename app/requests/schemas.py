@@ -2,7 +2,17 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from app.requests.options import (
     EmbeddingsOptions,
@@ -12,6 +22,7 @@ from app.requests.options import (
     VectorOptions,
     whole_number,
 )
+from app.requests.validation import OUR_COMPLAINT, label
 
 MAX_ID_LENGTH = 256
 DNA_LETTERS = "ACGTURYSWKMBDHVNacgturyswkmbdhvn"
@@ -40,6 +51,25 @@ class SequenceRecord(Strict):
 
 DnaText = Annotated[str, Field(json_schema_extra=SEQUENCE_SCHEMA)]
 
+_TEXT, _RECORD = label("text"), label("record")
+_TEXTS, _IDS, _LISTS_OF_IDS = label("texts"), label("ids"), label("lists of ids")
+
+
+def _kind_of_sequence(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _TEXT
+    return _RECORD if isinstance(value, dict) else None
+
+
+SequenceItem = Annotated[
+    Annotated[DnaText, Tag(_TEXT)] | Annotated[SequenceRecord, Tag(_RECORD)],
+    Discriminator(
+        _kind_of_sequence,
+        custom_error_type=OUR_COMPLAINT,
+        custom_error_message="give DNA as text, or an object with id and sequence",
+    ),
+]
+
 
 class SubmittedSequences(Strict):
     """One `sequence` or several `sequences`."""
@@ -49,7 +79,7 @@ class SubmittedSequences(Strict):
         description="DNA: A C G T U and the IUPAC letters, lower case and white space welcome.",
         json_schema_extra=SEQUENCE_SCHEMA,
     )
-    sequences: list[DnaText | SequenceRecord] = Field(
+    sequences: Annotated[list[SequenceItem], Field(fail_fast=True)] = Field(
         default_factory=list,
         description="Several, as strings (their ids are 1, 2, ...) or with ids of your own.",
         json_schema_extra={"minItems": 1},
@@ -58,7 +88,7 @@ class SubmittedSequences(Strict):
     @model_validator(mode="after")
     def _one_of_two(self) -> Self:
         if ("sequence" in self.model_fields_set) == ("sequences" in self.model_fields_set):
-            raise ValueError("give either sequence or sequences")
+            raise PydanticCustomError(OUR_COMPLAINT, "give either sequence or sequences")
         return self
 
 
@@ -83,21 +113,59 @@ class TokenizeBody(SubmittedSequences, TokenizeOptions):
     model_config = ConfigDict(json_schema_extra=_EITHER)
 
 
-TokenId = Annotated[int, Field(ge=0), BeforeValidator(whole_number)]
+TokenId = Annotated[int, Field(ge=0)]
+# From here on it, a float is not one whole number but several.
+_EXACT = 2.0**53
+
+
+def _token_ids(values: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+    """Validator: a list of ids, which may have a million, is looked at as a whole where it is fine.
+
+    As with `whole_number`, 3.0 is 3.
+    """
+    if not isinstance(values, list) or not values:
+        return validate(values)
+    kinds = set(map(type, values))
+    if float in kinds:
+        values = [
+            int(value)
+            if type(value) is float and value.is_integer() and abs(value) < _EXACT
+            else value
+            for value in values
+        ]
+        kinds = set(map(type, values))
+    return values if kinds == {int} and min(values) >= 0 else validate(values)
+
+
+def _kind_of_input(value: Any) -> str | None:
+    if isinstance(value, str):
+        return _TEXT
+    if not (isinstance(value, list) and value):
+        return None
+    if isinstance(value[0], str):
+        return _TEXTS
+    return _LISTS_OF_IDS if isinstance(value[0], list) else _IDS
+
+
+DnaTexts = Annotated[list[DnaText], Field(min_length=1, fail_fast=True)]
+TokenIds = Annotated[list[TokenId], Field(min_length=1, fail_fast=True), WrapValidator(_token_ids)]
+OpenAIInput = Annotated[
+    Annotated[DnaText, Tag(_TEXT)]
+    | Annotated[DnaTexts, Tag(_TEXTS)]
+    | Annotated[TokenIds, Tag(_IDS)]
+    | Annotated[list[TokenIds], Field(min_length=1, fail_fast=True), Tag(_LISTS_OF_IDS)],
+    Discriminator(
+        _kind_of_input,
+        custom_error_type=OUR_COMPLAINT,
+        custom_error_message="give DNA, token ids, or a list of either that is not empty",
+    ),
+]
 
 
 class _OpenAIFields(Strict):
     """What OpenAI's clients send of themselves."""
 
-    input: (
-        DnaText
-        | Annotated[list[DnaText], Field(min_length=1)]
-        | Annotated[list[TokenId], Field(min_length=1)]
-        | Annotated[
-            list[Annotated[list[TokenId], Field(min_length=1)]],
-            Field(min_length=1),
-        ]
-    ) = Field(description="DNA, or token ids as `POST /tokenize` gives them.")
+    input: OpenAIInput = Field(description="DNA, or token ids as `POST /tokenize` gives them.")
     model: str = Field(min_length=1, description="The id of the model that is served.")
     encoding_format: Literal["float", "base64"] = Field(
         "float", description="`base64`: little-endian float32."

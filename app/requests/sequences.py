@@ -7,22 +7,22 @@ or `@` are FASTA and FASTQ whatever they are called, apart from JSON and forms: 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader, RawIOBase
-from typing import Literal, TypeVar
+from typing import Literal
 
-import pydantic
 from dnaio import FastaReader, FastqReader
 from dnaio.exceptions import FileFormatError
 
 from app import media_types
 from app.errors import ProblemError
 from app.requests.bodies import ReceivedBody
+from app.requests.json_bodies import Body, read_json
+from app.requests.limits import Limits
 from app.requests.record_ids import id_problem
 from app.requests.schemas import SubmittedSequences
 from app.requests.submitted import Submitted
-from app.requests.validation import validation_problem
+from app.requests.validation import shown
 
 Kind = Literal["json", "text", "fasta", "fastq"]
-Body = TypeVar("Body", bound=pydantic.BaseModel)
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLOCK = 2**17
@@ -36,6 +36,16 @@ _HOW_TO_SEND = (
     "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
     "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
 )
+# What begins something new in a file: the run between two of them is in memory at once.
+_BEGINNINGS = {"fasta": (b"\n>", b"\r>"), "fastq": (b"\n",)}
+# How dnaio's messages begin -> what they mean; what follows may quote a line.
+_COMPLAINTS = {
+    "Length of sequence": "Length of sequence and qualities differ",
+    "Line expected to start with '@'": "A record does not begin with @",
+    "Line expected to start with '+'": "The third line of a record does not begin with +",
+    "Premature end": "It ends in the middle of a record",
+    "Sequence descriptions": "What follows + is not what follows @",
+}
 # White space that may come with a record, beside its bases.
 _SLACK_BYTES = 2**20
 
@@ -55,35 +65,36 @@ class Submission:
 
 
 def read_submission(
-    received: ReceivedBody, schema: type[SubmittedSequences], file: BufferedReader, max_bases: int
+    received: ReceivedBody, schema: type[SubmittedSequences], file: BufferedReader, limits: Limits
 ) -> Submission:
     """Recognise a body and read its records.
 
     Args:
         schema: of the JSON body.
         file: the decoded body, from `open_decoded`.
-        max_bases: of one record; what is far beyond is refused while it is read.
+        limits: what is far beyond them is refused while it is read.
 
     Raises:
-        ProblemError: 415 body.unsupported_type, 422 body.empty, 400 json.invalid, 422 by the
-            schema. While records are read also 400 fasta.invalid, fastq.invalid and 413
-            record.too_long.
+        ProblemError: 415 body.unsupported_type, 422 body.empty, and as `read_json`. While records
+            are read also 400 fasta.invalid, fastq.invalid and 413 record.too_long.
     """
     kind = _recognise(received, file)
     if kind == "json":
-        return _from_json(file.read(), schema)
-    guarded = _Guarded(file, kind, max_bases)
+        return _from_json(read_json(file, schema, limits))
+    guarded = _Guarded(file, kind, limits.record_bases)
     if kind == "text":
         text = guarded.read_all().decode("utf-8", errors="replace")
         return Submission(iter([Submitted("1", text)]), single=True)
     return Submission(_from_file(guarded, kind), single=False)
 
 
-def read_json(received: ReceivedBody, schema: type[Body], file: BufferedReader) -> Body:
+def read_only_json(
+    received: ReceivedBody, schema: type[Body], file: BufferedReader, limits: Limits
+) -> Body:
     """The body of an endpoint that takes JSON only.
 
     Raises:
-        ProblemError: 415 body.unsupported_type, 400 json.invalid, 422 by the schema.
+        ProblemError: 415 body.unsupported_type, and as `read_json`.
     """
     may_be_json = received.media_type in media_types.MAY_BE_JSON
     if not (may_be_json or media_types.is_json(received.media_type)):
@@ -91,7 +102,7 @@ def read_json(received: ReceivedBody, schema: type[Body], file: BufferedReader) 
             "body.unsupported_type",
             "This endpoint takes JSON: -H 'Content-Type: application/json'.",
         )
-    return _parse_json(file.read(), schema)
+    return read_json(file, schema, limits)
 
 
 def _recognise(received: ReceivedBody, file: BufferedReader) -> Kind:
@@ -99,7 +110,7 @@ def _recognise(received: ReceivedBody, file: BufferedReader) -> Kind:
     if media_types.is_json(media_type):
         return "json"
     if media_type != media_types.TEXT and media_type not in media_types.FILES:
-        raise _unsupported(f"{media_type[:60]} is not a type that is read here.")
+        raise _unsupported(f"{shown(media_type)} is not a type that is read here.")
     first = _skip_leading(file)
     if first == b">":
         return "fasta"
@@ -137,18 +148,7 @@ def _skip_leading(file: BufferedReader) -> bytes:
             return rest[:1]
 
 
-def _parse_json(data: bytes, schema: type[Body]) -> Body:
-    try:
-        return schema.model_validate_json(data.removeprefix(_BYTE_ORDER_MARK), strict=True)
-    except pydantic.ValidationError as error:
-        errors = error.errors(include_input=False, include_url=False, include_context=False)
-        if errors[0]["type"] == "json_invalid":
-            raise ProblemError("json.invalid", errors[0]["msg"] + ".") from None
-        raise validation_problem(errors) from None
-
-
-def _from_json(data: bytes, schema: type[SubmittedSequences]) -> Submission:
-    body = _parse_json(data, schema)
+def _from_json(body: SubmittedSequences) -> Submission:
     if "sequence" in body.model_fields_set:
         return Submission(iter([Submitted("1", body.sequence)]), single=True, body=body)
     return Submission(_from_list(body), single=False, body=body)
@@ -178,7 +178,12 @@ def _from_file(guarded: "_Guarded", kind: Kind) -> Iterator[Submitted]:
             yield Submitted(record.id, text, id_problem(record.id, number))
     except FileFormatError as error:
         where = "" if error.line is None else f" (line {error.line + 1})"
-        raise _bad_file(kind, f"{error.message[:300]}{where}.") from None
+        raise _bad_file(kind, f"{_own_words(error.message)}{where}.") from None
+
+
+def _own_words(message: str) -> str:
+    known = (words for start, words in _COMPLAINTS.items() if message.startswith(start))
+    return next(known, "It is malformed")
 
 
 def _bad_file(kind: Kind, reason: str) -> ProblemError:
@@ -191,8 +196,6 @@ class _Guarded(RawIOBase):
     def __init__(self, file: BufferedReader, kind: Kind, max_bases: int) -> None:
         self._file = file
         self._kind = kind
-        # What begins something new: the run between two of them is in memory at once.
-        self._mark = b">" if kind == "fasta" else b"\n"
         self._max_bases = max_bases
         self._run = 0
         self._last = b""
@@ -217,11 +220,12 @@ class _Guarded(RawIOBase):
         return b"".join(parts)
 
     def _watch(self, chunk: bytes) -> None:
-        mark = chunk.rfind(self._mark)
-        self._run = self._run + len(chunk) if mark < 0 else len(chunk) - mark
+        joined = self._last + chunk
+        beginning = max(joined.rfind(mark) for mark in _BEGINNINGS[self._kind])
+        self._run = self._run + len(chunk) if beginning < 0 else len(joined) - beginning
         self._check_run()
         self.line_breaks += chunk.count(b"\n") + chunk.count(b"\r")
-        if self._kind == "fasta" and b"\n#" in self._last + chunk:
+        if self._kind == "fasta" and b"\n#" in joined:
             # dnaio takes such a line for a comment; in a sequence it would vanish in silence.
             raise _bad_file("fasta", "A line begins with #.")
         self._last = chunk[-1:]

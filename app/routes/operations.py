@@ -227,6 +227,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
             "tokens_per_window": WINDOW,
             "body_bytes": settings.max_body_bytes,
             "decoded_bytes": settings.max_decoded_bytes,
+            "json_bytes": settings.max_json_bytes,
             "header_bytes": settings.max_header_bytes,
             "records": settings.max_records,
             "bases_per_record": settings.max_record_bases,

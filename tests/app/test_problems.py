@@ -57,6 +57,7 @@ def test_an_unknown_code_is_no_problem() -> None:
     [
         ("body.too_large", "max_body_bytes"),
         ("body.too_large_decoded", "max_decoded_bytes"),
+        ("json.too_large", "max_json_bytes"),
         ("record.too_long", "max_record_bases"),
         ("request.too_many_records", "max_records"),
         ("request.too_many_tokens", "max_request_tokens"),

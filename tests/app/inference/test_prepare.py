@@ -3,16 +3,19 @@
 import asyncio
 import threading
 import time
+import tracemalloc
 
 import pytest
 
-from app.inference.prepare import AbandonedError, Limits, prepare, reverse_complement
+from app.inference.prepare import prepare, reverse_complement
+from app.requests.bodies import AbandonedError
+from app.requests.limits import Limits
 from app.requests.options import Choices
 from app.requests.submitted import Submitted
 from converter.tokenizer import DnaTokenizer
 from tests.support.dna import dna
 
-LIMITS = Limits(records=100, record_bases=5_000_000, tokens=5_000_000)
+LIMITS = Limits(records=100, record_bases=5_000_000, tokens=5_000_000, json_bytes=5_000_000)
 # What each letter may stand for, by the nomenclature of IUPAC.
 IUPAC = {
     "A": "A", "C": "C", "G": "G", "T": "T", "R": "AG", "Y": "CT", "S": "CG", "W": "AT",
@@ -54,6 +57,45 @@ def test_work_that_nobody_wants_ends_at_the_next_record(truth):
         )
 
     assert read == [0, 1, 2, 3]
+
+
+def test_work_that_nobody_wants_ends_between_two_strands(truth, monkeypatch):
+    stop = threading.Event()
+    tokenizer = DnaTokenizer(truth.tokenizer_file)
+    encode, encoded = tokenizer.encode, []
+
+    def encode_and_leave(sequence):
+        stop.set()
+        encoded.append(sequence)
+        return encode(sequence)
+
+    monkeypatch.setattr(tokenizer, "encode", encode_and_leave)
+    choices = Choices(pooling="mean", strand="both")
+    with pytest.raises(AbandonedError):
+        prepare([Submitted("1", "AACG")], tokenizer, choices, LIMITS, single=True, stop=stop)
+
+    assert encoded == ["AACG"]
+
+
+def test_sequences_of_skipped_records_are_not_kept(truth):
+    tokenizer = DnaTokenizer(truth.tokenizer_file)
+    n_bases, n_records = 1_000_000, 20
+    submitted = (
+        Submitted(str(n), "A" * min(n, 1) * n_bases + "X" * n + "A") for n in range(n_records)
+    )
+    choices = Choices(on_error="skip")
+    tracemalloc.start()
+    try:
+        prepared = prepare(
+            submitted, tokenizer, choices, LIMITS, single=False, stop=threading.Event()
+        )
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(prepared.skipped) == n_records - 1
+    assert kept < 2 * n_bases
+    prepared.close()
 
 
 def test_tokenizing_leaves_the_event_loop_alone(truth):

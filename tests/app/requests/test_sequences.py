@@ -333,7 +333,8 @@ def strict_service(truth):
         (b">1\nA\n>2\n" + b"A\n" * 900_000, "record.too_long", 1000),
         (b"@1\n" + b"A" * 1_800_000, "record.too_long", 1000),
         (gzip.compress(b"A" * 100_000_000, mtime=0), "record.too_long", 1000),
-        (gzip.compress(b">1\n" + b">" * 100_000_000, mtime=0), "body.too_large_decoded", 3_000_000),
+        (gzip.compress(b">1\n" + b">" * 100_000_000, mtime=0), "record.too_long", 1000),
+        (gzip.compress(b"\n" * 100_000_000, mtime=0), "body.too_large_decoded", 3_000_000),
         (b"A" * 2_000_001, "body.too_large", 2_000_000),
         (
             b">1\n" + b"N" * 700 + b"\n>2\n" + b"N" * 700 + b"\n",

@@ -53,6 +53,13 @@ def test_an_option_that_is_given_twice_is_refused(service, query):
     assert response.json()["fields"] == ["pooling"]
 
 
+def test_a_name_that_is_given_twice_is_not_repeated_at_length(service):
+    response = service.post(f"/v1/embeddings?{'x' * 9000}=1&{'x' * 9000}=2", json={})
+    assert response.json()["code"] == "options.conflict"
+    assert response.json()["fields"] == ["(a name of 9000 characters)"]
+    assert "xxx" not in response.text
+
+
 def test_percent_encoded_options_are_options(service):
     response = service.post("/features?%70ooling=%6dean", content="ACGT", headers=PLAIN)
     assert response.json()["pooling"] == "mean"
