@@ -139,6 +139,10 @@ class Service:
     app: FastAPI
     lifecycle: ReadyLifecycle
 
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
     def post(self, path: str, **arguments: Any) -> httpx.Response:
         return self.client.post(path, **arguments)
 

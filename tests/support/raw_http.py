@@ -1,11 +1,17 @@
 """Requests byte by byte, and their answers."""
 
 import socket
+from typing import Protocol
 
-from tests.support.running import Server
+
+class Listening(Protocol):
+    """A server on this machine."""
+
+    @property
+    def port(self) -> int: ...
 
 
-def exchange(server: Server, request: bytes) -> tuple[int, dict[str, str], bytes]:
+def exchange(server: Listening, request: bytes) -> tuple[int, dict[str, str], bytes]:
     """One raw request, the whole answer until the server closes."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
         connection.sendall(request)
