@@ -1,6 +1,7 @@
 """The windows of one request that wait for the model, and their answers."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from dataclasses import dataclass, field
@@ -28,11 +29,16 @@ class Turns(Protocol):
 
 @dataclass(eq=False)
 class QueuedWindow:
-    """A window between the question and the answer."""
+    """A window between the question and the answer.
+
+    Attributes:
+        turn: the number of its turn, once it had one; it is kept when no model began with it.
+    """
 
     window: WindowIds
     answer: asyncio.Future[Rows]
     queued_at: float = field(default_factory=time.perf_counter)
+    turn: float = math.inf
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless it is answered or nobody waits any more."""
@@ -67,6 +73,11 @@ class Flow:
     def queued_tokens(self) -> int:
         """Tokens of the windows that wait for the model."""
         return sum(len(queued.window) for queued in self._waiting)
+
+    @property
+    def turn(self) -> float:
+        """The number of the turn that its next window had already; infinity where it had none."""
+        return self._waiting[0].turn if self._waiting else math.inf
 
     @property
     def queued_seconds(self) -> float:
@@ -116,14 +127,15 @@ class Flow:
             queued.answer.set_result(prediction.features)
 
     def take_back(self, queued: QueuedWindow) -> bool:
-        """Let a window that never reached the model wait again, before all others.
+        """Let a window that never reached the model wait again, before those that had no turn.
 
         Returns:
             False where its answer is not waited for any more.
         """
         if self.ended is not None or queued.answer.done():
             return False
-        self._waiting.appendleft(queued)
+        self._waiting.append(queued)
+        self._waiting = deque(sorted(self._waiting, key=lambda waiting: waiting.turn))
         return True
 
     def end(self, error: Exception) -> None:

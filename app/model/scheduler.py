@@ -6,6 +6,7 @@ A flow owns its windows and their answers; the scheduler owns the turns, the roo
 """
 
 import asyncio
+import itertools
 import math
 import time
 from collections import OrderedDict
@@ -42,6 +43,7 @@ class Scheduler:
         self._flows: set[Flow] = set()
         # In the order of their turns; the values mean nothing.
         self._turns: OrderedDict[Flow, None] = OrderedDict()
+        self._turn_numbers = itertools.count()
         self._model: Model | None = None
         self._in_flight: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
@@ -144,12 +146,18 @@ class Scheduler:
         if flow.queued_windows:
             self._turns.setdefault(flow)
 
+    def _line_up_again(self, flow: Flow) -> None:
+        """Its window had a turn that no model used: those go first, in their old order."""
+        self._line_up(flow)
+        self._turns = OrderedDict.fromkeys(sorted(self._turns, key=lambda flow: flow.turn))
+
     def _dispatch(self) -> None:
         while self._model is not None and self._turns and len(self._in_flight) < IN_FLIGHT:
             flow, _ = self._turns.popitem(last=False)
             queued = flow.next_window()
             if queued is None:
                 continue
+            queued.turn = next(self._turn_numbers)
             self._line_up(flow)
             task = asyncio.create_task(self._compute(self._model, flow, queued))
             self._in_flight.add(task)
@@ -169,8 +177,7 @@ class Scheduler:
             if error.started:
                 queued.fail(ProblemError("model.crashed", f"{error}.", retry_after=2))
             elif flow.take_back(queued):
-                # It never reached the model: it is the next one's first.
-                self._line_up(flow)
+                self._line_up_again(flow)
             return
         except Exception as error:
             queued.fail(error)

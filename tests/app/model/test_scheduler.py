@@ -219,6 +219,70 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
 
 
 @scenario
+async def test_windows_that_never_started_go_first_in_their_old_order() -> None:
+    scheduler, model = Scheduler(65536), FakeModel()
+    async with (
+        scheduler.open_flow(60) as one,
+        scheduler.open_flow(60) as two,
+        scheduler.open_flow(60) as three,
+    ):
+        tasks = ask(one, *[window(1)] * 3) + ask(two, *[window(2)] * 3) + ask(three, window(3))
+        await settle()
+        scheduler.attach(model)
+        await settle()
+        assert model.seen == [1, 2]
+        # It was dead before it could begin with either.
+        await model.fail(ModelDiedError("killed", started=False))
+        await model.fail(ModelDiedError("killed", started=False))
+        successor = FakeModel()
+        scheduler.attach(successor)
+        await settle()
+        await successor.answer(7)
+        await asyncio.gather(*tasks)
+    # Then everybody has one turn, as ever.
+    assert successor.seen == [1, 2, 3, 1, 2, 1, 2]
+
+
+@scenario
+async def test_windows_of_one_request_keep_their_order_after_a_death() -> None:
+    scheduler, model = Scheduler(65536), FakeModel()
+    async with scheduler.open_flow(60) as flow:
+        tasks = ask(flow, *[window(name) for name in (1, 2, 3)])
+        await settle()
+        scheduler.attach(model)
+        await settle()
+        await model.fail(ModelDiedError("killed", started=False))
+        await model.fail(ModelDiedError("killed", started=False))
+        successor = FakeModel()
+        scheduler.attach(successor)
+        await settle()
+        await successor.answer(3)
+        await asyncio.gather(*tasks)
+    assert successor.seen == [1, 2, 3]
+
+
+@scenario
+async def test_a_window_that_never_started_is_not_overtaken_death_after_death() -> None:
+    scheduler = Scheduler(65536)
+    async with scheduler.open_flow(60) as unlucky, scheduler.open_flow(60) as upload:
+        bulk = ask(upload, *[window(1)] * 20)
+        await settle()
+        ask(unlucky, window(2))
+        await settle()
+        seen = []
+        for _ in range(2):
+            model = FakeModel()
+            scheduler.attach(model)
+            await settle()
+            await model.fail(ModelDiedError("killed", started=True))
+            await model.fail(ModelDiedError("killed", started=False))
+            seen.append(model.seen)
+        assert seen == [[1, 2], [2, 1]]
+        scheduler.fail_all(ProblemError("model.failed", "d"))
+        await asyncio.gather(*bulk, return_exceptions=True)
+
+
+@scenario
 async def test_nothing_is_handed_to_a_dead_model() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model)
