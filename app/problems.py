@@ -293,6 +293,11 @@ PROBLEMS: dict[str, ProblemKind] = {
         "the model process ended (signal SIGKILL).",
         hint="It is being restarted; send the request again.",
     ),
+    "model.replaced": ProblemKind(
+        503,
+        "Another model is served now",
+        hint="The bundle was built again while this request was answered; send the request again.",
+    ),
     "server.stopping": ProblemKind(
         503,
         "The service is shutting down",

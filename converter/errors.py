@@ -74,6 +74,12 @@ class BundleMissingError(BundleError):
     code = "bundle.missing"
 
 
+class BundleReplacedError(BundleError):
+    """Another bundle took the place of the one that was to be read."""
+
+    code = "bundle.replaced"
+
+
 class TokenizerError(GenaError):
     """`tokenizer.json` is not a GENA-LM tokenizer."""
 

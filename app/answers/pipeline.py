@@ -32,13 +32,14 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
     Raises:
         ProblemError: what is wrong with the request; 429 queue.full; 504 deadline.exceeded; what
             fails while the beginning is computed.
+        ModelUnavailableError: the model failed since the request began.
     """
     async with AsyncExitStack() as resources, exchange.in_time():
         received = await receive_body(exchange.request)
         resources.callback(received.close)
         flow = None
         if reader.uses_model:
-            place = exchange.model.scheduler.open_flow(exchange.remaining)
+            place = exchange.model.open_flow(exchange.remaining)
             flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
             partial(_read_and_prepare, exchange, reader, received), bulk=received.is_bulk

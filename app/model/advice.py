@@ -11,6 +11,7 @@ _ADVICE = {
     "checkpoint": "Fetch the checkpoint again, or name another one with --model.",
     "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
+    "bundle.replaced": "Wait until what builds the bundle is done.",
     "runtime": "Choose another with --runtime or --compute-units.",
     "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }

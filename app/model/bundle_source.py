@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from app.metrics import Metrics
@@ -10,11 +11,25 @@ from app.model.conversion import ConversionError, convert
 from app.model.state import State
 from app.settings import Settings
 from converter.bundle.location import bundles_root, default_bundle_folder
-from converter.bundle.opening import Bundle, open_bundle
+from converter.bundle.opening import Bundle, open_bundle, undisturbed
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
-from converter.errors import BundleError, BundleMissingError, CheckpointError
+from converter.errors import (
+    BundleError,
+    BundleMissingError,
+    BundleReplacedError,
+    CheckpointError,
+)
+from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
+
+
+@dataclass(frozen=True)
+class ServedBundle:
+    """A bundle, opened and checked, and the tokenizer that was read from it."""
+
+    bundle: Bundle
+    tokenizer: DnaTokenizer
 
 
 class BundleSource:
@@ -37,34 +52,37 @@ class BundleSource:
         self._tell = tell
         self._convert_command = convert_command
 
-    async def prepare(self) -> Bundle:
+    async def prepare(self) -> ServedBundle:
         """The bundle, opened and checked; converted first where that is needed.
 
         Raises:
             ConversionError: the checkpoint could not be converted.
+            BundleReplacedError: another bundle took its place meanwhile.
             GenaError: the bundle or the checkpoint cannot be used.
         """
         given = self._settings.bundle
         if given is not None:
-            return await asyncio.to_thread(open_bundle, given.expanduser())
+            return await asyncio.to_thread(_read, given.expanduser())
         self._tell(State("loading", "Checking the bundle."))
         folder = self._folder()
-        bundle = await asyncio.to_thread(self._open_current, folder)
-        if bundle is not None:
-            return bundle
+        current = await asyncio.to_thread(self._read_current, folder)
+        if current is not None:
+            return current
         await self._convert(folder)
         self._tell(State("loading", "Checking the bundle."))
-        return await asyncio.to_thread(open_bundle, folder)
+        return await asyncio.to_thread(_read, folder)
 
     def _folder(self) -> Path:
         root = bundles_root(self._settings.bundles)
         return default_bundle_folder(self._settings.model, self._settings.revision, root)
 
-    def _open_current(self, folder: Path) -> Bundle | None:
+    def _read_current(self, folder: Path) -> ServedBundle | None:
         """The bundle of the checkpoint as it is now; None where it has to be built."""
         model = self._settings.model
         try:
-            bundle = open_bundle(folder)
+            current = _read(folder)
+        except BundleReplacedError:
+            raise
         except BundleMissingError:
             return None
         except BundleError as error:
@@ -72,14 +90,14 @@ class BundleSource:
             return None
         # A hub id with its revision names its files; a folder's files may have been changed.
         if model not in SHIPPED_MODELS and not Path(model).expanduser().is_dir():
-            return bundle
+            return current
         try:
             files = find_checkpoint(model, self._settings.revision)
         except CheckpointError as error:
             logger.warning("%s The bundle that was built from it is served.", error)
-            return bundle
-        if bundle.manifest.matches(files):
-            return bundle
+            return current
+        if current.bundle.manifest.matches(files):
+            return current
         logger.warning("The checkpoint %s has changed. Its bundle is built again.", model)
         return None
 
@@ -102,3 +120,10 @@ class BundleSource:
             conversions.labels(result="failed").inc()
             raise
         conversions.labels(result="done").inc()
+
+
+def _read(folder: Path) -> ServedBundle:
+    """What the server itself reads of a bundle, from one and the same."""
+    with undisturbed(folder):
+        bundle = open_bundle(folder)
+        return ServedBundle(bundle, DnaTokenizer(bundle.tokenizer_file))

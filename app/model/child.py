@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime
-from converter.bundle.opening import open_bundle
+from converter.bundle.opening import Bundle, open_expected, undisturbed
 from converter.errors import GenaError
 from converter.life_line import when_parent_ends
 from converter.runtime.loading import load_runtime
@@ -34,6 +34,7 @@ def _parse_arguments() -> argparse.Namespace:
     """The command line that `app.model.process` writes."""
     parser = argparse.ArgumentParser(prog="app.model.child")
     parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--fingerprint", required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--runtime", required=True)
@@ -42,23 +43,37 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _load_bundle_runtime(arguments: argparse.Namespace) -> Runtime:
-    """The runtime of a bundle, warmed up."""
-    runtime = load_runtime(
-        open_bundle(arguments.bundle),
+Load = Callable[[Bundle, argparse.Namespace], Runtime]
+
+
+def _load_runtime(bundle: Bundle, arguments: argparse.Namespace) -> Runtime:
+    return load_runtime(
+        bundle,
         compute_units=arguments.compute_units,
         threads=arguments.threads,
         runtime=arguments.runtime,
     )
-    runtime.warm_up()
+
+
+def _warm_runtime(load: Load, arguments: argparse.Namespace) -> Runtime:
+    """The runtime of the bundle that the server knows, and of no other, warmed up.
+
+    Raises:
+        BundleReplacedError: another one lies there by now.
+    """
+    with undisturbed(arguments.bundle):
+        runtime = load(open_expected(arguments.bundle, arguments.fingerprint), arguments)
+        runtime.warm_up()
+        # Its files were compared with the manifest before they were read: they still are the same.
+        open_expected(arguments.bundle, arguments.fingerprint)
     return runtime
 
 
-def main(load: Callable[[argparse.Namespace], Runtime] = _load_bundle_runtime) -> int:
+def main(load: Load = _load_runtime) -> int:
     """Load the model, say so, answer until the server goes away.
 
     Args:
-        load: makes the runtime from the parsed arguments; tests give their own.
+        load: makes the runtime of a bundle; tests give their own.
 
     Returns:
         The exit code: 1 where the model cannot be loaded.
@@ -70,7 +85,7 @@ def main(load: Callable[[argparse.Namespace], Runtime] = _load_bundle_runtime) -
     arguments = _parse_arguments()
     channel = socket.socket(fileno=arguments.socket)
     try:
-        runtime = load(arguments)
+        runtime = _warm_runtime(load, arguments)
     except GenaError as error:
         _reply(channel, failed={"code": error.code, "message": str(error)})
         return 1

@@ -50,11 +50,13 @@ class Flow:
     """The predictions of one request. Made by `Scheduler.open_flow`.
 
     Attributes:
+        fingerprint: of the bundle whose model may compute them.
         predicting_seconds: time that the model took for its windows, added up.
         ended: the error that everything asked for now fails with; None while it is open.
     """
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: Turns, fingerprint: str) -> None:
+        self.fingerprint = fingerprint
         self.predicting_seconds = 0.0
         self.ended: Exception | None = None
         self._turns = turns
@@ -99,7 +101,8 @@ class Flow:
             (n, hidden) float32, one row a token.
 
         Raises:
-            ProblemError: 503 model.crashed, 504 deadline.exceeded, or that of the model.
+            ProblemError: 503 model.crashed or model.replaced, 504 deadline.exceeded, or that of
+                the model.
             ModelUnavailableError: no model will come.
         """
         if not 0 < len(window) <= WINDOW:

@@ -4,6 +4,9 @@
       \\-> converting -> /
     any of them -> failed -> (retry) loading;    any of them -> stopping
 
+A bundle that was replaced is read again as a whole: manifest, tokenizer and package are always
+those of one bundle, and what was prepared for one is never answered by another.
+
 The socket is open throughout, and `state` tells the truth. A failure is not retried in a loop:
 the next request for data tries again, once a pause has passed that doubles with every failure;
 `retry` does so at once. How the bundle comes about is told in
@@ -15,12 +18,14 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from app.metrics import Metrics
 from app.model.advice import advice_for
-from app.model.bundle_source import BundleSource
+from app.model.bundle_source import BundleSource, ServedBundle
 from app.model.conversion import CONVERT_COMMAND, ConversionError
+from app.model.flow import Flow
 from app.model.process import MODEL_COMMAND, ModelLoadError, ModelProcess
 from app.model.scheduler import Scheduler
 from app.model.state import ModelUnavailableError, State
@@ -28,12 +33,15 @@ from app.model.supervisor import Supervisor
 from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.manifest import Manifest
-from converter.bundle.opening import Bundle
-from converter.errors import GenaError
+from converter.errors import BundleReplacedError, GenaError
 from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
 
+# Codes of the errors of a bundle that was opened.
+_OF_BUNDLES = "bundle."
+# A bundle that is replaced more often than this before a model of it is ready is a failure.
+_MOST_REPLACEMENTS = 5
 # Pause after a failure until a request for data tries again.
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 900.0
 
@@ -45,6 +53,10 @@ class ReadyModel:
     manifest: Manifest
     tokenizer: DnaTokenizer
     scheduler: Scheduler
+
+    def open_flow(self, deadline_seconds: float) -> AbstractAsyncContextManager[Flow]:
+        """A place in the queue for what was prepared with this model (`Scheduler.open_flow`)."""
+        return self.scheduler.open_flow(self.manifest.fingerprint, deadline_seconds)
 
 
 class Lifecycle:
@@ -72,9 +84,9 @@ class Lifecycle:
         self._supervisor = Supervisor(settings, metrics, self.scheduler, self._set, model_command)
         self._grace_seconds = settings.grace_seconds
         self._state = State("loading", "Looking for the bundle.")
-        self._bundle: Bundle | None = None
-        self._tokenizer: DnaTokenizer | None = None
+        self._served: ServedBundle | None = None
         self._failures = 0
+        self._replacements = 0
         self._retry_at = 0.0
         self._retry = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -88,7 +100,7 @@ class Lifecycle:
     @property
     def manifest(self) -> Manifest | None:
         """Of the bundle that is served or about to be; None while there is none."""
-        return self._bundle.manifest if self._bundle is not None else None
+        return self._served.bundle.manifest if self._served is not None else None
 
     @property
     def process(self) -> ModelProcess | None:
@@ -116,9 +128,9 @@ class Lifecycle:
         Raises:
             ModelUnavailableError: it is not ready now.
         """
-        ready = self._state.status == "ready"
-        if ready and self._bundle is not None and self._tokenizer is not None:
-            return ReadyModel(self._bundle.manifest, self._tokenizer, self.scheduler)
+        served = self._served
+        if self._state.status == "ready" and served is not None:
+            return ReadyModel(served.bundle.manifest, served.tokenizer, self.scheduler)
         if self.retry_after == 0:
             self.retry()
         raise self._unavailable()
@@ -140,7 +152,7 @@ class Lifecycle:
         if self._state.status != "stopping":
             self._state = State("stopping", "The service is shutting down.")
             loop = asyncio.get_running_loop()
-            loop.call_later(self._grace_seconds, self.scheduler.fail_all, self._unavailable())
+            loop.call_later(self._grace_seconds, self.scheduler.fail_all, self._unavailable)
 
     async def stop(self) -> None:
         """End the children."""
@@ -149,16 +161,17 @@ class Lifecycle:
             self._task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
-        self.scheduler.fail_all(self._unavailable())
+        self.scheduler.fail_all(self._unavailable)
 
     async def _run(self) -> None:
         while True:
             try:
-                self._bundle = None
-                self._bundle = bundle = await self._source.prepare()
-                self._tokenizer = await asyncio.to_thread(DnaTokenizer, bundle.tokenizer_file)
-                await self._supervisor.keep(bundle)
+                self._served = None
+                self._served = served = await self._source.prepare()
+                await self._supervisor.keep(served.bundle)
             except (ConversionError, ModelLoadError, GenaError) as error:
+                if self._may_read_again(error):
+                    continue
                 self._fail(error.code, str(error))
             except Exception as error:
                 logger.exception("unexpected failure")
@@ -166,20 +179,33 @@ class Lifecycle:
             await self._retry.wait()
             self._retry.clear()
 
+    def _may_read_again(self, error: ConversionError | ModelLoadError | GenaError) -> bool:
+        """Whether the bundle changed under its readers: then all of it is read again, at once."""
+        # The source has tried what it can; the model's process finds a bundle as it is by now.
+        changed = isinstance(error, BundleReplacedError) or (
+            isinstance(error, ModelLoadError) and error.code.startswith(_OF_BUNDLES)
+        )
+        if not changed or self._replacements >= _MOST_REPLACEMENTS:
+            return False
+        self._replacements += 1
+        self._set(State("loading", "The bundle was replaced: reading it again."))
+        logger.warning("%s It is read again.", error)
+        return True
+
     def _fail(self, code: str, message: str) -> None:
         pause = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
         self._failures += 1
         self._retry_at = time.monotonic() + pause
         self._set(State("failed", message, code=code, advice=advice_for(code)))
         logger.error("failed: %s", message, extra={"code": code})
-        self.scheduler.fail_all(self._unavailable())
+        self.scheduler.fail_all(self._unavailable)
 
     def _unavailable(self) -> ModelUnavailableError:
         return ModelUnavailableError(self._state, self.retry_after)
 
     def _set(self, state: State) -> None:
         if state.status == "ready":
-            self._failures = 0
+            self._failures = self._replacements = 0
         # Stopping is final: the steps that end meanwhile do not hide it.
         if self._state.status != "stopping":
             self._state = state

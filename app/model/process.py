@@ -13,7 +13,6 @@ import socket
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,8 @@ from app.model.prediction import ModelDiedError, Prediction, WindowIds
 from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime, slot_bytes
 from app.problems import PROBLEMS
 from app.settings import Settings
+from converter.bundle.manifest import Manifest
+from converter.bundle.opening import Bundle
 
 logger = logging.getLogger("gena.model")
 
@@ -44,15 +45,6 @@ class ModelLoadError(Exception):
 
 
 @dataclass(frozen=True)
-class PackageShape:
-    """What must be known of a package to talk to its process."""
-
-    lengths: tuple[int, ...]
-    hidden_size: int
-    pad_token_id: int
-
-
-@dataclass(frozen=True)
 class _Pending:
     answer: asyncio.Future[Prediction]
     slot: int
@@ -68,14 +60,14 @@ class ModelProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         memory: mmap.mmap,
-        shape: PackageShape,
+        manifest: Manifest,
         predict_timeout: float,
     ) -> None:
         self._process = process
         self._reader = reader
         self._writer = writer
         self._memory = memory
-        self._shape = shape
+        self._manifest = manifest
         self._timeout = predict_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._pending: dict[int, _Pending] = {}
@@ -94,19 +86,19 @@ class ModelProcess:
     @classmethod
     async def start(
         cls,
-        bundle: Path,
-        shape: PackageShape,
+        bundle: Bundle,
         settings: Settings,
         command: Sequence[str] = MODEL_COMMAND,
     ) -> "ModelProcess":
         """Start the process; it loads the model meanwhile (see `ready`)."""
         ours, theirs = socket.socketpair()
         with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(SLOTS * slot_bytes(shape.hidden_size))
+            file.truncate(SLOTS * slot_bytes(bundle.manifest.hidden_size))
             memory = mmap.mmap(file.fileno(), 0)
             # With "=", a value that begins with a dash stays a value.
             options = [
-                f"--bundle={bundle}",
+                f"--bundle={bundle.path}",
+                f"--fingerprint={bundle.manifest.fingerprint}",
                 f"--socket={theirs.fileno()}",
                 f"--memory={file.fileno()}",
                 f"--runtime={settings.runtime}",
@@ -121,7 +113,8 @@ class ModelProcess:
             )
         reader, writer = await asyncio.open_connection(sock=ours)
         logger.info("model process started", extra={"pid": process.pid})
-        return cls(process, reader, writer, memory, shape, settings.predict_timeout_seconds)
+        timeout = settings.predict_timeout_seconds
+        return cls(process, reader, writer, memory, bundle.manifest, timeout)
 
     @property
     def pid(self) -> int:
@@ -152,8 +145,8 @@ class ModelProcess:
         slot = await self._slots.get()
         if self._reason is not None:
             raise ModelDiedError(self._reason, started=False)
-        length = next(length for length in self._shape.lengths if length >= len(window))
-        padded = np.full(length, self._shape.pad_token_id, dtype=np.int32)
+        length = next(length for length in self._manifest.lengths if length >= len(window))
+        padded = np.full(length, self._manifest.pad_token_id, dtype=np.int32)
         padded[: len(window)] = window
         number, self._next_number = self._next_number, (self._next_number + 1) % 2**32
         answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
@@ -217,7 +210,7 @@ class ModelProcess:
         self._slots.put_nowait(pending.slot)
 
     def _take(self, pending: _Pending, shape: list[int], seconds: float) -> Prediction:
-        offset = pending.slot * slot_bytes(self._shape.hidden_size)
+        offset = pending.slot * slot_bytes(self._manifest.hidden_size)
         rows = np.frombuffer(self._memory, np.float32, pending.rows * shape[1], offset)
         return Prediction(rows.reshape(pending.rows, shape[1]).copy(), seconds)
 

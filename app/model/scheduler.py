@@ -45,6 +45,10 @@ class Scheduler:
         self._turns: OrderedDict[Flow, None] = OrderedDict()
         self._turn_numbers = itertools.count()
         self._model: Model | None = None
+        # Of the bundle whose model was attached last.
+        self._fingerprint: str | None = None
+        # What is said instead of opening a flow, once no model will come.
+        self._refusal: Callable[[], Exception] | None = None
         self._in_flight: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
         self._tokens_per_second = _FIRST_GUESS
@@ -65,19 +69,25 @@ class Scheduler:
         return len(self._flows)
 
     @asynccontextmanager
-    async def open_flow(self, deadline_seconds: float) -> AsyncIterator[Flow]:
+    async def open_flow(self, fingerprint: str, deadline_seconds: float) -> AsyncIterator[Flow]:
         """A place in the queue for one request; what is still queued at its end is dropped.
 
         Args:
+            fingerprint: of the bundle that the request was prepared for: no other answers it.
             deadline_seconds: from now until everything asked for fails with 504.
 
         Raises:
-            ProblemError: 429 queue.full on entry, with Retry-After.
+            ProblemError: on entry 429 queue.full, with Retry-After, and 503 model.replaced.
+            ModelUnavailableError: no model will come.
         """
+        if self._refusal is not None:
+            raise self._refusal()
+        if self._fingerprint not in (None, fingerprint):
+            raise _replaced()
         held = self._held_tokens()
         if held + WINDOW > self._limit:
             raise self._full(held)
-        flow = Flow(self)
+        flow = Flow(self, fingerprint)
         self._flows.add(flow)
         loop = asyncio.get_running_loop()
         timer = loop.call_later(deadline_seconds, self._expire, flow, deadline_seconds)
@@ -89,19 +99,33 @@ class Scheduler:
             flow.end(RuntimeError("this flow is closed"))
             self.make_room()
 
-    def attach(self, model: Model) -> None:
-        """Begin to hand windows to a model that is ready."""
-        self._model = model
+    def attach(self, model: Model, fingerprint: str) -> None:
+        """Begin to hand windows to a model that is ready.
+
+        Args:
+            fingerprint: of its bundle. What was prepared for another one is ended with 503
+                model.replaced.
+        """
+        self._model, self._fingerprint, self._refusal = model, fingerprint, None
+        for flow in self._flows:
+            if flow.fingerprint != fingerprint:
+                flow.end(_replaced())
+        self.make_room()
         self._dispatch()
 
     def detach(self) -> None:
         """The model is gone: windows wait until the next one is attached."""
         self._model = None
 
-    def fail_all(self, error: Exception) -> None:
-        """No model will come: end every flow with this error."""
+    def fail_all(self, error: Callable[[], Exception]) -> None:
+        """No model will come: end every flow, and open none until there is one after all.
+
+        Args:
+            error: makes what they hear.
+        """
+        self._refusal = error
         for flow in self._flows:
-            flow.end(error)
+            flow.end(error())
         self.make_room()
 
     async def wait_for_room(self, flow: Flow, tokens: int) -> None:
@@ -188,3 +212,7 @@ class Scheduler:
         measured = len(queued.window) / max(prediction.seconds, 1e-6)
         self._tokens_per_second += _SMOOTHING * (measured - self._tokens_per_second)
         flow.deliver(queued, prediction)
+
+
+def _replaced() -> ProblemError:
+    return ProblemError("model.replaced", retry_after=1)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from app.metrics import Metrics
 from app.model.prediction import ModelDiedError
-from app.model.process import ModelLoadError, ModelProcess, PackageShape
+from app.model.process import ModelLoadError, ModelProcess
 from app.model.scheduler import Scheduler
 from app.model.state import State
 from app.model.wire import LoadedRuntime
@@ -88,21 +88,19 @@ class Supervisor:
             Why it ended, and when it was ready (infinity: never).
         """
         manifest = bundle.manifest
-        shape = PackageShape(tuple(manifest.lengths), manifest.hidden_size, manifest.pad_token_id)
-        self.runtime = None
         process = self.process = await ModelProcess.start(
-            bundle.path, shape, self._settings, self._model_command
+            bundle, self._settings, self._model_command
         )
         ready_at = math.inf
         try:
             self.runtime = await process.ready(self._settings.load_timeout_seconds)
             ready_at = time.monotonic()
             self._tell(State("ready", f"{manifest.model} answers."))
-            self._scheduler.attach(process)
+            self._scheduler.attach(process, manifest.fingerprint)
             return await process.died(), ready_at
         except ModelDiedError as error:
             return str(error), ready_at
         finally:
             self._scheduler.detach()
-            self.process = None
+            self.process = self.runtime = None
             await process.stop()

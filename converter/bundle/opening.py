@@ -6,7 +6,8 @@ No torch in here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,7 +26,7 @@ from converter.bundle.manifest import (
     Manifest,
 )
 from converter.digests import sha256_file
-from converter.errors import BundleError, BundleMissingError
+from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
@@ -98,6 +99,45 @@ def open_bundle(folder: Path) -> Bundle:
         if after == before:
             raise
         return _verified(folder, after)
+
+
+def open_expected(folder: Path, fingerprint: str) -> Bundle:
+    """Open the bundle that was opened before, maybe by another process.
+
+    Raises:
+        BundleReplacedError: there is another one in this folder now.
+        BundleError: as `open_bundle`.
+    """
+    bundle = open_bundle(folder)
+    found = bundle.manifest.fingerprint
+    if found != fingerprint:
+        raise BundleReplacedError(f"{folder} holds the bundle {found} now, not {fingerprint}.")
+    return bundle
+
+
+@contextmanager
+def undisturbed(folder: Path) -> Iterator[None]:
+    """Read files of a bundle one after the other, and be sure that they are of one bundle.
+
+    Raises:
+        BundleReplacedError: at the end, whatever became of the reading: another folder took the
+            place of this one meanwhile, or did for a while.
+    """
+    before = _identity(folder)
+    try:
+        yield
+    finally:
+        if _identity(folder) != before:
+            raise BundleReplacedError(f"The bundle {folder} was replaced while it was read.")
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Differs once another folder has this place, also when the first one came back to it."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_ctime_ns
 
 
 def _manifest_bytes(folder: Path) -> bytes:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from converter.bundle.opening import Bundle
+from converter.bundle.opening import Bundle, open_expected, undisturbed
 from converter.runtime.coreml_library import CoreMLLibrary
 from converter.user_cache import user_cache_folder
 
@@ -25,6 +25,9 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
 
     A start from it takes a fraction of a second; Core ML also keeps what it prepared for the
     engine by this path. Another fingerprint or build of macOS compiles anew.
+
+    Raises:
+        BundleReplacedError: another bundle took this one's place; nothing of it is kept.
     """
     cache.mkdir(parents=True, exist_ok=True)
     fingerprint = bundle.manifest.fingerprint
@@ -38,7 +41,9 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
             ) as parent:
                 building = Path(parent) / "new"
                 building.mkdir()
-                core_ml.compile_package(bundle.package, building / compiled.name)
+                with undisturbed(bundle.path):
+                    core_ml.compile_package(bundle.package, building / compiled.name)
+                    open_expected(bundle.path, fingerprint)
                 building.rename(folder)
         os.utime(folder)
     return compiled

@@ -71,6 +71,13 @@ def build(destination: Path, content: str = "weights") -> str:
     return manifest.fingerprint
 
 
+def put_in_place(built: Path, destination: Path) -> None:
+    """Publish a copy of a bundle, as a conversion does."""
+    with build_lock(destination), building_folder(destination) as folder:
+        shutil.copytree(built, folder, dirs_exist_ok=True)
+        publish(folder, destination)
+
+
 def leftovers(destination: Path) -> set[str]:
     """What lies beside a bundle and its lock."""
     return {p.name for p in destination.parent.iterdir()} - {
@@ -79,11 +86,21 @@ def leftovers(destination: Path) -> set[str]:
     }
 
 
-def build_small(destination: Path, *, embedding: Literal["graph", "host"] = "graph") -> Bundle:
+def build_small(
+    destination: Path,
+    *,
+    embedding: Literal["graph", "host"] = "graph",
+    seed: int = 0,
+    tokenizer_file: Path | None = None,
+) -> Bundle:
     """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
     from tools.seeded_checkpoints import make_checkpoint
 
-    checkpoint = make_checkpoint(destination.with_name(destination.name + "-checkpoint"))
+    checkpoint = make_checkpoint(
+        destination.with_name(destination.name + "-checkpoint"),
+        seed=seed,
+        tokenizer_file=tokenizer_file,
+    )
     options = BuildOptions(embedding=embedding)
     _build_real(
         destination, "lab/small", str(checkpoint), options, (128, 512), _golden((60, 512, 300))

@@ -113,7 +113,7 @@ class ReadyLifecycle:
         self.metrics = Metrics()
         self.state = State("ready", "ready")
         self.scheduler = Scheduler(settings.queue_tokens, self.metrics.observe_stage)
-        self.scheduler.attach(model)
+        self.scheduler.attach(model, truth.manifest.fingerprint)
         self._ready = ReadyModel(truth.manifest, DnaTokenizer(truth.tokenizer_file), self.scheduler)
 
     def ready_model(self) -> ReadyModel:

@@ -23,8 +23,12 @@ _CONFIG = {
 }
 
 
-def make_bundle(folder: Path, model: str = "stand-in") -> Path:
-    """Write a bundle for `stand_in_model`, at once where one was before."""
+def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Path:
+    """Write a bundle for `stand_in_model`, at once where one was before.
+
+    Args:
+        weights: others are another fingerprint.
+    """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / PACKAGE).mkdir(parents=True)
     (folder / PACKAGE / "Manifest.json").write_text("{}")
@@ -42,7 +46,7 @@ def make_bundle(folder: Path, model: str = "stand-in") -> Path:
         folder,
         model=model,
         commit=None,
-        checkpoint_sha256={"config": "c", "weights": "w", "tokenizer": "t"},
+        checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
         config=EncoderConfig.from_dict(_CONFIG),
         functions={128: "length_128", 512: "length_512"},
         options=BuildOptions(),

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.model.child import main
+from converter.bundle.opening import Bundle
 from converter.errors import CheckpointError, PredictionError
 
 HIDDEN = 64
@@ -46,9 +47,9 @@ class StandInRuntime:
         """It is warm."""
 
 
-def load(arguments: argparse.Namespace) -> StandInRuntime:
+def load(bundle: Bundle, _arguments: argparse.Namespace) -> StandInRuntime:
     """Fails as a file in the bundle's parent folder says: once for every line in it."""
-    orders = Path(arguments.bundle).parent / "load_faults"
+    orders = bundle.path.parent / "load_faults"
     if orders.exists():
         first, _, rest = orders.read_text().partition("\n")
         orders.write_text(rest)
@@ -58,7 +59,23 @@ def load(arguments: argparse.Namespace) -> StandInRuntime:
             raise CheckpointError("refused by the test.")
         if first == "raise":
             raise RuntimeError("raised by the test")
+        if first == "exchange":
+            exchange(bundle.path)
+        if first == "exchange, raise":
+            exchange(bundle.path)
+            raise RuntimeError("this is half of one package and half of another")
+        if first == "exchange twice":
+            exchange(bundle.path)
+            exchange(bundle.path)
     return StandInRuntime()
+
+
+def exchange(bundle: Path) -> None:
+    """Another bundle takes the place of this one; it lies at `other`, and this one does then."""
+    other, away = bundle.with_name("other"), bundle.with_name("away")
+    bundle.rename(away)
+    other.rename(bundle)
+    away.rename(other)
 
 
 if __name__ == "__main__":

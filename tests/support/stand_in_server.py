@@ -41,7 +41,7 @@ def main() -> None:
         """First column of each row; the ids are given with commas between them."""
         await request.body()
         window = np.array([int(each) for each in ids.split(",")], dtype=np.int32)
-        async with model.scheduler.open_flow(settings.deadline_seconds) as flow:
+        async with model.open_flow(settings.deadline_seconds) as flow:
             for _ in range(repeat):
                 rows = await flow.predict(window)
         return {"rows": rows[:, 0].tolist()}

@@ -8,12 +8,12 @@ import pytest
 
 from app.model.children import is_secret
 from app.model.conversion import ConversionError, convert
-from app.model.process import ModelProcess, PackageShape
+from app.model.process import ModelProcess
 from app.settings import Settings
-from tests.support import stand_in_model as stand_in
+from converter.bundle.opening import open_bundle
 from tests.support.scenarios import scenario
+from tests.support.stand_in_bundle import make_bundle
 
-SHAPE = PackageShape((128, 512), stand_in.HIDDEN, 3)
 SECRETS = {
     "GENA_API_KEY": "hunter2",
     "HF_TOKEN": "hf_secret",
@@ -56,9 +56,12 @@ async def test_the_converter_gets_the_hubs_token_and_no_other_secret(told: Path)
 
 
 @scenario
-async def test_the_model_gets_no_secret(told: Path) -> None:
-    settings = Settings(compute_units="-u")
-    process = await ModelProcess.start(Path("--b"), SHAPE, settings, telling(told))
+async def test_the_model_gets_no_secret(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    bundle = open_bundle(make_bundle(Path("--b")))
+    process = await ModelProcess.start(bundle, Settings(compute_units="-u"), telling(told))
     await process.died()
     arguments, environment = json.loads(told.read_text())
     assert {"--bundle=--b", "--compute-units=-u"} < set(arguments)

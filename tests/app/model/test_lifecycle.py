@@ -15,14 +15,18 @@ import pytest
 
 import app.model.bundle_source
 import app.model.supervisor
+from app.errors import ProblemError
 from app.metrics import Metrics
 from app.model.children import module_command
 from app.model.lifecycle import Lifecycle
 from app.model.state import ModelUnavailableError, Status
 from app.settings import Settings
 from converter.bundle.location import default_bundle_folder
+from converter.bundle.opening import open_bundle
+from tests.support.bundles import put_in_place
 from tests.support.scenarios import scenario
 from tests.support.stand_in_bundle import make_bundle
+from tests.support.stand_in_model import exchange
 
 
 @asynccontextmanager
@@ -67,7 +71,7 @@ async def test_a_bundle_of_a_hub_id_is_served_without_looking_further(tmp_path: 
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "ready")
         assert conversions(lifecycle) == 0
-        async with lifecycle.ready_model().scheduler.open_flow(60) as flow:
+        async with lifecycle.ready_model().open_flow(60) as flow:
             rows = await flow.predict(np.array([1, 9, 2], np.int32))
         assert rows[:, 0].tolist() == [1, 9, 2]
 
@@ -117,7 +121,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
     make_bundle(default_bundle_folder("lab/model", None, tmp_path))
     async with living(tmp_path) as lifecycle:
         await reach(lifecycle, "ready")
-        process = lifecycle.process
+        process, served = lifecycle.process, lifecycle.ready_model()
         assert process is not None
         os.kill(process.pid, signal.SIGKILL)
         await reach(lifecycle, "loading")
@@ -125,7 +129,7 @@ async def test_a_waiting_window_outlives_the_model(tmp_path: Path) -> None:
         with pytest.raises(ModelUnavailableError) as refused:
             lifecycle.ready_model()
         assert refused.value.state.status == "loading"
-        async with lifecycle.scheduler.open_flow(60) as flow:
+        async with served.open_flow(60) as flow:
             assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
         assert lifecycle.restarts == 1
 
@@ -158,6 +162,124 @@ async def test_a_fault_of_the_programs_own_is_a_failure_too(
         await reach(lifecycle, "failed")
         assert lifecycle.state.code == "internal"
         assert "ZeroDivisionError" in lifecycle.state.message
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle at the place of lab/model's, and beside it another one, `other`."""
+    make_bundle(tmp_path / "other", weights="new")
+    return make_bundle(default_bundle_folder("lab/model", None, tmp_path))
+
+
+def fingerprint_at(folder: Path) -> str:
+    return open_bundle(folder).manifest.fingerprint
+
+
+async def kill_the_model(lifecycle: Lifecycle) -> None:
+    assert lifecycle.process is not None
+    os.kill(lifecycle.process.pid, signal.SIGKILL)
+    await reach(lifecycle, "loading")
+
+
+@scenario
+async def test_a_bundle_that_was_replaced_is_served_as_a_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    old, new = fingerprint_at(folder), fingerprint_at(tmp_path / "other")
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        before = lifecycle.ready_model()
+        assert before.manifest.fingerprint == old
+        exchange(folder)
+        async with before.open_flow(60) as flow:
+            assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
+            await kill_the_model(lifecycle)
+            # It may have been prepared with a tokenizer that the new model does not know.
+            with pytest.raises(ProblemError) as replaced:
+                await flow.predict(np.array([1, 2], np.int32))
+        assert replaced.value.code == "model.replaced"
+        await reach(lifecycle, "ready")
+        after = lifecycle.ready_model()
+        assert after.manifest.fingerprint == new
+        assert lifecycle.manifest is after.manifest
+        with pytest.raises(ProblemError):
+            async with before.open_flow(60):
+                pass
+        async with after.open_flow(60) as flow:
+            assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
+        assert (conversions(lifecycle), lifecycle.restarts) == (0, 1)
+
+
+@scenario
+async def test_the_same_bundle_built_again_loses_nobody(folder: Path, tmp_path: Path) -> None:
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        put_in_place(make_bundle(tmp_path / "again"), folder)
+        async with lifecycle.ready_model().open_flow(60) as flow:
+            await kill_the_model(lifecycle)
+            assert len(await flow.predict(np.array([1, 2], np.int32))) == 2
+
+
+@pytest.mark.parametrize("order", ["exchange", "exchange, raise", "exchange twice"])
+def test_a_bundle_that_is_replaced_while_it_is_loaded_is_read_again(
+    folder: Path, tmp_path: Path, order: str
+) -> None:
+    (tmp_path / "load_faults").write_text(f"{order}\n" * 3)
+
+    @scenario
+    async def load() -> None:
+        async with living(tmp_path) as lifecycle:
+            await reach(lifecycle, "ready")
+            assert lifecycle.ready_model().manifest.fingerprint == fingerprint_at(folder)
+            assert (tmp_path / "load_faults").read_text() == ""
+            assert (conversions(lifecycle), lifecycle.restarts) == (0, 0)
+
+    load()
+
+
+@pytest.mark.usefixtures("folder")
+@scenario
+async def test_a_bundle_that_is_replaced_for_ever_is_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "load_faults").write_text("exchange\n" * 20)
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "failed")
+        assert lifecycle.state.code == "bundle.replaced"
+        assert "was replaced while it was read" in lifecycle.state.message
+        assert (tmp_path / "load_faults").read_text() == "exchange\n" * 14
+
+
+@scenario
+async def test_a_bundle_that_was_replaced_after_a_failure_is_served_as_a_whole(
+    folder: Path, tmp_path: Path
+) -> None:
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        before = lifecycle.ready_model()
+        (tmp_path / "load_faults").write_text("refuse\n")
+        await kill_the_model(lifecycle)
+        await reach(lifecycle, "failed")
+        with pytest.raises(ModelUnavailableError):
+            async with before.open_flow(60):
+                pass
+        exchange(folder)
+        lifecycle.retry()
+        await reach(lifecycle, "ready")
+        assert lifecycle.ready_model().manifest.fingerprint == fingerprint_at(folder)
+        with pytest.raises(ProblemError, match="send the request again"):
+            async with before.open_flow(60):
+                pass
+
+
+@scenario
+async def test_a_bundle_that_is_damaged_while_it_is_served_is_built_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        (folder / "model.mlpackage" / "Manifest.json").write_text("changed")
+        await kill_the_model(lifecycle)
+        await reach(lifecycle, "ready")
+        assert conversions(lifecycle) == 1
 
 
 def test_the_models_room_knows_no_http() -> None:

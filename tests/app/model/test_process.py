@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from app.errors import ProblemError
 from app.model.children import module_command
 from app.model.prediction import ModelDiedError
-from app.model.process import ModelLoadError, ModelProcess, PackageShape
+from app.model.process import ModelLoadError, ModelProcess
 from app.settings import Settings
+from converter.bundle.opening import Bundle, open_bundle
 from tests.support import stand_in_model as stand_in
 from tests.support.scenarios import is_running, scenario, until
+from tests.support.stand_in_bundle import make_bundle
 
 COMMAND = module_command("tests.support.stand_in_model")
-SHAPE = PackageShape((128, 512), stand_in.HIDDEN, 3)
 
 
 def ids(*values: int) -> NDArray[np.int32]:
@@ -32,8 +33,8 @@ def ids(*values: int) -> NDArray[np.int32]:
 
 
 @asynccontextmanager
-async def started(bundle: Path, **settings: float) -> AsyncIterator[ModelProcess]:
-    process = await ModelProcess.start(bundle, SHAPE, Settings(**settings), COMMAND)
+async def started(bundle: Bundle, **settings: float) -> AsyncIterator[ModelProcess]:
+    process = await ModelProcess.start(bundle, Settings(**settings), COMMAND)
     try:
         yield process
     finally:
@@ -42,12 +43,12 @@ async def started(bundle: Path, **settings: float) -> AsyncIterator[ModelProcess
 
 
 @pytest.fixture
-def bundle(tmp_path: Path) -> Path:
-    return tmp_path / "bundle"
+def bundle(tmp_path: Path) -> Bundle:
+    return open_bundle(make_bundle(tmp_path / "bundle"))
 
 
 @scenario
-async def test_it_answers_windows_of_every_length(bundle: Path) -> None:
+async def test_it_answers_windows_of_every_length(bundle: Bundle) -> None:
     async with started(bundle) as process:
         runtime = await process.ready(60)
         assert runtime.name == "stand-in"
@@ -61,7 +62,7 @@ async def test_it_answers_windows_of_every_length(bundle: Path) -> None:
 
 
 @scenario
-async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Path) -> None:
+async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
         windows = [ids(1, each, 2) for each in range(5, 105)]
@@ -70,7 +71,7 @@ async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Path) -> None:
 
 
 @scenario
-async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Path) -> None:
+async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
         with pytest.raises(ProblemError) as failed:
@@ -84,7 +85,7 @@ async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Pa
 
 
 @scenario
-async def test_a_kill_blames_the_window_that_was_computed(bundle: Path) -> None:
+async def test_a_kill_blames_the_window_that_was_computed(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
         guilty, bystander = await asyncio.gather(
@@ -101,7 +102,7 @@ async def test_a_kill_blames_the_window_that_was_computed(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["sleeping", "SIGSTOP"])
-def test_a_hang_is_ended_after_the_timeout(bundle: Path, stopped: bool) -> None:
+def test_a_hang_is_ended_after_the_timeout(bundle: Bundle, stopped: bool) -> None:
     @scenario
     async def hang() -> None:
         async with started(bundle, predict_timeout_seconds=0.3) as process:
@@ -117,7 +118,7 @@ def test_a_hang_is_ended_after_the_timeout(bundle: Path, stopped: bool) -> None:
 
 
 @scenario
-async def test_slow_windows_one_after_the_other_are_no_hang(bundle: Path) -> None:
+async def test_slow_windows_one_after_the_other_are_no_hang(bundle: Bundle) -> None:
     timeout = 3 * stand_in.SLOW_SECONDS
     async with started(bundle, predict_timeout_seconds=timeout) as process:
         await process.ready(60)
@@ -128,8 +129,8 @@ async def test_slow_windows_one_after_the_other_are_no_hang(bundle: Path) -> Non
 @pytest.mark.parametrize(
     ("fault", "code"), [("refuse", "checkpoint.invalid"), ("raise", "model.load")]
 )
-def test_a_model_that_cannot_be_loaded_says_why(bundle: Path, fault: str, code: str) -> None:
-    bundle.with_name("load_faults").write_text(fault)
+def test_a_model_that_cannot_be_loaded_says_why(bundle: Bundle, fault: str, code: str) -> None:
+    bundle.path.with_name("load_faults").write_text(fault)
 
     @scenario
     async def load() -> None:
@@ -142,15 +143,15 @@ def test_a_model_that_cannot_be_loaded_says_why(bundle: Path, fault: str, code: 
 
 
 @scenario
-async def test_a_death_while_loading_is_told(bundle: Path) -> None:
-    bundle.with_name("load_faults").write_text("die")
+async def test_a_death_while_loading_is_told(bundle: Bundle) -> None:
+    bundle.path.with_name("load_faults").write_text("die")
     async with started(bundle) as process:
         with pytest.raises(ModelDiedError, match="SIGKILL"):
             await process.ready(60)
 
 
 @scenario
-async def test_loading_has_a_time_limit(bundle: Path) -> None:
+async def test_loading_has_a_time_limit(bundle: Bundle) -> None:
     async with started(bundle) as process:
         os.kill(process.pid, signal.SIGSTOP)
         with pytest.raises(ModelDiedError, match="not loaded after"):
@@ -158,7 +159,7 @@ async def test_loading_has_a_time_limit(bundle: Path) -> None:
 
 
 @scenario
-async def test_it_ignores_an_interrupt(bundle: Path) -> None:
+async def test_it_ignores_an_interrupt(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
         os.kill(process.pid, signal.SIGINT)
@@ -166,19 +167,19 @@ async def test_it_ignores_an_interrupt(bundle: Path) -> None:
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["idle", "computing"])
-def test_it_ends_when_the_server_is_killed(bundle: Path, hangs: bool) -> None:
+def test_it_ends_when_the_server_is_killed(bundle: Bundle, hangs: bool) -> None:
     parent = textwrap.dedent(
         f"""
         import asyncio, os, signal
         from pathlib import Path
         import numpy as np
-        from app.model.process import ModelProcess, PackageShape
+        from app.model.process import ModelProcess
         from app.settings import Settings
+        from converter.bundle.opening import open_bundle
 
         async def main():
-            shape = PackageShape((128, 512), {stand_in.HIDDEN}, 3)
-            bundle = Path({str(bundle)!r})
-            process = await ModelProcess.start(bundle, shape, Settings(), {COMMAND!r})
+            bundle = open_bundle(Path({str(bundle.path)!r}))
+            process = await ModelProcess.start(bundle, Settings(), {COMMAND!r})
             await process.ready(60)
             if {hangs}:
                 window = np.array([1, {stand_in.HANGS}, 2], dtype=np.int32)

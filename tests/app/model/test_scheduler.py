@@ -14,6 +14,9 @@ from app.model.prediction import ModelDiedError, Prediction
 from app.model.scheduler import Scheduler
 from tests.support.scenarios import scenario, settle
 
+# Fingerprints of two bundles.
+A, B = "a" * 16, "b" * 16
+
 
 @dataclass
 class FakeModel:
@@ -54,8 +57,8 @@ def ask(flow: Flow, *windows: NDArray[np.int32]) -> list[asyncio.Task[NDArray[np
 @scenario
 async def test_features_come_back_to_who_asked() -> None:
     scheduler, model = Scheduler(5120), FakeModel()
-    scheduler.attach(model)
-    async with scheduler.open_flow(60) as flow:
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60) as flow:
         first, second = ask(flow, window(7, 3), window(8, 5))
         await model.answer(2)
         np.testing.assert_array_equal(await first, np.full((3, 1), 7, np.float32))
@@ -79,9 +82,9 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
                 return Prediction(features, time.perf_counter() - began)
 
     scheduler = Scheduler(5120)
-    scheduler.attach(SlowModel())
+    scheduler.attach(SlowModel(), A)
     began = time.perf_counter()
-    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as other:
+    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as other:
         flows = (one, other)
         await asyncio.gather(*[task for flow in flows for task in ask(flow, *[window(1)] * 4)])
         passed = time.perf_counter() - began
@@ -93,8 +96,8 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
 @scenario
 async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    scheduler.attach(model)
-    async with scheduler.open_flow(60) as upload, scheduler.open_flow(60) as single:
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60) as upload, scheduler.open_flow(A, 60) as single:
         bulk = ask(upload, *[window(1)] * 50)
         await settle()
         (short,) = ask(single, window(2))
@@ -110,10 +113,10 @@ async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
 @scenario
 async def test_two_uploads_take_turns() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as two:
+    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
         tasks = ask(one, *[window(1)] * 4) + ask(two, *[window(2)] * 4)
         await settle()
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         await settle()
         await model.answer(8)
         await asyncio.gather(*tasks)
@@ -123,24 +126,24 @@ async def test_two_uploads_take_turns() -> None:
 @scenario
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     scheduler = Scheduler(1024)
-    async with scheduler.open_flow(60), scheduler.open_flow(60):
+    async with scheduler.open_flow(A, 60), scheduler.open_flow(A, 60):
         with pytest.raises(ProblemError) as refused:
-            async with scheduler.open_flow(60):
+            async with scheduler.open_flow(A, 60):
                 pass
     assert (refused.value.kind.status, refused.value.code) == (429, "queue.full")
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
-    async with scheduler.open_flow(60):
+    async with scheduler.open_flow(A, 60):
         pass
 
 
 @scenario
 async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> None:
     scheduler, model = Scheduler(1024), FakeModel()
-    async with scheduler.open_flow(60) as flow:
+    async with scheduler.open_flow(A, 60) as flow:
         tasks = ask(flow, *[window(1, 512)] * 6)
         await settle()
         assert scheduler.queued_tokens == 1024
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         for _ in range(6):
             await model.answer()
             assert scheduler.queued_tokens <= 1024
@@ -150,14 +153,14 @@ async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> 
 @scenario
 async def test_the_deadline_ends_what_waits_with_504() -> None:
     scheduler, model = Scheduler(5120), FakeModel()
-    async with scheduler.open_flow(0.01) as flow:
+    async with scheduler.open_flow(A, 0.01) as flow:
         (waits,) = ask(flow, window(1))
         with pytest.raises(ProblemError) as late:
             await waits
         assert (late.value.kind.status, late.value.code) == (504, "deadline.exceeded")
         with pytest.raises(ProblemError):
             await flow.predict(window(1))
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         await settle()
     assert model.seen == []
 
@@ -165,10 +168,10 @@ async def test_the_deadline_ends_what_waits_with_504() -> None:
 @scenario
 async def test_what_a_client_left_behind_is_dropped() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    scheduler.attach(model)
+    scheduler.attach(model, A)
 
     async def request() -> None:
-        async with scheduler.open_flow(60) as flow:
+        async with scheduler.open_flow(A, 60) as flow:
             await asyncio.gather(*ask(flow, *[window(1)] * 20))
 
     client = asyncio.create_task(request())
@@ -184,14 +187,14 @@ async def test_what_a_client_left_behind_is_dropped() -> None:
 @scenario
 async def test_a_cancelled_prediction_leaves_the_queue() -> None:
     scheduler = Scheduler(65536)
-    async with scheduler.open_flow(60) as flow:
+    async with scheduler.open_flow(A, 60) as flow:
         kept, cancelled = ask(flow, window(1), window(2))
         await settle()
         cancelled.cancel()
         await settle()
         assert scheduler.queued_windows == 1
         model = FakeModel()
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         await settle()
         await model.answer()
         await kept
@@ -201,8 +204,8 @@ async def test_a_cancelled_prediction_leaves_the_queue() -> None:
 @scenario
 async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    scheduler.attach(model)
-    async with scheduler.open_flow(60) as one, scheduler.open_flow(60) as two:
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
         (guilty,), (bystander,) = ask(one, window(1)), ask(two, window(2))
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
@@ -212,7 +215,7 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
         assert (crashed.value.kind.status, crashed.value.code) == (503, "model.crashed")
         assert not bystander.done()
         successor = FakeModel()
-        scheduler.attach(successor)
+        scheduler.attach(successor, A)
         await settle()
         await successor.answer()
         assert (await bystander)[0, 0] == 2
@@ -222,20 +225,20 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
 async def test_windows_that_never_started_go_first_in_their_old_order() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     async with (
-        scheduler.open_flow(60) as one,
-        scheduler.open_flow(60) as two,
-        scheduler.open_flow(60) as three,
+        scheduler.open_flow(A, 60) as one,
+        scheduler.open_flow(A, 60) as two,
+        scheduler.open_flow(A, 60) as three,
     ):
         tasks = ask(one, *[window(1)] * 3) + ask(two, *[window(2)] * 3) + ask(three, window(3))
         await settle()
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         await settle()
         assert model.seen == [1, 2]
         # It was dead before it could begin with either.
         await model.fail(ModelDiedError("killed", started=False))
         await model.fail(ModelDiedError("killed", started=False))
         successor = FakeModel()
-        scheduler.attach(successor)
+        scheduler.attach(successor, A)
         await settle()
         await successor.answer(7)
         await asyncio.gather(*tasks)
@@ -246,15 +249,15 @@ async def test_windows_that_never_started_go_first_in_their_old_order() -> None:
 @scenario
 async def test_windows_of_one_request_keep_their_order_after_a_death() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    async with scheduler.open_flow(60) as flow:
+    async with scheduler.open_flow(A, 60) as flow:
         tasks = ask(flow, *[window(name) for name in (1, 2, 3)])
         await settle()
-        scheduler.attach(model)
+        scheduler.attach(model, A)
         await settle()
         await model.fail(ModelDiedError("killed", started=False))
         await model.fail(ModelDiedError("killed", started=False))
         successor = FakeModel()
-        scheduler.attach(successor)
+        scheduler.attach(successor, A)
         await settle()
         await successor.answer(3)
         await asyncio.gather(*tasks)
@@ -264,7 +267,7 @@ async def test_windows_of_one_request_keep_their_order_after_a_death() -> None:
 @scenario
 async def test_a_window_that_never_started_is_not_overtaken_death_after_death() -> None:
     scheduler = Scheduler(65536)
-    async with scheduler.open_flow(60) as unlucky, scheduler.open_flow(60) as upload:
+    async with scheduler.open_flow(A, 60) as unlucky, scheduler.open_flow(A, 60) as upload:
         bulk = ask(upload, *[window(1)] * 20)
         await settle()
         ask(unlucky, window(2))
@@ -272,27 +275,27 @@ async def test_a_window_that_never_started_is_not_overtaken_death_after_death() 
         seen = []
         for _ in range(2):
             model = FakeModel()
-            scheduler.attach(model)
+            scheduler.attach(model, A)
             await settle()
             await model.fail(ModelDiedError("killed", started=True))
             await model.fail(ModelDiedError("killed", started=False))
             seen.append(model.seen)
         assert seen == [[1, 2], [2, 1]]
-        scheduler.fail_all(ProblemError("model.failed", "d"))
+        scheduler.fail_all(lambda: ProblemError("model.failed", "d"))
         await asyncio.gather(*bulk, return_exceptions=True)
 
 
 @scenario
 async def test_nothing_is_handed_to_a_dead_model() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    scheduler.attach(model)
-    async with scheduler.open_flow(60) as flow:
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60) as flow:
         tasks = ask(flow, *[window(1)] * 6)
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
         await settle()
         assert len(model.seen) == 2
-        scheduler.fail_all(ProblemError("model.failed", "d"))
+        scheduler.fail_all(lambda: ProblemError("model.failed", "d"))
         results = await asyncio.gather(*tasks[2:], return_exceptions=True)
         assert [getattr(each, "code", each) for each in results] == ["model.failed"] * 4
         tasks[1].cancel()
@@ -303,15 +306,76 @@ async def test_nothing_is_handed_to_a_dead_model() -> None:
 @scenario
 async def test_retry_after_follows_the_measured_speed() -> None:
     scheduler, model = Scheduler(1024), FakeModel()
-    scheduler.attach(model)
-    async with scheduler.open_flow(60) as flow:
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60) as flow:
         for _ in range(60):
             (task,) = ask(flow, window(1, 1))  # 1 token in 0.01 s: 100 tokens a second
             await settle()
             await model.answer()
             await task
-        async with scheduler.open_flow(60):
+        async with scheduler.open_flow(A, 60):
             with pytest.raises(ProblemError) as refused:
-                async with scheduler.open_flow(60):
+                async with scheduler.open_flow(A, 60):
                     pass
     assert int(refused.value.headers["Retry-After"]) == pytest.approx(1024 / 100, rel=0.2)
+
+
+@scenario
+async def test_what_was_prepared_for_one_bundle_is_never_answered_by_another() -> None:
+    scheduler, old, new = Scheduler(65536), FakeModel(), FakeModel()
+    async with scheduler.open_flow(A, 60) as before, scheduler.open_flow(B, 60) as after:
+        stale, fresh = ask(before, window(1), window(1)), ask(after, window(2))
+        await settle()
+        scheduler.attach(new, B)
+        await settle()
+        await new.answer()
+        await asyncio.gather(*fresh)
+        for task in stale:
+            with pytest.raises(ProblemError) as replaced:
+                await task
+            assert (replaced.value.kind.status, replaced.value.code) == (503, "model.replaced")
+            assert replaced.value.headers["Retry-After"] == "1"
+        with pytest.raises(ProblemError):
+            await before.predict(window(1))
+    with pytest.raises(ProblemError) as late:
+        async with scheduler.open_flow(A, 60):
+            pass
+    assert late.value.code == "model.replaced"
+    scheduler.attach(old, A)
+    async with scheduler.open_flow(A, 60) as again:
+        (task,) = ask(again, window(1))
+        await settle()
+        await old.answer()
+        await task
+    assert (old.seen, new.seen) == ([1], [2])
+
+
+@scenario
+async def test_a_window_of_a_dead_model_is_not_handed_to_one_of_another_bundle() -> None:
+    scheduler, old, new = Scheduler(65536), FakeModel(), FakeModel()
+    scheduler.attach(old, A)
+    async with scheduler.open_flow(A, 60) as flow:
+        tasks = ask(flow, *[window(1, 512)] * 130)  # the last ones wait for room
+        await settle()
+        scheduler.detach()
+        scheduler.attach(new, B)
+        await old.fail(ModelDiedError("killed", started=True))
+        await old.fail(ModelDiedError("killed", started=False))
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(each, "code", each) for each in results] == ["model.replaced"] * 130
+    assert new.seen == []
+
+
+@scenario
+async def test_no_flow_is_opened_once_no_model_will_come() -> None:
+    """A request may have begun while there was one: it would wait until its deadline."""
+    scheduler, model = Scheduler(65536), FakeModel()
+    scheduler.attach(model, A)
+    scheduler.fail_all(lambda: ProblemError("model.failed", "d"))
+    with pytest.raises(ProblemError) as refused:
+        async with scheduler.open_flow(A, 60):
+            pass
+    assert refused.value.code == "model.failed"
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 60):
+        pass

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from converter.bundle import opening
-from converter.bundle.opening import open_bundle
-from converter.errors import BundleError, BundleMissingError
+from converter.bundle.opening import open_bundle, open_expected, undisturbed
+from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from tests.support.bundles import CONFIG, build, fill, leftovers
 
 FILES = ["manifest.json", "tokenizer.json", "golden.npz", "model.mlpackage/Data/weight.bin"]
@@ -107,6 +107,42 @@ def test_a_bundle_replaced_while_it_is_read_opens_as_the_new_one(
 
     monkeypatch.setattr(opening, "_verify_file", replace_first)
     assert open_bundle(tmp_path / "b").manifest.fingerprint == replaced[0]
+
+
+def test_a_bundle_that_is_expected_is_told_from_another_one(tmp_path: Path) -> None:
+    old = build(tmp_path / "b", "old")
+    assert open_expected(tmp_path / "b", old).manifest.fingerprint == old
+    new = build(tmp_path / "b", "new")
+    with pytest.raises(BundleReplacedError, match=f"{new} now, not {old}"):
+        open_expected(tmp_path / "b", old)
+
+
+@pytest.mark.parametrize("comes_back", [False, True])
+def test_reading_is_disturbed_by_another_bundle_even_for_a_while(
+    tmp_path: Path, comes_back: bool
+) -> None:
+    build(tmp_path / "b", "old")
+    build(tmp_path / "other", "new")
+
+    def read() -> None:
+        with undisturbed(tmp_path / "b"):
+            (tmp_path / "b").rename(tmp_path / "away")
+            (tmp_path / "other").rename(tmp_path / "b")
+            if comes_back:
+                (tmp_path / "b").rename(tmp_path / "other")
+                (tmp_path / "away").rename(tmp_path / "b")
+            raise RuntimeError("what was read was half of each")
+
+    with pytest.raises(BundleReplacedError, match="while it was read"):
+        read()
+
+
+def test_reading_alone_disturbs_nothing(tmp_path: Path) -> None:
+    build(tmp_path / "b")
+    with undisturbed(tmp_path / "b"):
+        open_bundle(tmp_path / "b")
+    with pytest.raises(BundleMissingError), undisturbed(tmp_path / "absent"):
+        open_bundle(tmp_path / "absent")
 
 
 def test_a_bundle_of_full_size_opens_quickly(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from converter.bundle.opening import Bundle
+from converter.bundle.opening import Bundle, open_bundle
+from converter.errors import BundleReplacedError
 from converter.runtime.coreml import CoreMLRuntime, load_coreml_runtime
 from converter.runtime.mil import MilRuntime
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.runtime.tuned_choice import choice_file, write_choice
 from tests.support import coreml_stand_in
-from tests.support.bundles import build_small
+from tests.support.bundles import build_small, fill
 
 
 def log_of(tmp_path: Path) -> list[str]:
@@ -132,6 +134,25 @@ def test_a_new_build_of_macos_compiles_and_checks_again(
     assert log_of(tmp_path).count("compile") == 2
     folders = [p.name for p in (tmp_path / "cache").iterdir() if p.is_dir()]
     assert folders == [f"{bundle.manifest.fingerprint}-25A1"]
+
+
+@pytest.mark.usefixtures("behave")
+def test_what_is_compiled_of_another_bundle_is_not_kept_under_this_ones_name(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served = shutil.copytree(bundle.path, tmp_path / "served")
+    opened = open_bundle(served)
+    real = coreml_stand_in.compile_package
+
+    def compile_late(package: Path, compiled: Path) -> None:
+        shutil.rmtree(served)
+        fill(served, "new weights")
+        real(package, compiled)
+
+    monkeypatch.setattr(coreml_stand_in, "compile_package", compile_late)
+    with pytest.raises(BundleReplacedError):
+        load(opened, tmp_path)
+    assert [each for each in (tmp_path / "cache").iterdir() if each.is_dir()] == []
 
 
 @pytest.mark.usefixtures("behave")
