@@ -311,6 +311,12 @@ PROBLEMS: dict[str, ProblemKind] = {
         hint="Send fewer records at a time, or raise GENA_DEADLINE_SECONDS.",
         members={"limit": 600},
     ),
+    "storage.full": ProblemKind(
+        507,
+        "The server's disk is full",
+        hint="Its temporary folder has no room for this request. Send fewer records at a time; "
+        "whoever runs the server can make room there, or start it with another TMPDIR.",
+    ),
 }
 
 # What a status means here, whichever of its codes it is.
@@ -329,4 +335,5 @@ STATUSES: dict[int, str] = {
     500: "A fault of the service or of the model.",
     503: "There is no model now.",
     504: "The deadline has passed.",
+    507: "The server's temporary folder is full.",
 }

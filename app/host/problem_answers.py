@@ -4,6 +4,7 @@ Nothing here repeats what was submitted, apart from a record's id and the letter
 """
 
 import logging
+import tempfile
 
 import orjson
 from fastapi import FastAPI, Request
@@ -17,7 +18,7 @@ from app.dependencies import unavailable_problem
 from app.errors import ProblemError, http_code
 from app.model.state import ModelUnavailableError
 from app.requests.validation import validation_problem
-from converter.errors import GenaError
+from converter.errors import GenaError, is_full_disk
 
 # nginx's status for a client that left before its answer; nobody receives it, the log shows it.
 CLIENT_GONE = 499
@@ -43,6 +44,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ProblemError, _answer_problem)
     app.add_exception_handler(ModelUnavailableError, _answer_unavailable)
     app.add_exception_handler(GenaError, _answer_gena_error)
+    app.add_exception_handler(OSError, _answer_os_error)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(ClientDisconnect, _answer_nobody)
@@ -63,6 +65,15 @@ def _answer_gena_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GenaError)
     logger.error("%s: %s", error.code, error)
     return problem_response(ProblemError("internal"), _request_id(request))
+
+
+def _answer_os_error(request: Request, error: Exception) -> Response:
+    """What a request keeps beside memory lies in temporary files; other errors are unexpected."""
+    if not (isinstance(error, OSError) and is_full_disk(error)):
+        raise error
+    problem = ProblemError("storage.full")
+    logger.error("%s: %s", problem.code, error.strerror, extra={"folder": tempfile.gettempdir()})
+    return problem_response(problem, _request_id(request))
 
 
 def _answer_validation_error(request: Request, error: Exception) -> Response:

@@ -19,11 +19,17 @@ class TokenStore:
         self._size = 0
 
     def append(self, ids: NDArray[np.int32], ends: NDArray[np.int64]) -> int:
-        """Keep (n,) ids and (n,) ends; returns where they begin."""
+        """Keep (n,) ids and (n,) ends; returns where they begin.
+
+        Raises:
+            OSError: they do not fit on the disk.
+        """
         tokens = np.empty(len(ids), _TOKEN)
         tokens["id"], tokens["end"] = ids, ends
         self._file.seek(self._size * _TOKEN.itemsize)
         self._file.write(tokens.tobytes())
+        # A full disk is heard of now, and not when an answer is on its way.
+        self._file.flush()
         start = self._size
         self._size += len(ids)
         return start

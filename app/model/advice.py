@@ -13,6 +13,8 @@ _ADVICE = {
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
     "bundle.replaced": "Wait until what builds the bundle is done.",
     "runtime": "Choose another with --runtime or --compute-units.",
+    "disk": "Make room there, or set TMPDIR to a folder that has it and start the server again.",
+    "model.start": "See whether the machine lacks memory or open files (ulimit -n).",
     "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }
 

@@ -5,29 +5,38 @@ stdin closes.
 """
 
 import argparse
-import json
 import logging
 import mmap
 import os
 import signal
 import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime
+from app.model.wire import (
+    REQUEST,
+    SLOTS,
+    LoadedRuntime,
+    NotLoaded,
+    NotPredicted,
+    Predicted,
+    encode_reply,
+)
 from converter.bundle.opening import Bundle, open_expected, undisturbed
-from converter.errors import GenaError
+from converter.errors import GenaError, is_full_disk
 from converter.life_line import when_parent_ends
 from converter.runtime.loading import load_runtime
 from converter.runtime.protocol import Runtime
 
 logger = logging.getLogger("gena.model")
+
+_LONGEST_MESSAGE = 2000
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -86,21 +95,27 @@ def main(load: Load = _load_runtime) -> int:
     channel = socket.socket(fileno=arguments.socket)
     try:
         runtime = _warm_runtime(load, arguments)
-    except GenaError as error:
-        _reply(channel, failed={"code": error.code, "message": str(error)})
-        return 1
     except Exception as error:
-        logger.exception("the model cannot be loaded")
-        text = f"{type(error).__name__}: {error}"
-        _reply(channel, failed={"code": "model.load", "message": text})
+        channel.sendall(encode_reply(_not_loaded(error)))
         return 1
     loaded = LoadedRuntime(
         runtime.name, runtime.compute_units, runtime.lengths, runtime.device_checks
     )
-    _reply(channel, runtime=asdict(loaded))
+    channel.sendall(encode_reply(loaded))
     with mmap.mmap(arguments.memory, 0) as memory:
         _answer(channel, memory, runtime)
     return 0
+
+
+def _not_loaded(error: Exception) -> NotLoaded:
+    if isinstance(error, GenaError):
+        return NotLoaded(error.code, str(error))
+    if isinstance(error, OSError) and is_full_disk(error):
+        where = error.filename or tempfile.gettempdir()
+        return NotLoaded("disk.full", f"The model cannot be loaded: no space is left for {where}.")
+    logger.exception("the model cannot be loaded")
+    text = f"{type(error).__name__}: {error}"
+    return NotLoaded("model.load", text[:_LONGEST_MESSAGE])
 
 
 def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None:
@@ -109,26 +124,29 @@ def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
         padded = np.array(np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :])
-        started = time.perf_counter()
-        try:
-            features = runtime.predict(padded)[0]
-        except GenaError as error:
-            _reply(channel, number=number, error=error.code, message=str(error))
-            continue
-        except Exception as error:
-            logger.exception("a prediction failed")
-            _reply(channel, number=number, error="model.error", message=type(error).__name__)
-            continue
+        place = memoryview(memory)[slot * slot_bytes : (slot + 1) * slot_bytes]
+        channel.sendall(encode_reply(_predict(runtime, number, padded, place)))
+        place.release()  # the map cannot be closed while somebody looks at it
+
+
+def _predict(
+    runtime: Runtime, number: int, padded: NDArray[np.int32], place: memoryview
+) -> Predicted | NotPredicted:
+    """Predict a window of (1, L) ids, and put its features into their place."""
+    started = time.perf_counter()
+    try:
+        features = runtime.predict(padded)[0]
         seconds = time.perf_counter() - started
-        target = np.frombuffer(memory, np.float32, features.size, slot * slot_bytes)
-        target.reshape(features.shape)[...] = features
-        del target  # the map cannot be closed while an array looks at it
-        _reply(channel, number=number, shape=list(features.shape), seconds=seconds)
-
-
-def _reply(channel: socket.socket, **message: Any) -> None:
-    data = json.dumps(message).encode()
-    channel.sendall(REPLY.pack(len(data)) + data)
+        # A ValueError where they do not fit: the place beside it is another window's.
+        target = np.frombuffer(place, np.float32, features.size).reshape(features.shape)
+        target[...] = features
+        rows, hidden = features.shape
+    except GenaError as error:
+        return NotPredicted(number, error.code, str(error))
+    except Exception as error:
+        logger.exception("a prediction failed")
+        return NotPredicted(number, "model.error", type(error).__name__)
+    return Predicted(number, (rows, hidden), seconds)
 
 
 if __name__ == "__main__":

@@ -75,8 +75,14 @@ def _environment(ours: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str,
 
 def kill_child(process: asyncio.subprocess.Process) -> None:
     """SIGKILL to a child and to what it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    signal_child(process, signal.SIGKILL)
+
+
+def signal_child(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    """A signal to a child and to what it started; none where there is nobody left."""
+    # macOS does not permit it where all that is left is a child whose end nobody asked for yet.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)
 
 
 async def log_lines(stream: asyncio.StreamReader, logger: logging.Logger) -> None:

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import logging
-import os
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from app.model.children import (
     kill_child,
     log_lines,
     module_command,
+    signal_child,
     start_child,
 )
 
@@ -105,8 +105,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     for _ in range(_INTERRUPTS):
         if process.returncode is not None:
             return
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGINT)
+        signal_child(process, signal.SIGINT)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_INTERRUPT_SECONDS):
                 await process.wait()

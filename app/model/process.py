@@ -5,31 +5,45 @@ hangs. What follows its death is decided in `app.model.supervisor`.
 """
 
 import asyncio
-import contextlib
-import json
 import logging
 import mmap
 import socket
 import tempfile
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from app.errors import ProblemError
 from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
 from app.model.prediction import ModelDiedError, Prediction, WindowIds
-from app.model.wire import REPLY, REQUEST, SLOTS, LoadedRuntime, slot_bytes
+from app.model.shared_memory import shared_file
+from app.model.wire import (
+    LONGEST_REPLY,
+    REPLY,
+    REQUEST,
+    SLOTS,
+    GarbledReplyError,
+    LoadedRuntime,
+    NotLoaded,
+    NotPredicted,
+    Predicted,
+    Reply,
+    decode_reply,
+    slot_bytes,
+)
 from app.problems import PROBLEMS
 from app.settings import Settings
 from converter.bundle.manifest import Manifest
 from converter.bundle.opening import Bundle
+from converter.errors import is_full_disk
 
 logger = logging.getLogger("gena.model")
 
 MODEL_COMMAND = module_command("app.model.child")
-_STOP_SECONDS = 5.0
+# To end when it is asked to; to be gone when it was killed.
+_STOP_SECONDS, _GONE_SECONDS = 5.0, 2.0
 
 
 class ModelLoadError(Exception):
@@ -44,15 +58,33 @@ class ModelLoadError(Exception):
         self.code = code
 
 
+class ModelStartError(Exception):
+    """The system lacks what a process needs; there may be enough of it a little later.
+
+    Attributes:
+        code: dotted and stable.
+    """
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
 @dataclass(frozen=True)
 class _Pending:
     answer: asyncio.Future[Prediction]
     slot: int
     rows: int
+    length: int
 
 
 class ModelProcess:
-    """A running model process. Made by `start`."""
+    """A running model process. Made by `start`.
+
+    Attributes:
+        answered: it has answered a window.
+        died_of_a_window: it ended while it had one.
+    """
 
     def __init__(
         self,
@@ -63,6 +95,8 @@ class ModelProcess:
         manifest: Manifest,
         predict_timeout: float,
     ) -> None:
+        self.answered = False
+        self.died_of_a_window = False
         self._process = process
         self._reader = reader
         self._writer = writer
@@ -77,7 +111,8 @@ class ModelProcess:
             self._slots.put_nowait(slot)
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[LoadedRuntime] = loop.create_future()
-        self._hang: str | None = None
+        # Why it was ended, where it did not end by itself; and how it ended.
+        self._fault: str | None = None
         self._reason: str | None = None
         assert process.stderr is not None
         self._stderr = loop.create_task(log_lines(process.stderr, logger))
@@ -85,33 +120,36 @@ class ModelProcess:
 
     @classmethod
     async def start(
-        cls,
-        bundle: Bundle,
-        settings: Settings,
-        command: Sequence[str] = MODEL_COMMAND,
+        cls, bundle: Bundle, settings: Settings, command: Sequence[str] = MODEL_COMMAND
     ) -> "ModelProcess":
-        """Start the process; it loads the model meanwhile (see `ready`)."""
+        """Start the process; it loads the model meanwhile (see `ready`).
+
+        Raises:
+            ModelStartError: the system lacks room for its answers, memory or open files.
+        """
+        size = SLOTS * slot_bytes(bundle.manifest.hidden_size)
+        try:
+            return await cls._start(bundle, settings, command, size)
+        except OSError as error:
+            raise _start_error(error, size) from error
+
+    @classmethod
+    async def _start(
+        cls, bundle: Bundle, settings: Settings, command: Sequence[str], size: int
+    ) -> "ModelProcess":
         ours, theirs = socket.socketpair()
-        with theirs, tempfile.TemporaryFile() as file:
-            file.truncate(SLOTS * slot_bytes(bundle.manifest.hidden_size))
-            memory = mmap.mmap(file.fileno(), 0)
-            # With "=", a value that begins with a dash stays a value.
-            options = [
-                f"--bundle={bundle.path}",
-                f"--fingerprint={bundle.manifest.fingerprint}",
-                f"--socket={theirs.fileno()}",
-                f"--memory={file.fileno()}",
-                f"--runtime={settings.runtime}",
-                f"--compute-units={settings.compute_units}",
-            ]
-            if settings.threads is not None:
-                options.append(f"--threads={settings.threads}")
-            process = await start_child(
-                [*command, *options],
-                stdout=asyncio.subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(), file.fileno()),
-            )
-        reader, writer = await asyncio.open_connection(sock=ours)
+        with theirs, ExitStack() as undo:
+            undo.enter_context(ours)
+            with shared_file(size) as file:
+                memory = undo.enter_context(mmap.mmap(file.fileno(), 0))
+                descriptors = (theirs.fileno(), file.fileno())
+                options = _options(bundle, settings, *descriptors)
+                process = await start_child(
+                    [*command, *options], stdout=asyncio.subprocess.DEVNULL, pass_fds=descriptors
+                )
+            undo.callback(kill_child, process)
+            reader, writer = await asyncio.open_connection(sock=ours)
+            undo.pop_all()
         logger.info("model process started", extra={"pid": process.pid})
         timeout = settings.predict_timeout_seconds
         return cls(process, reader, writer, memory, bundle.manifest, timeout)
@@ -141,19 +179,20 @@ class ModelProcess:
         Raises:
             ModelDiedError: the process ended before it answered.
             ProblemError: 500 model.not_finite or model.error; the process lives on.
+            ValueError: the package has no length that holds them.
         """
+        padded = self._padded(window)
         slot = await self._slots.get()
         if self._reason is not None:
+            # Whoever waits for a place hears of it too.
+            self._slots.put_nowait(slot)
             raise ModelDiedError(self._reason, started=False)
-        length = next(length for length in self._manifest.lengths if length >= len(window))
-        padded = np.full(length, self._manifest.pad_token_id, dtype=np.int32)
-        padded[: len(window)] = window
         number, self._next_number = self._next_number, (self._next_number + 1) % 2**32
         answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._pending[number] = _Pending(answer, slot, len(window))
+        self._pending[number] = _Pending(answer, slot, len(window), len(padded))
         if self._timer is None:
             self._restart_timer()
-        self._writer.write(REQUEST.pack(number, slot, length) + padded.tobytes())
+        self._writer.write(REQUEST.pack(number, slot, len(padded)) + padded.tobytes())
         return await answer
 
     async def died(self) -> str:
@@ -174,45 +213,68 @@ class ModelProcess:
             async with asyncio.timeout(_STOP_SECONDS):
                 await asyncio.shield(self._life)
         except TimeoutError:
-            self.kill()
+            self._end("the model process did not end by itself")
             await self._life
 
-    def kill(self) -> None:
-        """End the process now."""
-        kill_child(self._process)
+    def _padded(self, window: WindowIds) -> WindowIds:
+        lengths = self._manifest.lengths
+        length = next((length for length in lengths if length >= len(window)), None)
+        if length is None:
+            raise ValueError(f"the package has no length for {len(window)} ids")
+        padded = np.full(length, self._manifest.pad_token_id, dtype=np.int32)
+        padded[: len(window)] = window
+        return padded
 
     async def _live(self) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        """Take replies until the process is gone, and let nobody wait for one after that."""
+        try:
             while True:
-                (size,) = REPLY.unpack(await self._reader.readexactly(REPLY.size))
-                self._receive(json.loads(await self._reader.readexactly(size)))
-        # Without its socket it is of no use, whatever it still does.
-        self.kill()
-        returncode = await self._process.wait()
-        await self._stderr
+                self._receive(await self._next_reply())
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # without its socket it is of no use, whatever it still does
+        except Exception:
+            logger.exception("not a reply of the model process")
+            self._fault = "the model process sent what is no answer and was ended"
+        kill_child(self._process)
+        ended = await self._gone()
         self._writer.close()
-        self._bury(self._hang or f"the model process ended ({describe_exit(returncode)})")
+        self._memory.close()
+        self._bury(self._fault or f"the model process ended ({ended})")
 
-    def _receive(self, message: dict[str, Any]) -> None:
-        if "runtime" in message:
-            self._ready.set_result(LoadedRuntime(**message["runtime"]))
-            return
-        if "failed" in message:
-            failed = message["failed"]
-            self._ready.set_exception(ModelLoadError(failed["code"], failed["message"]))
-            return
-        pending = self._pending.pop(message["number"])
-        self._restart_timer()
-        if "error" in message:
-            _fail(pending, _model_error(message["error"], message["message"]))
-        elif not pending.answer.done():
-            pending.answer.set_result(self._take(pending, message["shape"], message["seconds"]))
-        self._slots.put_nowait(pending.slot)
+    async def _next_reply(self) -> Reply:
+        (size,) = REPLY.unpack(await self._reader.readexactly(REPLY.size))
+        if size > LONGEST_REPLY:
+            raise GarbledReplyError(f"it announced {size} bytes")
+        return decode_reply(await self._reader.readexactly(size))
 
-    def _take(self, pending: _Pending, shape: list[int], seconds: float) -> Prediction:
-        offset = pending.slot * slot_bytes(self._manifest.hidden_size)
-        rows = np.frombuffer(self._memory, np.float32, pending.rows * shape[1], offset)
-        return Prediction(rows.reshape(pending.rows, shape[1]).copy(), seconds)
+    def _receive(self, reply: Reply) -> None:
+        """Hand a reply to who waits for it; raises where nobody does."""
+        match reply:
+            case LoadedRuntime():
+                self._ready.set_result(reply)
+            case NotLoaded():
+                self._ready.set_exception(ModelLoadError(reply.code, reply.message))
+            case Predicted() | NotPredicted():
+                pending = self._pending[reply.number]
+                answer = self._answer(pending, reply)
+                del self._pending[reply.number]
+                self.answered = True
+                self._restart_timer()
+                _settle(pending, answer)
+                self._slots.put_nowait(pending.slot)
+
+    def _answer(
+        self, pending: _Pending, reply: Predicted | NotPredicted
+    ) -> Prediction | ProblemError:
+        if isinstance(reply, NotPredicted):
+            code = reply.code if reply.code in PROBLEMS else "model.error"
+            return ProblemError(code, f"{reply.message.rstrip('.')}.")
+        hidden_size = self._manifest.hidden_size
+        if reply.shape != (pending.length, hidden_size):
+            raise GarbledReplyError(f"its features have the shape {reply.shape}")
+        offset = pending.slot * slot_bytes(hidden_size)
+        rows = np.frombuffer(self._memory, np.float32, pending.rows * hidden_size, offset)
+        return Prediction(rows.reshape(pending.rows, hidden_size).copy(), reply.seconds)
 
     def _restart_timer(self) -> None:
         if self._timer is not None:
@@ -224,11 +286,27 @@ class ModelProcess:
             self._timer = loop.call_later(self._timeout, self._end, reason)
 
     def _end(self, reason: str) -> None:
-        self._hang = reason
-        self.kill()
+        """Listen no more; the process is killed then."""
+        self._fault = self._fault or reason
+        self._writer.transport.abort()
+
+    async def _gone(self) -> str:
+        """Wait until a killed process is gone, and say how it went.
+
+        Not for long: the system may not let go of it, and what it started may hold its stderr.
+        """
+        try:
+            async with asyncio.timeout(_GONE_SECONDS):
+                await self._process.wait()
+                await self._stderr
+        except TimeoutError:
+            self._stderr.cancel()
+        returncode = self._process.returncode
+        return "and does not go away" if returncode is None else describe_exit(returncode)
 
     def _bury(self, reason: str) -> None:
         self._reason = reason
+        self.died_of_a_window = bool(self._pending)
         if self._timer is not None:
             self._timer.cancel()
         if not self._ready.done():
@@ -237,15 +315,45 @@ class ModelProcess:
             self._ready.exception()
         # It computes in the order of the requests: the oldest is the one it died of.
         for position, pending in enumerate(self._pending.values()):
-            _fail(pending, ModelDiedError(reason, started=position == 0))
+            _settle(pending, ModelDiedError(reason, started=position == 0))
             self._slots.put_nowait(pending.slot)
         self._pending.clear()
 
 
-def _fail(pending: _Pending, error: Exception) -> None:
-    if not pending.answer.done():
-        pending.answer.set_exception(error)
+def _options(bundle: Bundle, settings: Settings, channel: int, memory: int) -> list[str]:
+    """The command line of `app.model.child`.
+
+    Args:
+        channel, memory: descriptors of the socket and of the shared file.
+    """
+    # With "=", a value that begins with a dash stays a value.
+    options = [
+        f"--bundle={bundle.path}",
+        f"--fingerprint={bundle.manifest.fingerprint}",
+        f"--socket={channel}",
+        f"--memory={memory}",
+        f"--runtime={settings.runtime}",
+        f"--compute-units={settings.compute_units}",
+    ]
+    if settings.threads is not None:
+        options.append(f"--threads={settings.threads}")
+    return options
 
 
-def _model_error(code: str, message: str) -> ProblemError:
-    return ProblemError(code if code in PROBLEMS else "model.error", f"{message.rstrip('.')}.")
+def _start_error(error: OSError, size: int) -> ModelStartError:
+    if is_full_disk(error):
+        return ModelStartError(
+            "disk.full",
+            f"the temporary folder {tempfile.gettempdir()} is full, and the model's answers need "
+            f"{size / 2**20:.2f} MiB in it",
+        )
+    return ModelStartError("model.start", f"its process cannot be started ({error.strerror})")
+
+
+def _settle(pending: _Pending, answer: Prediction | Exception) -> None:
+    if pending.answer.done():
+        return
+    if isinstance(answer, Exception):
+        pending.answer.set_exception(answer)
+    else:
+        pending.answer.set_result(answer)

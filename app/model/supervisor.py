@@ -2,13 +2,13 @@
 
 import asyncio
 import logging
-import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from app.metrics import Metrics
 from app.model.prediction import ModelDiedError
-from app.model.process import ModelLoadError, ModelProcess
+from app.model.process import ModelLoadError, ModelProcess, ModelStartError
 from app.model.scheduler import Scheduler
 from app.model.state import State
 from app.model.wire import LoadedRuntime
@@ -19,8 +19,42 @@ logger = logging.getLogger("gena.lifecycle")
 
 # Restarts of the model: at once, then after 0.5 s, 1 s, ... until it has lived for a minute.
 _FIRST_BACK_OFF, _LONGEST_BACK_OFF, _STABLE_SECONDS = 0.5, 30.0, 60.0
-# A model that dies this many times before it is ready will not get there by trying.
-_LOAD_ATTEMPTS = 5
+# A model that dies this many times in a row without an answer will not give one by trying.
+_FRUITLESS_LIVES = 5
+
+
+@dataclass(frozen=True)
+class _Life:
+    """One process of the model, afterwards.
+
+    Attributes:
+        reason: why it ended, as a clause.
+        ready_seconds: how long the model was ready; None where it never was.
+        answered: it answered a window.
+        died_of_a_window: it ended while it had one.
+        code: of the failure, where no other life ends better.
+    """
+
+    reason: str
+    ready_seconds: float | None = None
+    answered: bool = False
+    died_of_a_window: bool = False
+    code: str = "model.crashing"
+
+    @property
+    def stable(self) -> bool:
+        return (self.ready_seconds or 0.0) > _STABLE_SECONDS
+
+    @property
+    def fruitless(self) -> bool:
+        return not self.answered and (self.ready_seconds is None or self.died_of_a_window)
+
+    def failure(self, count: int) -> ModelLoadError:
+        """What it comes to after so many fruitless ones."""
+        what = "got ready" if self.ready_seconds is None else "gave an answer"
+        return ModelLoadError(
+            self.code, f"The model was started {count} times and never {what}: {self.reason}."
+        )
 
 
 class Supervisor:
@@ -58,49 +92,46 @@ class Supervisor:
         """Keep a process for this bundle. Ends by an exception only.
 
         Raises:
-            ModelLoadError: the model cannot be loaded, or died of it too many times.
+            ModelLoadError: the model cannot be loaded, or died too many times without an answer.
         """
         message = f"Loading {bundle.manifest.model}."
-        deaths, loaded = 0, False
+        deaths = fruitless = 0
         while True:
             self._tell(State("loading", message))
-            reason, ready_at = await self._live_once(bundle)
-            loaded = loaded or ready_at < math.inf
-            stable = time.monotonic() - ready_at > _STABLE_SECONDS
-            deaths = 1 if stable else deaths + 1
-            if not loaded and deaths >= _LOAD_ATTEMPTS:
-                raise ModelLoadError(
-                    "model.crashing",
-                    f"The model was started {deaths} times and never got ready: {reason}.",
-                )
+            life = await self._live_once(bundle)
+            deaths = 1 if life.stable else deaths + 1
+            # The end of one that had nothing to do says nothing.
+            fruitless = 0 if life.answered else fruitless + life.fruitless
+            if fruitless >= _FRUITLESS_LIVES:
+                raise life.failure(fruitless)
             self.restarts += 1
             self._metrics.model_restarts.inc()
-            message = f"Restarting the model: {reason}."
-            logger.error("model restart: %s", reason, extra={"restarts": self.restarts})
+            message = f"Restarting the model: {life.reason}."
+            logger.error("model restart: %s", life.reason, extra={"restarts": self.restarts})
             self._tell(State("loading", message))
             if deaths > 1:
                 await asyncio.sleep(min(_FIRST_BACK_OFF * 2 ** (deaths - 2), _LONGEST_BACK_OFF))
 
-    async def _live_once(self, bundle: Bundle) -> tuple[str, float]:
-        """One process from its start to its end.
-
-        Returns:
-            Why it ended, and when it was ready (infinity: never).
-        """
+    async def _live_once(self, bundle: Bundle) -> _Life:
+        """One process from its start to its end."""
         manifest = bundle.manifest
-        process = self.process = await ModelProcess.start(
-            bundle, self._settings, self._model_command
-        )
-        ready_at = math.inf
+        try:
+            process = await ModelProcess.start(bundle, self._settings, self._model_command)
+        except ModelStartError as error:
+            return _Life(str(error), code=error.code)
+        self.process = process
+        ready_at: float | None = None
         try:
             self.runtime = await process.ready(self._settings.load_timeout_seconds)
             ready_at = time.monotonic()
             self._tell(State("ready", f"{manifest.model} answers."))
             self._scheduler.attach(process, manifest.fingerprint)
-            return await process.died(), ready_at
+            reason = await process.died()
         except ModelDiedError as error:
-            return str(error), ready_at
+            reason = str(error)
         finally:
             self._scheduler.detach()
             self.process = self.runtime = None
             await process.stop()
+        ready_seconds = None if ready_at is None else time.monotonic() - ready_at
+        return _Life(reason, ready_seconds, process.answered, process.died_of_a_window)

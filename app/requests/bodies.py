@@ -84,6 +84,7 @@ async def receive_body(request: Request) -> ReceivedBody:
         async for chunk in request.stream():
             file.write(chunk)
             size += len(chunk)
+        file.seek(0)
     except BaseException:
         file.close()
         raise

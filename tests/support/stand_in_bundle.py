@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, models, processors
 
 from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.network.config import EncoderConfig
-from converter.options import BuildOptions
+from converter.options import BuildOptions, function_names
 
 _CONFIG = {
     "model_type": "bert",
@@ -23,7 +23,12 @@ _CONFIG = {
 }
 
 
-def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Path:
+def make_bundle(
+    folder: Path,
+    model: str = "stand-in",
+    weights: str = "w",
+    lengths: tuple[int, ...] = (128, 512),
+) -> Path:
     """Write a bundle for `stand_in_model`, at once where one was before.
 
     Args:
@@ -48,7 +53,7 @@ def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Pa
         commit=None,
         checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
         config=EncoderConfig.from_dict(_CONFIG),
-        functions={128: "length_128", 512: "length_512"},
+        functions=function_names(lengths),
         options=BuildOptions(),
         precision={"chosen": "fp16"},
         fidelity={"flag": "expected"},

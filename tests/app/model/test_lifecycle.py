@@ -26,7 +26,7 @@ from converter.bundle.opening import open_bundle
 from tests.support.bundles import put_in_place
 from tests.support.scenarios import scenario
 from tests.support.stand_in_bundle import make_bundle
-from tests.support.stand_in_model import exchange
+from tests.support.stand_in_model import KILLED, exchange
 
 
 @asynccontextmanager
@@ -148,6 +148,54 @@ async def test_restarts_back_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             await reach(lifecycle, "ready")
             assert time.monotonic() - began >= wait
         assert lifecycle.restarts == 3
+
+
+async def ask(lifecycle: Lifecycle, *ids: int) -> str:
+    """`answered`, or the code of the problem, once the service is ready or has failed."""
+    while lifecycle.state.status == "loading":
+        await asyncio.sleep(0.005)
+    try:
+        async with lifecycle.ready_model().open_flow(60) as flow:
+            await flow.predict(np.array(ids, np.int32))
+    except ProblemError as error:
+        return error.code
+    return "answered"
+
+
+@scenario
+async def test_a_model_that_dies_of_every_window_is_a_failure_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.model.supervisor, "_FIRST_BACK_OFF", 0.01)
+    make_bundle(default_bundle_folder("lab/model", None, tmp_path))
+    async with living(tmp_path) as lifecycle:
+        for _ in range(5):
+            assert await ask(lifecycle, 1, KILLED, 2) == "model.crashed"
+        await reach(lifecycle, "failed")
+        assert lifecycle.state.code == "model.crashing"
+        assert "started 5 times and never gave an answer" in lifecycle.state.message
+        with pytest.raises(ModelUnavailableError):
+            await ask(lifecycle, 1, 9, 2)
+        lifecycle.retry()
+        assert await ask(lifecycle, 1, 9, 2) == "answered"
+
+
+@scenario
+async def test_a_model_that_answers_between_its_deaths_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app.model.supervisor, "_FIRST_BACK_OFF", 0.0001)
+    make_bundle(default_bundle_folder("lab/model", None, tmp_path))
+    async with living(tmp_path) as lifecycle:
+        for _ in range(3):
+            for _ in range(2):
+                assert await ask(lifecycle, 1, KILLED, 2) == "model.crashed"
+            assert await ask(lifecycle, 1, 9, 2) == "answered"
+        # With nothing to do it dies of something else.
+        for _ in range(5):
+            await kill_the_model(lifecycle)
+            await reach(lifecycle, "ready")
+        assert lifecycle.restarts == 11
 
 
 @scenario

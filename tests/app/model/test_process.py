@@ -1,6 +1,9 @@
 """The model's process, for real: spawned, hung, killed, orphaned."""
 
 import asyncio
+import contextlib
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +21,15 @@ from numpy.typing import NDArray
 from app.errors import ProblemError
 from app.model.children import module_command
 from app.model.prediction import ModelDiedError
-from app.model.process import ModelLoadError, ModelProcess
+from app.model.process import ModelLoadError, ModelProcess, ModelStartError
+from app.model.wire import (
+    REPLY,
+    LoadedRuntime,
+    NotLoaded,
+    NotPredicted,
+    Predicted,
+    encode_reply,
+)
 from app.settings import Settings
 from converter.bundle.opening import Bundle, open_bundle
 from tests.support import stand_in_model as stand_in
@@ -164,6 +175,147 @@ async def test_it_ignores_an_interrupt(bundle: Bundle) -> None:
         await process.ready(60)
         os.kill(process.pid, signal.SIGINT)
         assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9
+
+
+LOADED = encode_reply(LoadedRuntime("scripted", "none", (128, 512), None))
+GARBLED = {
+    "of nobody": encode_reply(Predicted(7, (128, stand_in.HIDDEN), 0.1)),
+    "error of nobody": encode_reply(NotPredicted(7, "model.error", "ValueError")),
+    "another length": encode_reply(Predicted(0, (512, stand_in.HIDDEN), 0.1)),
+    "another width": encode_reply(Predicted(0, (128, 2 * stand_in.HIDDEN), 0.1)),
+    "nothing": encode_reply(Predicted(0, (0, 0), 0.1)),
+    "loaded again": LOADED,
+    "failed after all": encode_reply(NotLoaded("model.load", "late")),
+    "endless": REPLY.pack(2**32 - 1),
+    "empty": REPLY.pack(0),
+    "no JSON": REPLY.pack(4) + b"\xff{[1",
+    "no object": REPLY.pack(2) + b"[]",
+    "no time": REPLY.pack(42) + b'{"number":0,"shape":[128,64],"seconds":-1}',
+    "part of one": REPLY.pack(100) + b"{",
+}
+
+
+@asynccontextmanager
+async def scripted(bundle: Bundle, **script: str) -> AsyncIterator[ModelProcess]:
+    command = [*module_command("tests.support.scripted_model"), json.dumps(script)]
+    process = await ModelProcess.start(bundle, Settings(predict_timeout_seconds=2), command)
+    try:
+        yield process
+    finally:
+        await process.stop()
+        assert not is_running(process.pid)
+
+
+@pytest.mark.parametrize("reply", GARBLED.values(), ids=GARBLED.keys())
+def test_who_waits_for_a_garbled_reply_hears_of_it(bundle: Bundle, reply: bytes) -> None:
+    @scenario
+    async def ask() -> None:
+        async with scripted(bundle, first=LOADED.hex(), then=reply.hex()) as process:
+            await process.ready(60)
+            answers = await asyncio.gather(
+                *[process.predict(ids(1, 9, 2)) for _ in range(4)], return_exceptions=True
+            )
+            died = await process.died()
+        assert all(isinstance(each, ModelDiedError) for each in answers)
+        assert [each.started for each in answers] == [True, False, False, False]
+        assert {str(each) for each in answers} == {died}
+        assert "no answer" in died
+
+    ask()
+
+
+@pytest.mark.parametrize(
+    "first", [GARBLED["no JSON"], GARBLED["endless"], GARBLED["of nobody"], LOADED + LOADED]
+)
+def test_a_process_that_begins_with_nonsense_is_ended(bundle: Bundle, first: bytes) -> None:
+    @scenario
+    async def begin() -> None:
+        async with scripted(bundle, first=first.hex(), then="") as process:
+            assert "no answer" in await process.died()
+
+    begin()
+
+
+@scenario
+async def test_what_holds_its_output_open_does_not_keep_it_from_being_dead(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    orphan = tmp_path / "orphan"
+    try:
+        async with scripted(bundle, orphan=str(orphan)) as process:
+            async with asyncio.timeout(20):
+                with pytest.raises(ModelDiedError, match="SIGKILL"):
+                    await process.ready(60)
+            assert is_running(int(orphan.read_text()))
+    finally:
+        os.kill(int(orphan.read_text()), signal.SIGKILL)
+        await asyncio.sleep(0.1)  # for the loop to see that the pipe is closed
+
+
+@scenario
+async def test_a_process_that_may_not_be_killed_any_more_is_dead(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So macOS answers where all that is left is a child whose end nobody asked for yet."""
+
+    def refuse(_group: int, _signal: int) -> None:
+        raise PermissionError
+
+    async with started(bundle) as process:
+        await process.ready(60)
+        monkeypatch.setattr(os, "killpg", refuse)
+        with pytest.raises(ModelDiedError, match="SIGKILL"):
+            await process.predict(ids(1, stand_in.KILLED, 2))
+
+
+@scenario
+async def test_many_that_wait_for_a_dead_model_all_hear_of_it(bundle: Bundle) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        windows = [ids(1, stand_in.KILLED, 2), *[ids(1, 9, 2)] * 20]
+        results = await asyncio.gather(
+            *[process.predict(each) for each in windows], return_exceptions=True
+        )
+        assert [each.started for each in results] == [True, *[False] * 20]
+
+
+@scenario
+async def test_a_window_that_no_length_holds_takes_nobodys_place(tmp_path: Path) -> None:
+    short = open_bundle(make_bundle(tmp_path / "short", lengths=(128,)))
+    async with started(short) as process:
+        await process.ready(60)
+        for _ in range(3):
+            with pytest.raises(ValueError, match="no length for 129 ids"):
+                await process.predict(np.zeros(129, np.int32))
+        assert len((await process.predict(ids(1, 2))).features) == 2
+
+
+@pytest.mark.parametrize("missing", ["tempfile.TemporaryFile", "asyncio.create_subprocess_exec"])
+def test_a_process_that_cannot_be_started_leaves_nothing_open(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    @scenario
+    async def start() -> None:
+        before = open_descriptors()
+        monkeypatch.setattr(missing, refuse)
+        with pytest.raises(ModelStartError, match="Too many open files") as failed:
+            await ModelProcess.start(bundle, Settings(), COMMAND)
+        assert failed.value.code == "model.start"
+        assert open_descriptors() == before
+
+    start()
+
+
+def open_descriptors() -> set[int]:
+    found = set()
+    for descriptor in range(256):
+        with contextlib.suppress(OSError):
+            os.fstat(descriptor)
+            found.add(descriptor)
+    return found
 
 
 @pytest.mark.parametrize("hangs", [False, True], ids=["idle", "computing"])

@@ -1,0 +1,35 @@
+"""Errors that no route expects, as answers."""
+
+import errno
+import os
+
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from app.host.problem_answers import install_error_handlers
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "code"),
+    [
+        (errno.ENOSPC, 507, "storage.full"),
+        (errno.EDQUOT, 507, "storage.full"),
+        (errno.EFBIG, 507, "storage.full"),
+        (errno.EIO, 500, "internal"),
+        (errno.ECONNRESET, 500, "internal"),
+    ],
+)
+def test_a_full_disk_is_told_from_other_errors_of_the_system(
+    number: int, status: int, code: str
+) -> None:
+    app = FastAPI()
+    install_error_handlers(app)
+
+    @app.get("/")
+    async def fail() -> None:
+        raise OSError(number, os.strerror(number), "/a/folder/of/the/server")
+
+    answer = TestClient(app, raise_server_exceptions=False).get("/")
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert "/a/folder" not in answer.text

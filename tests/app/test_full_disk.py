@@ -1,0 +1,95 @@
+"""A temporary folder that is full: said in one sentence, and over when there is room again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.running import Server, running
+from tests.support.scenarios import until
+from tests.support.small_disk import fill_up, small_disk
+from tests.support.stand_in_bundle import make_bundle
+
+# Of the stand-in model: two windows of 512 rows of 64 float32.
+SHARED_BYTES = 2 * 512 * 64 * 4
+RECORDS = b"".join(b">%d\n%s\n" % (number, b"ACGTN" * 200) for number in range(1100))
+# What begins where is kept, in memory up to here.
+IN_MEMORY = RECORDS[: 2**20 - 1]
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    with small_disk(tmp_path / "disk", 32 * 2**20) as disk:
+        yield disk
+
+
+@pytest.fixture
+def settings(disk: Path, tmp_path: Path) -> dict[str, str]:
+    return {"TMPDIR": str(disk), "GENA_BUNDLE": str(make_bundle(tmp_path / "bundle"))}
+
+
+def test_a_model_without_room_for_its_answers_is_a_failure_that_says_so(
+    disk: Path, settings: dict[str, str]
+) -> None:
+    filler = fill_up(disk, but=SHARED_BYTES // 2)
+    with running(**settings) as server:
+        health = server.wait_for("failed")
+        assert health["error"]["code"] == "disk.full"
+        assert str(disk) in health["message"]
+        assert "0.25 MiB" in health["message"]
+        assert "TMPDIR" in health["error"]["advice"]
+        refused = server.predict(1, 9, 2)
+        assert (refused.status_code, refused.json()["code"]) == (503, "model.failed")
+        assert refused.json()["reason"] == "disk.full"
+        filler.unlink()
+        server.http.post("/health/retry")
+        server.wait_for("ready")
+        assert server.predict(1, 9, 2).json()["rows"] == [1, 9, 2]
+        assert server.stop() == 0
+    assert "Traceback" not in server.text
+
+
+def test_a_disk_that_is_full_later_does_not_touch_what_is_reserved(
+    disk: Path, settings: dict[str, str]
+) -> None:
+    with running(**settings) as server:
+        server.wait_for("ready")
+        fill_up(disk, but=0)
+        ids = [each % 200 for each in range(512)]
+        assert server.predict(*ids).json()["rows"] == ids
+
+
+def open_files(server: Server) -> int:
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+@pytest.mark.parametrize("kind", ["body", "form", "tokens"])
+def test_a_request_without_room_for_its_body_or_tokens_is_told(
+    disk: Path, settings: dict[str, str], kind: str
+) -> None:
+    with running(**settings) as server:
+        server.wait_for("ready")
+        before = open_files(server)
+        filler = fill_up(disk, but=64 * 1024)
+
+        def ask() -> httpx.Response:
+            if kind == "form":
+                return server.http.post("/tokenize", files={"file": ("genes.fa", RECORDS)})
+            body = RECORDS if kind == "body" else IN_MEMORY
+            return server.http.post("/tokenize", content=body)
+
+        refused = ask()
+        assert (refused.status_code, refused.json()["code"]) == (507, "storage.full")
+        assert refused.headers["content-type"] == "application/problem+json"
+        # A small request needs no disk.
+        assert server.http.post("/tokenize", json={"sequence": "ACGT"}).status_code == 200
+        filler.unlink()
+        until(
+            lambda: not any(disk.iterdir()) and open_files(server) <= before + 1,
+            "all is given back",
+        )
+        assert ask().status_code == 200
+        assert server.stop() == 0
+    assert server.text.count("storage.full: No space left on device") == 1
+    assert "Traceback" not in server.text

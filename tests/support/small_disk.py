@@ -1,0 +1,32 @@
+"""A disk of a megabyte that can be full."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def small_disk(folder: Path, size: int = 2**20) -> Iterator[Path]:
+    """Mount one at a folder, and be done with it at the end; skips where that is not allowed."""
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no file system can be mounted here: {error}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill_up(disk: Path, *, but: int) -> Path:
+    """Write a file that leaves so many bytes free, or a little less."""
+    status = os.statvfs(disk)
+    filler = disk / "filler"
+    filler.write_bytes(b"x" * (status.f_bavail * status.f_frsize - but))
+    return filler
