@@ -12,6 +12,7 @@ from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
 _LONGEST_LINE = 2000
+_GONE_SECONDS = 2.0
 # GENA_API_KEY, HF_TOKEN, PGPASSWORD; not GENA_QUEUE_TOKENS.
 _SECRET = re.compile(
     r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_|$)|(^|_)PASS(_|$)", re.IGNORECASE
@@ -85,6 +86,22 @@ def signal_child(process: asyncio.subprocess.Process, number: signal.Signals) ->
         os.killpg(process.pid, number)
 
 
+async def gone(process: asyncio.subprocess.Process, log: asyncio.Task[None]) -> str:
+    """Wait for a child that has ended or was killed, and for its last words; say how it ended.
+
+    Not for long: the system may not let go of it, and what it started may hold its pipes open.
+
+    Args:
+        log: its `log_lines`.
+    """
+    end = asyncio.create_task(process.wait())
+    _, late = await asyncio.wait({end, log}, timeout=_GONE_SECONDS)
+    for task in late:
+        task.cancel()
+    returncode = process.returncode
+    return "it does not go away" if returncode is None else _describe_exit(returncode)
+
+
 async def log_lines(stream: asyncio.StreamReader, logger: logging.Logger) -> None:
     """Log what a child writes to stderr, line by line, until it ends."""
     rest = b""
@@ -103,7 +120,7 @@ def _log(line: bytes, logger: logging.Logger) -> None:
         logger.info("%s", text[:_LONGEST_LINE])
 
 
-def describe_exit(returncode: int) -> str:
+def _describe_exit(returncode: int) -> str:
     """`exit code 1` or `signal SIGKILL`."""
     if returncode >= 0:
         return f"exit code {returncode}"

@@ -2,16 +2,17 @@
 
 import asyncio
 import contextlib
-import json
 import logging
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from app.model.children import (
     HUB_PREFIXES,
-    describe_exit,
+    gone,
     kill_child,
     log_lines,
     module_command,
@@ -56,26 +57,31 @@ async def convert(
     options = [f"--model={model}", f"--output={output}"]
     if revision is not None:
         options.append(f"--revision={revision}")
-    process = await start_child(
-        [*command, *options], stdout=asyncio.subprocess.PIPE, secrets=HUB_PREFIXES
-    )
+    try:
+        process = await start_child(
+            [*command, *options], stdout=asyncio.subprocess.PIPE, secrets=HUB_PREFIXES
+        )
+    except OSError as error:
+        raise ConversionError(
+            "conversion.died", f"The converter cannot be started ({error.strerror})."
+        ) from error
     assert process.stdout is not None
     assert process.stderr is not None
     logger.info("conversion started", extra={"pid": process.pid})
     stderr = asyncio.create_task(log_lines(process.stderr, logger))
     try:
         last = await _read_progress(process.stdout, on_progress)
-        returncode = await process.wait()
+        await gone(process, stderr)
     finally:
         await _end(process)
-        await stderr
+        ended = await gone(process, stderr)
     if "error" in last:
         raise ConversionError(last["error"]["code"], last["error"]["message"])
-    if returncode != 0 or "bundle" not in last:
+    if process.returncode != 0 or "bundle" not in last:
         raise ConversionError(
             "conversion.died",
-            f"The process that converts {model} ended ({describe_exit(returncode)}) before it was "
-            "done. The log of the server has what it wrote last.",
+            f"The process that converts {model} ended ({ended}) before it was done. The log of the "
+            "server has what it wrote last.",
         )
 
 
@@ -84,16 +90,21 @@ async def _read_progress(
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
     async for line in stream:
-        try:
-            message = json.loads(line)
-        except ValueError:
-            logger.warning("not progress: %s", line.decode(errors="replace").strip()[:200])
-            continue
-        if "stage" in message:
-            on_progress(message["stage"], message["fraction"], message["message"])
-        else:
-            last = message
+        match _parse(line):
+            case {"stage": stage, "fraction": fraction, "message": message}:
+                on_progress(stage, fraction, message)
+            case {"error": {"code": _, "message": _}} | {"bundle": _} as last:
+                pass
+            case _:
+                logger.warning("not progress: %s", line.decode(errors="replace").strip()[:200])
     return last
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return orjson.loads(line)
+    except ValueError:
+        return None
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
@@ -112,4 +123,3 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     if process.returncode is None:
         logger.warning("the converter does not heed interrupts and is killed")
         kill_child(process)
-        await process.wait()

@@ -113,8 +113,8 @@ class Flow:
             self._unanswered_since = queued.queued_at
         self._unanswered.add(queued)
         self._waiting.append(queued)
-        self._turns.take_turn(self)
         try:
+            self._turns.take_turn(self)
             return await queued.answer
         finally:
             self._leave(queued)

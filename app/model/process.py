@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.errors import ProblemError
-from app.model.children import describe_exit, kill_child, log_lines, module_command, start_child
+from app.model.children import gone, kill_child, log_lines, module_command, start_child
 from app.model.prediction import ModelDiedError, Prediction, WindowIds
 from app.model.shared_memory import shared_file
 from app.model.wire import (
@@ -42,8 +42,7 @@ from converter.errors import is_full_disk
 logger = logging.getLogger("gena.model")
 
 MODEL_COMMAND = module_command("app.model.child")
-# To end when it is asked to; to be gone when it was killed.
-_STOP_SECONDS, _GONE_SECONDS = 5.0, 2.0
+_STOP_SECONDS = 5.0
 
 
 class ModelLoadError(Exception):
@@ -236,7 +235,7 @@ class ModelProcess:
             logger.exception("not a reply of the model process")
             self._fault = "the model process sent what is no answer and was ended"
         kill_child(self._process)
-        ended = await self._gone()
+        ended = await gone(self._process, self._stderr)
         self._writer.close()
         self._memory.close()
         self._bury(self._fault or f"the model process ended ({ended})")
@@ -289,20 +288,6 @@ class ModelProcess:
         """Listen no more; the process is killed then."""
         self._fault = self._fault or reason
         self._writer.transport.abort()
-
-    async def _gone(self) -> str:
-        """Wait until a killed process is gone, and say how it went.
-
-        Not for long: the system may not let go of it, and what it started may hold its stderr.
-        """
-        try:
-            async with asyncio.timeout(_GONE_SECONDS):
-                await self._process.wait()
-                await self._stderr
-        except TimeoutError:
-            self._stderr.cancel()
-        returncode = self._process.returncode
-        return "and does not go away" if returncode is None else describe_exit(returncode)
 
     def _bury(self, reason: str) -> None:
         self._reason = reason
