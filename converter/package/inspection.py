@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from converter.errors import PackageError
 from converter.package import lint
 from converter.package.graph import Graph
 from converter.package.program import Constant, Function, Operation, TensorType
@@ -95,6 +96,12 @@ def inspect_package(package: Path) -> PackageReport:
         PackageError: it is not there, damaged, or no ML program.
     """
     program = load_program(package)
+    try:
+        functions = {
+            name: _inspect_function(program.functions[name]) for name in sorted(program.functions)
+        }
+    except (KeyError, IndexError) as error:
+        raise PackageError(f"{package} is damaged: an operation lacks {error}.") from error
     return PackageReport(
         path=str(package),
         specification_version=program.specification_version,
@@ -103,9 +110,7 @@ def inspect_package(package: Path) -> PackageReport:
         metadata=dict(program.metadata),
         disk_bytes=sum(f.stat().st_size for f in package.rglob("*") if f.is_file()),
         weight_bytes=_weight_bytes(*program.functions.values()),
-        functions={
-            name: _inspect_function(program.functions[name]) for name in sorted(program.functions)
-        },
+        functions=functions,
     )
 
 

@@ -47,10 +47,13 @@ def load_program(package: Path) -> Program:
         )
     if not message.mlProgram.functions:
         raise PackageError(f"{package} holds a program without a function.")
-    functions = {
-        name: _FunctionReader(specification.parent).read(name, function)
-        for name, function in message.mlProgram.functions.items()
-    }
+    try:
+        functions = {
+            name: _FunctionReader(specification.parent).read(name, function)
+            for name, function in message.mlProgram.functions.items()
+        }
+    except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
+        raise PackageError(f"{specification} is damaged: {error!r}.") from error
     default = message.description.defaultFunctionName or "main"
     if default not in functions:
         default = next(iter(sorted(functions)))
@@ -76,7 +79,7 @@ def specification_file(package: Path) -> Path:
         root = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
     except FileNotFoundError as error:
         raise PackageError(f"{package} is not an .mlpackage folder: no Manifest.json.") from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise PackageError(f"{manifest} is damaged: {error!r}.") from error
     specification = package / "Data" / str(root)
     if not specification.is_file():
@@ -140,14 +143,15 @@ class _FunctionReader:
     def _operation(self, message: Any) -> Operation | None:
         attributes = {k: self._constant(v) for k, v in message.attributes.items()}
         outputs = tuple(Output(v.name, _value_type(v.type)) for v in message.outputs)
-        self._types.update((output.name, output.type) for output in outputs)
         if message.type == "const":
             self._constants[outputs[0].name] = attributes["val"]
+            self._types[outputs[0].name] = outputs[0].type
             return None
         name = attributes.pop("name", None)
         inputs: dict[str, tuple[str | Constant, ...]] = {k: (v,) for k, v in attributes.items()}
         for parameter, argument in message.inputs.items():
             inputs[parameter] = tuple(map(self._binding, argument.arguments))
+        self._types.update((output.name, output.type) for output in outputs)
         return Operation(
             type=message.type,
             name=name.scalar() if name is not None else outputs[0].name if outputs else "",
@@ -159,6 +163,8 @@ class _FunctionReader:
         if message.WhichOneof("binding") == "value":
             return self._constant(message.value)
         name = str(message.name)
+        if name not in self._types:
+            raise PackageError(f"The program reads {name!r}, which nothing computes.")
         return self._constants.get(name, name)
 
     def _constant(self, message: Any) -> Constant:
@@ -227,4 +233,5 @@ def _metadata(message: Any) -> dict[str, str]:
         "licence": message.license,
         "version": message.versionString,
     }
-    return {k: v for k, v in (standard | dict(message.userDefined)).items() if v}
+    # Protobuf's maps have no order of their own.
+    return {k: v for k, v in (standard | dict(sorted(message.userDefined.items()))).items() if v}

@@ -1,5 +1,6 @@
 """Packages on disk, whole and damaged."""
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -11,7 +12,8 @@ import numpy as np
 import pytest
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 
-from converter.errors import PackageError
+from converter.errors import GenaError, PackageError
+from converter.package.inspection import inspect_package
 from converter.package.reader import load_program
 from tests.support.mil_packages import save_program
 
@@ -61,6 +63,34 @@ def test_damage_is_named(damage: Callable[[Path], object], complaint: str, tmp_p
     damage(package)
     with pytest.raises(PackageError, match=complaint):
         read_everything(package)
+
+
+def test_whatever_byte_of_a_program_changes_it_is_read_or_called_damaged(tmp_path: Path) -> None:
+    package = _linear_package(tmp_path)
+    (specification,) = package.rglob("*.mlmodel")
+    whole = specification.read_bytes()
+    inspected = 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        specification.write_bytes(damaged)
+        with contextlib.suppress(GenaError):
+            inspect_package(package)
+            inspected += 1
+    assert 0 < inspected < len(whole)
+
+
+def test_metadata_stands_in_order(tmp_path: Path) -> None:
+    package = _linear_package(tmp_path)
+    (specification,) = package.rglob("*.mlmodel")
+    model = ct.proto.Model_pb2.Model.FromString(specification.read_bytes())
+    names = [f"name {number}" for number in range(10)]
+    model.description.metadata.userDefined.update(dict.fromkeys(reversed(names), "x"))
+    model.description.metadata.author = "Ada"
+    specification.write_bytes(model.SerializeToString())
+    own = [name for name in load_program(package).metadata if name.startswith("name")]
+    assert own == names
+    assert next(iter(load_program(package).metadata)) == "author"
 
 
 def test_a_neural_network_of_the_older_format_is_refused(tmp_path: Path) -> None:
