@@ -264,7 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if bundle is None:
             bundle = seeded_bundle(Path(folder) / "bundle")
         opened = open_bundle(bundle)
-        tokenizer = DnaTokenizer(opened.tokenizer_file)
+        tokenizer = opened.tokenizer()
         rows: list[Row] = []
         settings = {"GENA_THREADS": str(threads)}
         with bare_process(bundle, threads) as bare:

@@ -80,6 +80,12 @@ class BundleReplacedError(BundleError):
     code = "bundle.replaced"
 
 
+class DiskFullError(BundleError):
+    """There is no room for a bundle on the disk, or in this user's share of it."""
+
+    code = "bundle.disk_full"
+
+
 class TokenizerError(GenaError):
     """`tokenizer.json` is not a GENA-LM tokenizer."""
 

@@ -161,13 +161,14 @@ class DnaTokenizer:
 
     Args:
         tokenizer_file: a published `tokenizer.json`.
+        content: of the file, where it was read already.
 
     Raises:
         TokenizerError: the file cannot be read, or is no GENA-LM tokenizer.
     """
 
-    def __init__(self, tokenizer_file: Path) -> None:
-        self._tokenizer = _read(tokenizer_file)
+    def __init__(self, tokenizer_file: Path, content: bytes | None = None) -> None:
+        self._tokenizer = _read(tokenizer_file, content)
         self.unk_id, self.cls_id, self.sep_id, self.pad_id, self.mask_id = SPECIAL_TOKENS.values()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
         probe = self._tokenizer.encode("ACGT").ids
@@ -222,9 +223,10 @@ class DnaTokenizer:
         return texts
 
 
-def _read(path: Path) -> Tokenizer:
+def _read(path: Path, content: bytes | None) -> Tokenizer:
     try:
-        tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        content = path.read_bytes() if content is None else content
+        tokenizer = Tokenizer.from_str(content.decode("utf-8"))
     except OSError as error:
         raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # the library raises bare Exception, or ValueError for bad UTF-8

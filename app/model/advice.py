@@ -12,6 +12,7 @@ _ADVICE = {
     "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
     "bundle.replaced": "Wait until what builds the bundle is done.",
+    "bundle.disk_full": "Make room on that disk, or choose another with GENA_BUNDLES.",
     "runtime": "Choose another with --runtime or --compute-units.",
     "disk": "Make room there, or set TMPDIR to a folder that has it and start the server again.",
     "model.start": "See whether the machine lacks memory or open files (ulimit -n).",

@@ -10,15 +10,11 @@ from app.metrics import Metrics
 from app.model.conversion import ConversionError, convert
 from app.model.state import State
 from app.settings import Settings
-from converter.bundle.location import bundles_root, default_bundle_folder
-from converter.bundle.opening import Bundle, open_bundle, undisturbed
+from converter.bundle.location import bundles_root, default_bundle_folder, expanded
+from converter.bundle.opening import Bundle, open_bundle
+from converter.bundle.store import tidy
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
-from converter.errors import (
-    BundleError,
-    BundleMissingError,
-    BundleReplacedError,
-    CheckpointError,
-)
+from converter.errors import BundleError, BundleMissingError, CheckpointError
 from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
@@ -57,14 +53,16 @@ class BundleSource:
 
         Raises:
             ConversionError: the checkpoint could not be converted.
-            BundleReplacedError: another bundle took its place meanwhile.
             GenaError: the bundle or the checkpoint cannot be used.
         """
         given = self._settings.bundle
         if given is not None:
-            return await asyncio.to_thread(_read, given.expanduser())
+            given = expanded(given)
+            await asyncio.to_thread(tidy, given)
+            return await asyncio.to_thread(_read, given)
         self._tell(State("loading", "Checking the bundle."))
         folder = self._folder()
+        await asyncio.to_thread(tidy, folder)
         current = await asyncio.to_thread(self._read_current, folder)
         if current is not None:
             return current
@@ -81,8 +79,6 @@ class BundleSource:
         model = self._settings.model
         try:
             current = _read(folder)
-        except BundleReplacedError:
-            raise
         except BundleMissingError:
             return None
         except BundleError as error:
@@ -123,7 +119,6 @@ class BundleSource:
 
 
 def _read(folder: Path) -> ServedBundle:
-    """What the server itself reads of a bundle, from one and the same."""
-    with undisturbed(folder):
-        bundle = open_bundle(folder)
-        return ServedBundle(bundle, DnaTokenizer(bundle.tokenizer_file))
+    """What the server itself reads of a bundle; opening it read the tokenizer with the rest."""
+    bundle = open_bundle(folder)
+    return ServedBundle(bundle, bundle.tokenizer())

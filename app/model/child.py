@@ -73,8 +73,6 @@ def _warm_runtime(load: Load, arguments: argparse.Namespace) -> Runtime:
     with undisturbed(arguments.bundle):
         runtime = load(open_expected(arguments.bundle, arguments.fingerprint), arguments)
         runtime.warm_up()
-        # Its files were compared with the manifest before they were read: they still are the same.
-        open_expected(arguments.bundle, arguments.fingerprint)
     return runtime
 
 

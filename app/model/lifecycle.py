@@ -33,7 +33,7 @@ from app.model.supervisor import Supervisor
 from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.manifest import Manifest
-from converter.errors import BundleReplacedError, GenaError
+from converter.errors import GenaError
 from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
@@ -182,9 +182,7 @@ class Lifecycle:
     def _may_read_again(self, error: ConversionError | ModelLoadError | GenaError) -> bool:
         """Whether the bundle changed under its readers: then all of it is read again, at once."""
         # The source has tried what it can; the model's process finds a bundle as it is by now.
-        changed = isinstance(error, BundleReplacedError) or (
-            isinstance(error, ModelLoadError) and error.code.startswith(_OF_BUNDLES)
-        )
+        changed = isinstance(error, ModelLoadError) and error.code.startswith(_OF_BUNDLES)
         if not changed or self._replacements >= _MOST_REPLACEMENTS:
             return False
         self._replacements += 1

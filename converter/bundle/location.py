@@ -1,9 +1,11 @@
 """Where bundles lie when nobody names a folder."""
 
+import os
 import re
 from pathlib import Path
 
 from converter.digests import sha256_bytes
+from converter.errors import BundleError
 from converter.user_cache import user_cache_folder
 
 _CLONE = Path(__file__).resolve().parents[2]
@@ -15,9 +17,12 @@ def bundles_root(chosen: Path | None) -> Path:
     Args:
         chosen: by the user (GENA_BUNDLES); None for `models/bundles` in a clone, else the user's
             cache.
+
+    Raises:
+        BundleError: it begins with the home folder of a user whom the system does not know.
     """
     if chosen is not None:
-        return chosen.expanduser()
+        return expanded(chosen)
     if (_CLONE / "pyproject.toml").is_file():
         return _CLONE / "models" / "bundles"
     return user_cache_folder()
@@ -30,12 +35,32 @@ def default_bundle_folder(model: str, revision: str | None, root: Path) -> Path:
         model: hub id, name of a shipped model, or a checkpoint's folder.
         root: as `bundles_root` gives it.
     """
-    as_folder = Path(model).expanduser()
-    if as_folder.is_dir():
-        resolved = as_folder.resolve()
-        return root / f"{_slug(resolved.name)}-{_short_hash(str(resolved))}"
+    as_folder = _folder(model)
+    if as_folder is not None:
+        return root / f"{_slug(as_folder.name)}-{_short_hash(str(as_folder))}"
     name = model.replace("/", "--")
     return root / _slug(name if revision is None else f"{name}@{revision}")
+
+
+def expanded(path: Path) -> Path:
+    """A path with the home folder for `~`.
+
+    Raises:
+        BundleError: of a user whom the system does not know.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise BundleError(f"{path}: there is no home folder {path.parts[0]}.") from error
+
+
+def _folder(model: str) -> Path | None:
+    """The real path of a model that is a folder here; None for any other name, however odd."""
+    try:
+        folder = Path(model).expanduser().resolve()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError, ValueError):
+        return None
 
 
 def _slug(name: str) -> str:
@@ -45,4 +70,4 @@ def _slug(name: str) -> str:
 
 
 def _short_hash(text: str) -> str:
-    return sha256_bytes(text.encode())[:8]
+    return sha256_bytes(os.fsencode(text))[:8]

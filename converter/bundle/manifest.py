@@ -4,17 +4,25 @@ No torch in here.
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal, NoReturn
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from converter.checkpoint.files import CheckpointFiles
 from converter.digests import sha256_file, sha256_json
 from converter.network.config import EncoderConfig
-from converter.options import BuildOptions
+from converter.options import BuildOptions, function_names
+from converter.tokenizer import WINDOW
 
 FORMAT = 1
 PACKAGE = "model.mlpackage"
@@ -24,8 +32,22 @@ EMBEDDINGS = "embeddings.npy"
 MANIFEST = "manifest.json"
 
 
+# Far more than any manifest has; nobody reads a file of gigabytes to find that it is none.
+MAX_BYTES = 4 * 2**20
+_LONGEST_NAME = 255
+_BRIEF = 60
+
+
+class ManifestError(ValueError):
+    """What is wrong with a manifest, as a clause."""
+
+
+class FormatError(ManifestError):
+    """The manifest is of another format than this version reads."""
+
+
 class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class FileRecord(_Frozen):
@@ -33,6 +55,31 @@ class FileRecord(_Frozen):
 
     sha256: str
     size: int
+
+
+class _Precision(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    chosen: Literal["fp16", "mixed", "fp32"]
+    fp32_operations: list[str]
+    reason: str
+
+
+class _Gate(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    gate: str
+    verdict: Literal["expected", "flagged"]
+    psnr_db: float | None  # None where all was equal
+
+
+class _Fidelity(BaseModel):
+    """What is read of the figures; activations, head, layers and graph are for people."""
+
+    model_config = ConfigDict(strict=True)
+
+    flag: Literal["expected", "flagged"]
+    gates: list[_Gate]
 
 
 class Manifest(_Frozen):
@@ -43,11 +90,10 @@ class Manifest(_Frozen):
             package. Equal inputs give equal fingerprints, whenever and wherever they are built:
             `golden.npz` is left out, since the reference's last bits depend on the machine.
         checkpoint_sha256: hex digests of the source files "config", "weights" and "tokenizer".
-        config: the fields of `EncoderConfig`.
         lengths: tokens that a prediction can take, ascending.
         functions: length -> name of the package's function for it.
         precision: "chosen" ("fp16", "mixed" or "fp32"), "fp32_operations" and "reason".
-        fidelity: measured figures, and "flag" ("expected" or "flagged").
+        fidelity: measured figures: "flag" ("expected" or "flagged"), "gates", and more.
         files: every other file of the bundle by its relative POSIX path.
         digest: hex SHA-256 over all other fields.
     """
@@ -57,7 +103,7 @@ class Manifest(_Frozen):
     commit: str | None
     fingerprint: str
     checkpoint_sha256: dict[str, str]
-    config: dict[str, Any]
+    config: EncoderConfig
     hidden_size: int
     pad_token_id: int
     lengths: list[int]
@@ -75,15 +121,42 @@ class Manifest(_Frozen):
         for name in files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name:
-                raise ValueError(f"{name!r} leads out of the bundle")
+                raise ValueError(f"{_brief(name)} leads out of the bundle")
+            if not name.isprintable() or len(name) > _LONGEST_NAME:
+                raise ValueError(f"{_brief(name)} is no name of a file")
         return files
+
+    @field_validator("precision", "fidelity")
+    @classmethod
+    def _has_what_is_read(cls, found: dict[str, Any], field: ValidationInfo) -> dict[str, Any]:
+        try:
+            (_Precision if field.field_name == "precision" else _Fidelity).model_validate(found)
+        except ValidationError as error:
+            raise ValueError(_first(error)) from error
+        return found
+
+    @field_validator("config")
+    @classmethod
+    def _has_sizes(cls, config: EncoderConfig) -> EncoderConfig:
+        c = config
+        sizes = (c.hidden_size, c.num_hidden_layers, c.num_attention_heads, c.intermediate_size)
+        if min(sizes) < 1 or not 0 <= config.pad_token_id < config.vocab_size:
+            raise ValueError("these are no sizes of a network")
+        return config
 
     @model_validator(mode="after")
     def _complete(self) -> "Manifest":
         if not self.lengths or self.lengths != sorted(set(self.lengths)):
             raise ValueError("lengths are not ascending")
-        if set(self.functions) != {str(length) for length in self.lengths}:
+        if self.lengths[0] < 2 or self.lengths[-1] != WINDOW:
+            raise ValueError(f"lengths do not end with {WINDOW}, or one holds no token")
+        if self.functions != {str(n): name for n, name in function_names(self.lengths).items()}:
             raise ValueError("functions and lengths differ")
+        if (self.hidden_size, self.pad_token_id) != (
+            self.config.hidden_size,
+            self.config.pad_token_id,
+        ):
+            raise ValueError("hidden_size or pad_token_id differs from config")
         required = [TOKENIZER, GOLDEN]
         if self.options.embedding == "host":
             required.append(EMBEDDINGS)
@@ -101,6 +174,42 @@ class Manifest(_Frozen):
     def is_unaltered(self) -> bool:
         """Whether `fingerprint` and `digest` are those of the other fields."""
         return self.digest == _digest(self) and self.fingerprint == _fingerprint(self)
+
+
+def parse_manifest(content: bytes) -> Manifest:
+    """A manifest from its bytes, whatever they are.
+
+    Raises:
+        FormatError: it is of another format.
+        ManifestError: it is damaged, or was altered.
+    """
+    if len(content) > MAX_BYTES:
+        raise ManifestError(f"it has more than {MAX_BYTES} bytes")
+    try:
+        raw = json.loads(
+            content,
+            object_pairs_hook=_unique,
+            parse_constant=_refuse_number,
+            parse_float=_finite,
+        )
+    except RecursionError:
+        raise ManifestError("it is nested too deeply") from None
+    except ManifestError:
+        raise
+    except ValueError:  # also for bytes that are no UTF-8 and numbers of thousands of digits
+        raise ManifestError("it is no JSON") from None
+    if not isinstance(raw, dict) or "format" not in raw:
+        raise ManifestError("it names no format")
+    if raw["format"] != FORMAT:
+        raise FormatError(_brief(str(raw["format"])))
+    try:
+        # From the bytes: in strict mode pydantic takes objects of JSON, and no dict, for a model.
+        manifest = Manifest.model_validate_json(content)
+    except ValidationError as error:
+        raise ManifestError(_first(error)) from error
+    if not manifest.is_unaltered():
+        raise ManifestError("it was altered")
+    return manifest
 
 
 def write_manifest(
@@ -135,7 +244,7 @@ def write_manifest(
         commit=commit,
         fingerprint="",
         checkpoint_sha256=dict(checkpoint_sha256),
-        config=asdict(config),
+        config=config,
         hidden_size=config.hidden_size,
         pad_token_id=config.pad_token_id,
         lengths=sorted(functions),
@@ -153,6 +262,35 @@ def write_manifest(
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def _first(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{_brief(where)}: {first['msg']}" if where else first["msg"]
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ManifestError("a key stands twice in one object")
+    return found
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    return number if math.isfinite(number) else _refuse_number(digits)
+
+
+def _refuse_number(_: str) -> NoReturn:
+    raise ManifestError("it holds a number that is not finite")
+
+
+def _brief(text: str) -> str:
+    """Text of a manifest, which may be anything, fit for a terminal."""
+    if text.isprintable() and len(text) <= _BRIEF:
+        return text
+    return f"{text[:_BRIEF]!a} ..."
 
 
 def _fingerprint(manifest: Manifest) -> str:

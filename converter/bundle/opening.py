@@ -1,86 +1,120 @@
 """A bundle, opened: its files, after each was compared with the manifest.
 
-Every file's size and SHA-256 stand in the manifest and are compared when the bundle is opened;
-files that the manifest does not list are never read (Finder leaves `.DS_Store`, for example).
-No torch in here.
+Every file's size and SHA-256 stand in the manifest. What this program reads itself is read once,
+and compared as it is read: a file that is changed afterwards changes no answer. What a library
+reads by its path, the package, is compared before that and once more after it. Files that the
+manifest does not list are never read (Finder leaves `.DS_Store`, for example). No torch in here.
 """
 
-import json
-from collections.abc import Iterator, Mapping
+import io
+import stat
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
+from numpy.typing import NDArray
 
+from converter.bundle.destination import all_beside, real_place, refuse_strangers
 from converter.bundle.manifest import (
     EMBEDDINGS,
     FORMAT,
     GOLDEN,
     MANIFEST,
+    MAX_BYTES,
     PACKAGE,
     TOKENIZER,
     FileRecord,
+    FormatError,
     Manifest,
+    ManifestError,
+    parse_manifest,
 )
-from converter.digests import sha256_file
+from converter.digests import sha256_bytes, sha256_file
 from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from converter.network.config import EncoderConfig
-from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
+from converter.tokenizer import DnaTokenizer
 
-_OWN_NAMES = {PACKAGE, TOKENIZER, GOLDEN, EMBEDDINGS, MANIFEST, ".DS_Store"}
+# Where two folders cannot change places in one step, there is none for an instant.
+_INSTANT_SECONDS, _LOOKS = 0.05, 20
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened, verified bundle."""
+    """An opened, verified bundle.
+
+    Attributes:
+        tokenizer_json: the content of its tokenizer file.
+    """
 
     path: Path
     manifest: Manifest
+    tokenizer_json: bytes = field(repr=False)
 
     @property
     def package(self) -> Path:
+        """The package's folder; `reading_package` gives it to whoever reads what is in it."""
         return self.path / PACKAGE
 
     @property
-    def tokenizer_file(self) -> Path:
-        return self.path / TOKENIZER
-
-    @property
-    def golden(self) -> Path:
-        """`.npz` with `input_ids` int32 (n, 512) padded, `reference` float32 (n, 512, H)."""
-        return self.path / GOLDEN
-
-    @property
-    def embeddings(self) -> Path:
-        """`.npy` float16 (vocab, H); only there with the option `embedding="host"`."""
-        return self.path / EMBEDDINGS
-
-    @cached_property
     def config(self) -> EncoderConfig:
-        return EncoderConfig(**self.manifest.config)
+        return self.manifest.config
+
+    def tokenizer(self) -> DnaTokenizer:
+        """The tokenizer; TokenizerError if the file holds none."""
+        return DnaTokenizer(self.path / TOKENIZER, self.tokenizer_json)
+
+    def golden(self) -> io.BytesIO:
+        """The content of `golden.npz`, for `Golden.load`.
+
+        Raises:
+            BundleError: the file is not what it was.
+        """
+        return io.BytesIO(_read_file(self.path, GOLDEN, self.manifest.files[GOLDEN]))
 
     @cached_property
     def interface(self) -> PackageInterface:
-        """What goes into the package and what comes out of it."""
+        """What goes into the package and what comes out of it.
+
+        Raises:
+            BundleError: with `embedding="host"`, the table is not what it was.
+        """
         functions = {int(length): name for length, name in self.manifest.functions.items()}
-        return package_interface(self.path, self.config, functions, self.manifest.options)
+        return PackageInterface(self.config, functions, self._embedding_table())
 
+    @contextmanager
+    def reading_package(self) -> Iterator[Path]:
+        """The package's folder, for a block that reads it; its files are compared once more then.
 
-def package_interface(
-    folder: Path, config: EncoderConfig, functions: Mapping[int, str], options: BuildOptions
-) -> PackageInterface:
-    """What goes into the package of a bundle's folder, complete or not yet, and what comes out.
+        Raises:
+            BundleReplacedError, BundleError: it is another one now, or not what it was, whatever
+                the block made of that.
+        """
+        with undisturbed(self.path):
+            try:
+                yield self.package
+            finally:
+                for name, record in self.manifest.files.items():
+                    if name.startswith(f"{PACKAGE}/"):
+                        _verify_file(self.path, name, record)
 
-    Args:
-        functions: length in tokens -> name of the package's function for it.
-    """
-    on_host = options.embedding == "host"
-    table = np.load(folder / EMBEDDINGS, mmap_mode="r") if on_host else None
-    return PackageInterface(config, functions, table)
+    def _embedding_table(self) -> NDArray[np.float16] | None:
+        """(V, H) float16, in memory; None where tokens are looked up in the package."""
+        if self.manifest.options.embedding != "host":
+            return None
+        content = _read_file(self.path, EMBEDDINGS, self.manifest.files[EMBEDDINGS])
+        expected = (self.config.vocab_size, self.config.hidden_size)
+        try:
+            table: NDArray[np.float16] = np.load(io.BytesIO(content), allow_pickle=False)
+            if table.shape == expected and table.dtype == np.float16:
+                return table
+        except (ValueError, EOFError, AttributeError):  # no array, or an archive of several
+            pass
+        raise _damaged(self.path, f"{EMBEDDINGS} holds no table {expected} of float16")
 
 
 def open_bundle(folder: Path) -> Bundle:
@@ -90,15 +124,16 @@ def open_bundle(folder: Path) -> Bundle:
         BundleMissingError: there is no bundle in this folder.
         BundleError: it is incomplete, altered, or of another version of this program.
     """
-    before = _manifest_bytes(folder)
-    try:
-        return _verified(folder, before)
-    except BundleError:
-        # Another process may have published a new bundle while this one was read.
-        after = _manifest_bytes(folder)
-        if after == before:
-            raise
-        return _verified(folder, after)
+    refused = None
+    while True:
+        content = _manifest_bytes(folder)
+        try:
+            return _verified(folder, content)
+        except BundleError:
+            # Another process may have published a new bundle while this one was read.
+            if content == refused:
+                raise
+            refused = content
 
 
 def open_expected(folder: Path, fingerprint: str) -> Bundle:
@@ -141,74 +176,90 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 
 def _manifest_bytes(folder: Path) -> bytes:
+    for _ in range(_LOOKS):
+        try:
+            return _bounded(folder)
+        except (FileNotFoundError, NotADirectoryError):
+            if not _is_being_replaced(folder):
+                break
+            time.sleep(_INSTANT_SECONDS)
+        except OSError as error:
+            raise BundleError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from error
+    refuse_strangers(folder)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise _damaged(folder, f"{MANIFEST} is missing")
+    raise BundleMissingError(f"There is no bundle at {folder}. Build one with `gena convert`.")
+
+
+def _bounded(folder: Path) -> bytes:
+    """The content of the manifest; of a file that is too long to be one, more than it may have."""
     path = folder / MANIFEST
+    if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would be to wait for ever
+        raise _damaged(folder, f"{MANIFEST} is no file")
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
+def _is_being_replaced(folder: Path) -> bool:
+    """Whether the old bundle was moved aside, and the new one is not there yet."""
     try:
-        return path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError):
-        refuse_strangers(folder)
-        if folder.is_dir() and any(folder.iterdir()):
-            raise _damaged(folder, f"{MANIFEST} is missing") from None
-        raise BundleMissingError(
-            f"There is no bundle at {folder}. Build one with `gena convert`."
-        ) from None
-    except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
-
-
-def refuse_strangers(folder: Path) -> None:
-    """Make sure that a folder may be replaced: it is absent, or holds nothing but a bundle.
-
-    Raises:
-        BundleError: it is a file, or holds files that are no part of a bundle.
-    """
-    if not folder.exists():
-        return
-    if not folder.is_dir():
-        raise BundleError(f"{folder} is a file; a bundle is a folder.")
-    strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in _OWN_NAMES)
-    if strangers:
-        raise BundleError(
-            f"{folder} holds files that are no part of a bundle ({strangers[0]}). "
-            "Name another folder, or a new one in it."
-        )
+        return any(all_beside(real_place(folder), "retired"))
+    except OSError:
+        return False
 
 
 def _verified(folder: Path, manifest_bytes: bytes) -> Bundle:
     try:
-        raw = json.loads(manifest_bytes)
-    except ValueError:
-        raise _damaged(folder, f"{MANIFEST} is no JSON") from None
-    found = raw.get("format") if isinstance(raw, dict) else None
-    if found != FORMAT:
+        manifest = parse_manifest(manifest_bytes)
+    except FormatError as found:
         raise BundleError(
-            f"{folder} is a bundle of format {str(found)[:20]}; this version reads {FORMAT}. "
+            f"{folder} is a bundle of format {found}; this version reads {FORMAT}. "
             "Convert the checkpoint again."
-        )
-    try:
-        manifest = Manifest.model_validate(raw)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"])) or MANIFEST
-        raise _damaged(folder, f"{MANIFEST}: {where}: {first['msg']}") from error
-    if not manifest.is_unaltered():
-        raise _damaged(folder, f"{MANIFEST} was altered")
+        ) from None
+    except ManifestError as error:
+        raise _damaged(folder, f"{MANIFEST}: {error}") from error
     for name, record in manifest.files.items():
-        _verify_file(folder, name, record)
-    return Bundle(folder, manifest)
+        if name != TOKENIZER:
+            _verify_file(folder, name, record)
+    return Bundle(folder, manifest, _read_file(folder, TOKENIZER, manifest.files[TOKENIZER]))
 
 
 def _verify_file(folder: Path, name: str, record: FileRecord) -> None:
+    """Compare a file with its record, block by block."""
     path = folder / name
     try:
-        size = path.stat().st_size
-        if size != record.size:
-            raise _damaged(folder, f"{name} has {size} bytes, not {record.size}")
-        if sha256_file(path) != record.sha256:
-            raise _damaged(folder, f"{name} was altered (its SHA-256 differs)")
-    except FileNotFoundError:
-        raise _damaged(folder, f"{name} is missing") from None
+        _require_size(folder, name, record)
+        digest = sha256_file(path)
     except OSError as error:
-        raise BundleError(f"{path} cannot be read: {error.strerror}.") from error
+        raise _unreadable(folder, name, error) from error
+    if digest != record.sha256:
+        raise _damaged(folder, f"{name} was altered (its SHA-256 differs)")
+
+
+def _read_file(folder: Path, name: str, record: FileRecord) -> bytes:
+    """The content of a file, after comparing it with its record."""
+    try:
+        _require_size(folder, name, record)
+        content = (folder / name).read_bytes()
+    except OSError as error:
+        raise _unreadable(folder, name, error) from error
+    if sha256_bytes(content) != record.sha256:
+        raise _damaged(folder, f"{name} was altered (its SHA-256 differs)")
+    return content
+
+
+def _require_size(folder: Path, name: str, record: FileRecord) -> None:
+    found = (folder / name).stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise _damaged(folder, f"{name} is no file")
+    if found.st_size != record.size:
+        raise _damaged(folder, f"{name} has {found.st_size} bytes, not {record.size}")
+
+
+def _unreadable(folder: Path, name: str, error: OSError) -> BundleError:
+    if isinstance(error, FileNotFoundError):
+        return _damaged(folder, f"{name} is missing")
+    return BundleError(f"{folder / name} cannot be read: {error.strerror}.")
 
 
 def _damaged(folder: Path, what: str) -> BundleError:

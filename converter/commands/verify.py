@@ -45,14 +45,15 @@ def _run(args: argparse.Namespace) -> int:
             raise GenaError(f"{files.source} is not the checkpoint that {args.bundle} is of.")
         reference = checkpoint.encoder() if args.layers else None
         head = checkpoint.masked_language_model_head()
-    report = verify_package(
-        bundle.package,
-        bundle.interface,
-        Golden.load(bundle.golden, manifest.pad_token_id),
-        compressed=manifest.options.compressed,
-        head=head,
-        reference=reference,
-    )
+    with bundle.reading_package() as package:
+        report = verify_package(
+            package,
+            bundle.interface,
+            Golden.load(bundle.golden(), manifest.pad_token_id),
+            compressed=manifest.options.compressed,
+            head=head,
+            reference=reference,
+        )
     if args.json:
         print_json(report.as_dict(), indent=2)
     else:

@@ -4,13 +4,15 @@ import logging
 import platform
 import shutil
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from converter.bundle.destination import usable_destination
 from converter.bundle.manifest import EMBEDDINGS, GOLDEN, PACKAGE, TOKENIZER, write_manifest
-from converter.bundle.opening import Bundle, open_bundle, package_interface
+from converter.bundle.opening import Bundle, open_bundle
+from converter.bundle.room import require_temporary_folder, saying_full_disk
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.checkpoint.files import CheckpointFiles, find_checkpoint
 from converter.conversion.build import PackagePlan, build_package
@@ -26,6 +28,7 @@ from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions
+from converter.package.interface import PackageInterface
 from converter.tokenizer import WINDOW, DnaTokenizer
 from converter.versions import DISTRIBUTION, installed_versions
 
@@ -56,6 +59,8 @@ def convert(
         GenaError: the options do not go together, or not with this checkpoint.
     """
     options = options or BuildOptions()
+    destination = usable_destination(output)
+    require_temporary_folder()
     on_progress("fetch", 0.0, f"Looking for {model}")
     files = find_checkpoint(model, revision)
     on_progress("fetch", 1.0, f"{model} is at hand")
@@ -63,20 +68,23 @@ def convert(
     def waiting() -> None:
         on_progress("fetch", 1.0, "Another process is building this bundle; waiting for it")
 
-    with build_lock(output, waiting):
-        current = _current_bundle(output, files, options)
+    with build_lock(destination, waiting):
+        current = _current_bundle(destination, files, options)
         if current is not None:
             on_progress("publish", 1.0, "The bundle is up to date")
             return current
         on_progress("read", 0.0, f"Reading {files.weights.name}")
+        before = files.sha256
         checkpoint = load_checkpoint(files)
         options.require_possible(checkpoint.config.intermediate_size)
-        with building_folder(output) as building:
+        needed = _disk_space(checkpoint, options, in_fp32=options.precision == "fp32")
+        with building_folder(destination, needed) as building:
             _build(checkpoint, options, building, on_progress)
+            _require_same(files, before)
             on_progress("publish", 0.5, "Publishing the bundle")
-            publish(building, output)
-    bundle = open_bundle(output)
-    on_progress("publish", 1.0, f"Published {output}")
+            publish(building, destination)
+    bundle = open_bundle(destination)
+    on_progress("publish", 1.0, f"Published {destination}")
     return bundle
 
 
@@ -87,6 +95,25 @@ def _current_bundle(folder: Path, files: CheckpointFiles, options: BuildOptions)
         if bundle.manifest.matches(files) and bundle.manifest.options == options:
             return bundle
     return None
+
+
+def _disk_space(checkpoint: Checkpoint, options: BuildOptions, *, in_fp32: bool) -> int:
+    """Bytes that a build takes at most; measured: 1.55 GB for bert-base, three lengths.
+
+    Each length's package is there twice while it is saved, and coremltools keeps both to the end.
+    """
+    values = sum(tensor.numel() for tensor in checkpoint.weights.values())
+    package = values * (4 if in_fp32 else 2)
+    copies = 2 * len(options.lengths) + (len(options.lengths) > 1)
+    return int(1.02 * copies * package) + 8 * 2**20
+
+
+def _require_same(files: CheckpointFiles, before: dict[str, str]) -> None:
+    """The manifest names what the files were before they were read; they still have to be that."""
+    if replace(files).sha256 != before:
+        raise CheckpointError(
+            f"{files.source}: its files were changed while they were converted. Convert again."
+        )
 
 
 @dataclass(frozen=True)
@@ -180,23 +207,27 @@ def _write_package(
         },
     )
     shutil.rmtree(building / PACKAGE, ignore_errors=True)
-    build_package(
-        planned.reference,
-        options,
-        plan,
-        building / PACKAGE,
-        progress=lambda fraction: on_progress("convert", fraction, "Converting to Core ML"),
-    )
+    needed = _disk_space(planned.checkpoint, options, in_fp32=candidate.chosen != "fp16")
+    with saying_full_disk(building, needed):
+        build_package(
+            planned.reference,
+            options,
+            plan,
+            building / PACKAGE,
+            progress=lambda fraction: on_progress("convert", fraction, "Converting to Core ML"),
+        )
     if options.embedding == "host":
         table = NeuralEngineEncoder(planned.reference, WINDOW, options, scales).host_table()
         np.save(building / EMBEDDINGS, table.half().numpy())
 
 
 def _verify(planned: _Planned, building: Path, on_progress: OnProgress) -> Report:
-    options, config = planned.options, planned.checkpoint.config
+    options, table = planned.options, None
+    if options.embedding == "host":
+        table = np.load(building / EMBEDDINGS)
     return verify_package(
         building / PACKAGE,
-        package_interface(building, config, options.functions, options),
+        PackageInterface(planned.checkpoint.config, options.functions, table),
         planned.golden,
         compressed=options.compressed,
         re_authored=planned.re_authored,

@@ -1,10 +1,14 @@
 """What a package is compared with: windows of DNA and the reference's hidden states. No torch."""
 
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+
+from converter.errors import BundleError
 
 # Names of windows that something is done with; `windows` makes them.
 CODING, INTERGENIC, FULL_LENGTH, MASKED = "coding", "intergenic", "full_length", "masked"
@@ -41,8 +45,21 @@ class Golden:
         )
 
     @classmethod
-    def load(cls, path: Path, pad_id: int) -> "Golden":
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as arrays:
-            names = tuple(str(name) for name in arrays["names"])
-            return cls(names, arrays["input_ids"], arrays["reference"], pad_id)
+    def load(cls, source: Path | BinaryIO, pad_id: int) -> "Golden":
+        """Read what `save` wrote.
+
+        Raises:
+            BundleError: it is something else.
+        """
+        try:
+            with np.load(source, allow_pickle=False) as arrays:
+                names = tuple(str(name) for name in arrays["names"])
+                golden = cls(names, arrays["input_ids"], arrays["reference"], pad_id)
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise BundleError(f"golden.npz holds no golden windows ({error}).") from error
+        if golden.input_ids.shape != (len(names), 512) or golden.reference.shape[:2] != (
+            len(names),
+            512,
+        ):
+            raise BundleError("golden.npz holds windows of another shape.")
+        return golden

@@ -98,6 +98,7 @@ class _Executed:
         self.interface = interface
         self.golden = golden
         self._executor = PackageExecutor(path, arithmetic=arithmetic)
+        interface.require_functions(self._executor.functions)
 
     def lengths_for(self, index: int) -> list[int]:
         """The package's lengths that a window fits."""

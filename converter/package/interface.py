@@ -1,12 +1,12 @@
 """What goes into a package and what comes out of it: names, shapes, checks. No torch in here."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from converter.errors import PredictionError
+from converter.errors import PackageError, PredictionError
 from converter.network.config import EncoderConfig
 from converter.tokenizer import SPECIAL_TOKENS
 
@@ -43,6 +43,12 @@ class PackageInterface:
     def function(self, length: int) -> str:
         """The package's function for a length."""
         return self._functions[length]
+
+    def require_functions(self, names: Collection[str]) -> None:
+        """Raises PackageError: one of its functions is not among these, the package's."""
+        for length, name in self._functions.items():
+            if name not in names:
+                raise PackageError(f"The package has no function {name} for {length} tokens.")
 
     def core_ml_function(self, length: int) -> str | None:
         """The function's name as Core ML wants it: None where the package has only one."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from converter.bundle.opening import Bundle, open_expected, undisturbed
+from converter.bundle.opening import Bundle
 from converter.runtime.coreml_library import CoreMLLibrary
 from converter.user_cache import user_cache_folder
 
@@ -27,7 +27,8 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
     engine by this path. Another fingerprint or build of macOS compiles anew.
 
     Raises:
-        BundleReplacedError: another bundle took this one's place; nothing of it is kept.
+        BundleReplacedError, BundleError: another bundle took this one's place, or its package
+            changed while it was compiled; nothing of that is kept.
     """
     cache.mkdir(parents=True, exist_ok=True)
     fingerprint = bundle.manifest.fingerprint
@@ -41,9 +42,8 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
             ) as parent:
                 building = Path(parent) / "new"
                 building.mkdir()
-                with undisturbed(bundle.path):
-                    core_ml.compile_package(bundle.package, building / compiled.name)
-                    open_expected(bundle.path, fingerprint)
+                with bundle.reading_package() as package:
+                    core_ml.compile_package(package, building / compiled.name)
                 building.rename(folder)
         os.utime(folder)
     return compiled

@@ -152,7 +152,7 @@ def _predictions(
     bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary, repeats: int
 ) -> dict[str, Any]:
     package = bundle.interface
-    golden = Golden.load(bundle.golden, bundle.manifest.pad_token_id)
+    golden = Golden.load(bundle.golden(), bundle.manifest.pad_token_id)
     figures: dict[str, Figures] = {}
     milliseconds: dict[str, float] = {}
     for length in bundle.manifest.lengths:

@@ -24,7 +24,9 @@ class MilRuntime:
             torch.set_num_threads(threads)
         self.lengths = tuple(bundle.manifest.lengths)
         self._package = bundle.interface
-        self._executor = PackageExecutor(bundle.package)
+        with bundle.reading_package() as package:
+            self._executor = PackageExecutor(package)
+        self._package.require_functions(self._executor.functions)
 
     def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """See `Runtime`."""

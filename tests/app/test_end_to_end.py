@@ -13,7 +13,7 @@ import torch
 from converter.bundle.opening import Bundle
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
-from converter.tokenizer import DnaTokenizer
+from tests.support.bundles import build_small, flip_in_place
 from tests.support.running import Server, running
 from tests.support.scenarios import is_running, until
 
@@ -36,7 +36,7 @@ def test_a_bundle_is_served_and_survives_the_death_of_its_model(
         assert health["runtime"]["name"] == "mil"
         answered = features(server)
 
-        tokenizer = DnaTokenizer(tiny_bundle.tokenizer_file)
+        tokenizer = tiny_bundle.tokenizer()
         window = tokenizer.window(tokenizer.encode(DNA).ids)
         with torch.no_grad():
             encoder = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
@@ -57,6 +57,24 @@ def test_a_bundle_is_served_and_survives_the_death_of_its_model(
         (model,) = server.children()
         assert server.stop() == 0
         assert not is_running(model)
+
+
+def test_files_that_change_while_they_are_served_change_no_answer(tmp_path: Path) -> None:
+    bundle = build_small(tmp_path / "b", embedding="host")
+    serve = (*SERVE, "--bundle", str(bundle.path), "--threads", "1")
+    with running(serve, GENA_CACHE_BYTES="0") as server:
+        server.wait_for("ready")
+        answered = features(server)
+        for name in bundle.manifest.files:
+            flip_in_place(bundle.path / name)
+            np.testing.assert_array_equal(features(server), answered)
+        for name in bundle.manifest.files:
+            os.truncate(bundle.path / name, 0)
+            np.testing.assert_array_equal(features(server), answered)
+        assert server.health()["restarts"] == 0
+        (model,) = server.children()
+        os.kill(model, signal.SIGKILL)
+        assert "is damaged" in server.wait_for("failed")["message"]
 
 
 def leftovers(folder: Path) -> list[Path]:

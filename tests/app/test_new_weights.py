@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from app.headers import FINGERPRINT
 from converter.bundle.opening import Bundle
 from converter.runtime.loading import load_runtime
-from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import build_small, put_in_place
 from tests.support.running import Server, running
 from tests.support.scenarios import until
@@ -35,7 +34,7 @@ class Reference:
 
     def __init__(self, bundle: Bundle) -> None:
         runtime = load_runtime(bundle, runtime="mil", threads=1)
-        tokenizer = DnaTokenizer(bundle.tokenizer_file)
+        tokenizer = bundle.tokenizer()
         self.fingerprint = bundle.manifest.fingerprint
         self.ids: dict[str, list[int]] = {}
         self.rows: dict[str, NDArray[np.float32]] = {}

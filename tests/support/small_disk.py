@@ -1,6 +1,7 @@
-"""A disk of a megabyte that can be full."""
+"""A disk of a megabyte that can be full, and a small share of a large one."""
 
 import os
+import resource
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,17 @@ def small_disk(folder: Path, size: int = 2**20) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def files_of_at_most(size: int) -> Iterator[None]:
+    """As with a quota, a write beyond so many bytes fails half-way, however large the disk is."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def fill_up(disk: Path, *, but: int) -> Path:

@@ -23,12 +23,7 @@ _CONFIG = {
 }
 
 
-def make_bundle(
-    folder: Path,
-    model: str = "stand-in",
-    weights: str = "w",
-    lengths: tuple[int, ...] = (128, 512),
-) -> Path:
+def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Path:
     """Write a bundle for `stand_in_model`, at once where one was before.
 
     Args:
@@ -53,10 +48,10 @@ def make_bundle(
         commit=None,
         checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
         config=EncoderConfig.from_dict(_CONFIG),
-        functions=function_names(lengths),
+        functions=function_names((128, 512)),
         options=BuildOptions(),
-        precision={"chosen": "fp16"},
-        fidelity={"flag": "expected"},
+        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
+        fidelity={"flag": "expected", "gates": []},
         versions={},
     )
     return folder

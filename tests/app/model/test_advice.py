@@ -16,6 +16,7 @@ from app.model.advice import advice_for
         ("bundle.replaced", "Wait until"),
         ("disk.full", "TMPDIR"),
         ("model.start", "ulimit -n"),
+        ("bundle.disk_full", "Make room"),
         ("model.crashing", "GENA_COMPUTE_UNITS=CPU_ONLY"),
         ("internal", "log of the server"),
     ],

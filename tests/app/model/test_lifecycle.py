@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -74,6 +75,35 @@ async def test_a_bundle_of_a_hub_id_is_served_without_looking_further(tmp_path: 
         async with lifecycle.ready_model().open_flow(60) as flow:
             rows = await flow.predict(np.array([1, 9, 2], np.int32))
         assert rows[:, 0].tolist() == [1, 9, 2]
+
+
+@scenario
+async def test_what_a_killed_rebuild_left_is_swept(tmp_path: Path) -> None:
+    folder = make_bundle(default_bundle_folder("lab/model", None, tmp_path))
+    for name in ("building-1a2b", "retired-7"):
+        shutil.copytree(folder, tmp_path / f".{folder.name}.{name}")
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        assert conversions(lifecycle) == 0
+    assert {p.name for p in tmp_path.iterdir()} == {folder.name, f".{folder.name}.lock"}
+
+
+@scenario
+async def test_a_bundle_that_a_killed_rebuild_moved_aside_is_served(tmp_path: Path) -> None:
+    folder = make_bundle(default_bundle_folder("lab/model", None, tmp_path))
+    folder.rename(tmp_path / f".{folder.name}.retired-7")
+    async with living(tmp_path) as lifecycle:
+        await reach(lifecycle, "ready")
+        assert conversions(lifecycle) == 0
+    assert folder.is_dir()
+
+
+@scenario
+async def test_a_home_folder_that_is_nobodys_is_a_failure_with_a_name() -> None:
+    async with living(Path("~nobody-of-that-name")) as lifecycle:
+        await reach(lifecycle, "failed")
+        assert lifecycle.state.code == "bundle.invalid"
+        assert "~nobody-of-that-name" in lifecycle.state.message
 
 
 @scenario

@@ -280,13 +280,12 @@ async def test_many_that_wait_for_a_dead_model_all_hear_of_it(bundle: Bundle) ->
 
 
 @scenario
-async def test_a_window_that_no_length_holds_takes_nobodys_place(tmp_path: Path) -> None:
-    short = open_bundle(make_bundle(tmp_path / "short", lengths=(128,)))
-    async with started(short) as process:
+async def test_a_window_that_no_length_holds_takes_nobodys_place(bundle: Bundle) -> None:
+    async with started(bundle) as process:
         await process.ready(60)
         for _ in range(3):
-            with pytest.raises(ValueError, match="no length for 129 ids"):
-                await process.predict(np.zeros(129, np.int32))
+            with pytest.raises(ValueError, match="no length for 513 ids"):
+                await process.predict(np.zeros(513, np.int32))
         assert len((await process.predict(ids(1, 2))).features) == 2
 
 

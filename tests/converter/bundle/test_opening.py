@@ -21,8 +21,8 @@ def test_a_published_bundle_opens_with_what_was_written(tmp_path: Path) -> None:
     assert bundle.manifest.functions == {"128": "length_128", "512": "length_512"}
     assert bundle.config == CONFIG
     assert bundle.package.is_dir()
-    assert bundle.tokenizer_file.read_text() == "{}"
-    assert np.load(bundle.golden)["input_ids"].shape == (1, 512)
+    assert bundle.tokenizer_json == b"{}"
+    assert np.load(bundle.golden())["input_ids"].shape == (1, 512)
     assert set(bundle.manifest.files) == {
         "model.mlpackage/Data/weight.bin",
         "tokenizer.json",

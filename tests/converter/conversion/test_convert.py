@@ -1,7 +1,9 @@
 """Checkpoint in, verified bundle out: what is built, when it is built again, what is refused."""
 
 import json
+import os
 import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,6 @@ from converter.errors import CheckpointError, CheckpointUnavailableError, Fideli
 from converter.network.loading import load_checkpoint
 from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
-from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import make_checkpoint, make_tokenizer
 
 BIN = "pytorch_model.bin"
@@ -73,7 +74,7 @@ def decibels(reference: np.ndarray, result: np.ndarray) -> float:
 def served_agreement(bundle: Bundle, checkpoint: Path) -> float:
     """The worst window of the bundle, as the service runs it, against the checkpoint's network."""
     network = load_checkpoint(find_checkpoint(str(checkpoint))).encoder()
-    tokenizer = DnaTokenizer(bundle.tokenizer_file)
+    tokenizer = bundle.tokenizer()
     runtime = load_runtime(bundle, runtime="mil", threads=1)
     worst = np.inf
     for bases, length in (("ACGT" * 30, runtime.lengths[0]), ("GATTACA" * 300, 512)):
@@ -102,9 +103,12 @@ def test_a_bundle_says_where_it_comes_from_and_how_good_it_is(
     assert {"torch", "coremltools", "numpy"} <= manifest.versions.keys()
     names = {path.name for path in tiny_bundle.path.iterdir()}
     assert names == {"model.mlpackage", "tokenizer.json", "golden.npz", "manifest.json"}
-    assert (
-        tiny_bundle.tokenizer_file.read_bytes() == (tiny_checkpoint / "tokenizer.json").read_bytes()
-    )
+    umask = os.umask(0)
+    os.umask(umask)
+    for path in (tiny_bundle.path, *tiny_bundle.path.rglob("*")):
+        expected = (0o777 if path.is_dir() else 0o666) & ~umask
+        assert stat.S_IMODE(path.stat().st_mode) == expected, path
+    assert tiny_bundle.tokenizer_json == (tiny_checkpoint / "tokenizer.json").read_bytes()
 
 
 def test_what_is_served_is_the_checkpoints_network(
@@ -173,6 +177,20 @@ def test_a_branch_that_moves_meanwhile_gives_a_bundle_of_one_commit(
     assert served_agreement(bundle, commits[0]) >= 70
 
 
+def test_a_checkpoint_that_changes_while_it_is_converted_is_refused(tmp_path: Path) -> None:
+    """The manifest would name the weights that were there before, or those that came after."""
+    folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
+
+    def change(stage: str, _fraction: float, _message: str) -> None:
+        if stage == "verify":
+            with (folder / BIN).open("ab") as file:
+                file.write(b"\0")
+
+    with pytest.raises(CheckpointError, match="changed while they were converted"):
+        convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH, on_progress=change)
+    assert not (tmp_path / "out").exists()
+
+
 def test_there_is_no_manifest_before_the_package_is_verified(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
     manifests: dict[str, int] = {}
@@ -209,8 +227,8 @@ def test_the_embedding_on_the_host_is_served_the_same(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "c", num_hidden_layers=1)
     options = BuildOptions(target="macos14", embedding="host")
     bundle = convert(str(folder), output=tmp_path / "out", options=options)
-    assert np.load(bundle.embeddings).shape == (400, 64)
-    assert np.load(bundle.embeddings).dtype == np.float16
+    table = np.load(bundle.path / "embeddings.npy")
+    assert (table.shape, table.dtype) == ((400, 64), np.float16)
     assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
     assert served_agreement(bundle, folder) >= 70
 

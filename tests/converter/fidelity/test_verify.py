@@ -35,7 +35,7 @@ def checkpoint(tiny_checkpoint: Path) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def golden(tiny_bundle: Bundle) -> Golden:
-    return Golden.load(tiny_bundle.golden, tiny_bundle.manifest.pad_token_id)
+    return Golden.load(tiny_bundle.golden(), tiny_bundle.manifest.pad_token_id)
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ def damaged(tiny_bundle: Bundle, tmp_path: Path) -> Callable[[Tensor, Damage], B
         start = content.find(old)
         content[start : start + len(old)] = damage(values.copy()).astype(np.float16).tobytes()
         file.write_bytes(content)
-        return Bundle(tmp_path / "damaged", tiny_bundle.manifest)
+        return Bundle(tmp_path / "damaged", tiny_bundle.manifest, tiny_bundle.tokenizer_json)
 
     return make
 

@@ -14,7 +14,7 @@ from converter.network.loading import load_checkpoint
 
 @pytest.fixture(scope="module")
 def golden(tiny_bundle: Bundle) -> Golden:
-    return Golden.load(tiny_bundle.golden, 3)
+    return Golden.load(tiny_bundle.golden(), 3)
 
 
 def test_the_hidden_states_are_the_references(golden: Golden, tiny_checkpoint: Path) -> None:

@@ -46,7 +46,7 @@ def test_predictions_are_those_of_the_package(bundle: Bundle, tmp_path: Path) ->
     assert runtime.lengths == (128, 512)
     runtime.warm_up()
     mil = MilRuntime(bundle)
-    ids = np.load(bundle.golden)["input_ids"][:1, :128]
+    ids = np.load(bundle.golden())["input_ids"][:1, :128]
     np.testing.assert_array_equal(runtime.predict(ids), mil.predict(ids))
     with pytest.raises(ValueError, match="int32"):
         runtime.predict(ids.astype(np.int64))

@@ -60,7 +60,7 @@ def test_a_bundle_whose_name_begins_with_a_dash(
 def worst_figures(bundle: Bundle) -> tuple[float, float]:
     """PSNR in dB and cosine of what the stand-in gives here, worked out by their definitions."""
     decibels, cosines = [], []
-    with np.load(bundle.golden) as golden:
+    with np.load(bundle.golden()) as golden:
         input_ids, reference = golden["input_ids"], golden["reference"].astype(np.float64)
     for length in (128, 512):
         model = coreml_stand_in.load(bundle.package, "CPU_AND_NE", f"length_{length}")

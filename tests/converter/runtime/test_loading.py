@@ -31,7 +31,7 @@ def decibels(reference: np.ndarray, result: np.ndarray) -> float:
 def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: Runtime) -> None:
     assert (runtime.name, runtime.compute_units, runtime.lengths) == ("mil", "cpu", (128, 512))
     runtime.warm_up()
-    golden = np.load(bundle.golden)
+    golden = np.load(bundle.golden())
     for ids, reference in zip(golden["input_ids"], golden["reference"], strict=True):
         n_tokens = np.count_nonzero(ids != 3)
         for length in runtime.lengths:
