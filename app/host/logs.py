@@ -7,6 +7,7 @@ import sys
 from datetime import UTC, datetime
 
 from app.host.backlog import Backlog, FileOutput, StderrOutput
+from app.host.log_flood import FloodFilter
 from app.settings import Settings
 
 _ROTATED_BYTES, _ROTATED_FILES = 10_000_000, 5
@@ -69,6 +70,7 @@ def configure_logging(settings: Settings) -> None:
     """
     formatter = JsonFormatter() if settings.log_format == "json" else TextFormatter()
     handler = Backlog(_output(settings), formatter)
+    handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())

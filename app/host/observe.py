@@ -15,11 +15,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import ProblemError
 from app.headers import REQUEST_ID
+from app.host.log_flood import ACCESS_LOGGER
 from app.host.problem_answers import CLIENT_GONE, problem_response
 from app.metrics import Metrics
 
 logger = logging.getLogger("gena.server")
-access_logger = logging.getLogger("gena.access")
+access_logger = logging.getLogger(ACCESS_LOGGER)
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _USABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")

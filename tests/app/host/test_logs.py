@@ -75,7 +75,7 @@ def test_files_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     log = tmp_path / "gena.log"
     configure_logging(Settings(log_file=log))
     for number in range(200):
-        logging.getLogger("gena").info("line %d", number)
+        logging.getLogger("gena.access").info("line %d", number)
     assert "line 199" in written(log)
     files = sorted(tmp_path.iterdir())
     assert len(files) == 6
