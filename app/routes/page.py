@@ -4,6 +4,10 @@ from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
 from fastapi.staticfiles import StaticFiles
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope, Send
+
+from app.errors import ProblemError, http_code
 
 _FILES = StaticFiles(directory=Path(__file__).resolve().parent.parent / "static")
 # Revalidated at every visit: a new version of the service brings its own page, not half of it.
@@ -27,4 +31,26 @@ async def static_file(name: str, request: Request) -> Response:
 async def _file(name: str, request: Request) -> Response:
     response = await _FILES.get_response(name, request.scope)
     response.headers["Cache-Control"] = _CACHE
-    return response
+    return _Told(response)
+
+
+class _Told(Response):
+    """An answer of the library; a Range that it refuses is a problem like any other."""
+
+    def __init__(self, response: Response) -> None:
+        self._response = response
+        self.background = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def told_send(message: Message) -> None:
+            status = message.get("status", 200)
+            if status >= 400:
+                size = Headers(raw=message["headers"]).get("Content-Range")
+                raise ProblemError(
+                    http_code(status),
+                    "The Range header names no part of this file. Without it the whole is sent.",
+                    headers={"Content-Range": size} if size is not None else None,
+                )
+            await send(message)
+
+        await self._response(scope, receive, told_send)

@@ -8,6 +8,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
+from app.host.problem_answers import install_error_handlers
 from app.requests.options import VectorPooling
 from app.routes import page
 
@@ -18,6 +19,7 @@ FILES = sorted(path.name for path in STATIC.iterdir())
 @pytest.fixture(scope="module")
 def client() -> TestClient:
     app = FastAPI()
+    install_error_handlers(app)
     app.include_router(page.router)
     return TestClient(app)
 
@@ -39,6 +41,36 @@ def test_files_are_served_and_revalidated(client: TestClient, path: str, media_t
     again = client.get(path, headers={"If-None-Match": answer.headers["etag"]})
     assert (again.status_code, again.content) == (304, b"")
     assert client.head(path).headers["content-length"] == str(len(answer.content))
+
+
+def test_a_range_is_served(client: TestClient) -> None:
+    whole = client.get("/static/main.js").content
+    part = client.get("/static/main.js", headers={"Range": "bytes=10-19"})
+    assert (part.status_code, part.content) == (206, whole[10:20])
+
+
+@pytest.mark.parametrize(
+    ("given", "status"),
+    [
+        ("bytes=9999999-", 416),
+        ("bytes=5-2", 400),
+        ("bytes=ACGT", 400),
+        ("bases=1-2", 400),
+        ("ACGT", 400),
+        ("bytes=" + "9" * 10_000, 400),
+    ],
+)
+def test_a_bad_range_is_a_problem_document(client: TestClient, given: str, status: int) -> None:
+    for method in ("GET", "HEAD"):
+        answer = client.request(method, "/static/main.js", headers={"Range": given})
+        assert answer.status_code == status
+        assert answer.headers["content-type"] == "application/problem+json"
+    problem = client.get("/", headers={"Range": given}).json()
+    assert problem["code"] == f"http.{status}"
+    assert "ACGT" not in problem["detail"]
+    if status == 416:
+        size = len(client.get("/static/main.js").content)
+        assert answer.headers["content-range"] == f"bytes */{size}"
 
 
 @pytest.mark.parametrize(
