@@ -56,6 +56,13 @@ def deadline_exceeded(seconds: float) -> ProblemError:
     )
 
 
+def request_timeout(seconds: float) -> ProblemError:
+    """The client has begun a request and goes on with it no more."""
+    return ProblemError(
+        "request.timeout", f"Nothing more of it came for {seconds:g} s.", limit=seconds
+    )
+
+
 def problem_document(
     code: str, kind: ProblemKind, detail: str, members: Mapping[str, Any]
 ) -> dict[str, Any]:

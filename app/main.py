@@ -11,6 +11,7 @@ from app.headers import HEADERS, OF_REQUESTS
 from app.host.body_limit import LimitBody
 from app.host.cancellation import CancelWhenGone
 from app.host.gate import Gate, accepted_hosts
+from app.host.grace import EndWithGrace, Unanswered, unanswered_of
 from app.host.observe import Observe
 from app.host.problem_answers import install_error_handlers
 from app.inference.cache import WindowCache
@@ -46,6 +47,7 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         redoc_url=None,
     )
     app.state.services = services
+    app.state.unanswered = Unanswered()
     install_error_handlers(app)
     for router in (*data_routers, operations.router, documentation.router, page.router):
         app.include_router(router)
@@ -68,7 +70,9 @@ def _surround(app: FastAPI, services: Services) -> None:
     """Add what every request passes; the last one added is the first to see it."""
     settings, lifecycle = services.settings, services.lifecycle
     app.add_middleware(CancelWhenGone)
-    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        LimitBody, max_bytes=settings.max_body_bytes, stall_seconds=settings.stall_seconds
+    )
     app.add_middleware(
         Gate,
         max_header_bytes=settings.max_header_bytes,
@@ -77,6 +81,7 @@ def _surround(app: FastAPI, services: Services) -> None:
         api_key=settings.api_key.get_secret_value() if settings.api_key else None,
         is_stopping=lambda: lifecycle.state.status == "stopping",
     )
+    app.add_middleware(EndWithGrace, unanswered=unanswered_of(app))
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,

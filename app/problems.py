@@ -60,7 +60,8 @@ PROBLEMS: dict[str, ProblemKind] = {
     "request.malformed": ProblemKind(
         400,
         "This is not an HTTP request",
-        "Invalid HTTP request received.",
+        hint="What was sent is no request of HTTP/1.1. Look at its first line, at its headers, of "
+        "which Host must be there, and at the lengths that it gives.",
         of_data=False,
     ),
     "auth.invalid": ProblemKind(
@@ -104,6 +105,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         406,
         "No such format",
         "The Accept header names nothing that is offered here: application/json.",
+    ),
+    "request.timeout": ProblemKind(
+        408,
+        "The request stopped on its way",
+        "Nothing more of it came for 60 s.",
+        hint="Send it again, or raise GENA_STALL_SECONDS.",
+        members={"limit": 60},
     ),
     "model.not_failed": ProblemKind(
         409,
@@ -298,6 +306,13 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Another model is served now",
         hint="The bundle was built again while this request was answered; send the request again.",
     ),
+    "server.busy": ProblemKind(
+        503,
+        "Too many connections",
+        "All 64 connections that its limit of open files allows are busy.",
+        hint="Send the request again; where it starts, ulimit -n raises the limit.",
+        of_data=False,
+    ),
     "server.stopping": ProblemKind(
         503,
         "The service is shutting down",
@@ -326,6 +341,7 @@ STATUSES: dict[int, str] = {
     403: "A web page of another origin sent this.",
     404: "Another model is served.",
     406: "The Accept header names no format that is offered.",
+    408: "The request stopped on its way.",
     413: "A limit of the service is exceeded.",
     415: "The Content-Type, or the Content-Encoding, is not read here.",
     421: "The Host header names another machine.",

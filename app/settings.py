@@ -147,6 +147,12 @@ class Settings(BaseSettings):
         f"({WINDOW}).",
     )
     deadline_seconds: float = Field(600, gt=0, description="Longest time for one request.")
+    stall_seconds: float = Field(
+        60,
+        gt=0,
+        description="A client that does nothing for so long where it is its turn, to send its "
+        "request or to take its answer, is cut off.",
+    )
     cache_bytes: int = Field(64 * _MIB, ge=0, description="Memory for repeated windows; 0 is off.")
 
     api_key: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(

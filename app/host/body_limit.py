@@ -1,18 +1,24 @@
-"""The size of a body, as sent. Plain ASGI."""
+"""The bounds of a body: its size, as sent, and how long it may stand still. Plain ASGI."""
+
+import asyncio
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ProblemError
+from app.errors import ProblemError, request_timeout
 from app.host.refusal import refuse
 
 
 class LimitBody:
-    """Refuses a body that is too large: at its announcement, else while it is counted."""
+    """Refuses a body that is too large, at its announcement or while it is counted, or that stalls.
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    Only time counts in which the application waits for more of it.
+    """
+
+    def __init__(self, app: ASGIApp, max_bytes: int, stall_seconds: float) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._stall_seconds = stall_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -23,31 +29,40 @@ class LimitBody:
             await refuse(self._too_large(), scope, receive, send)
             return
         received = 0
-        over = started = False
+        complete = started = False
+        refusal: ProblemError | None = None
 
-        async def counted_receive() -> Message:
-            nonlocal received, over
-            message = await receive()
+        async def bounded_receive() -> Message:
+            nonlocal received, complete, refusal
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._stall_seconds):
+                    message = await receive()
+            except TimeoutError:
+                refusal = request_timeout(self._stall_seconds)
+                raise refusal from None
             received += len(message.get("body", b""))
+            complete = not message.get("more_body", False)
             if received > self._max_bytes:
-                over = True
-                raise self._too_large()
+                refusal = self._too_large()
+                raise refusal
             return message
 
         async def honest_send(message: Message) -> None:
             nonlocal started
-            if over and not started:
+            if refusal is not None and not started:
                 # Whatever the application makes of its broken input, this is the answer.
-                raise self._too_large()
+                raise refusal
             started = True
             await send(message)
 
         try:
-            await self._app(scope, counted_receive, honest_send)
+            await self._app(scope, bounded_receive, honest_send)
         except Exception:
-            if not over or started:
+            if refusal is None or started:
                 raise
-            await refuse(self._too_large(), scope, receive, send)
+            await refuse(refusal, scope, receive, send)
 
     def _too_large(self) -> ProblemError:
         return ProblemError(

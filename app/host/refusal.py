@@ -12,6 +12,7 @@ from app.host.problem_answers import problem_response
 # After a refusal the rest of the body is read for a while, so that the client, which sends before
 # it reads, sees the answer and not a reset connection.
 _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 256 * 2**20
+_SILENCE_SECONDS = 1.0
 
 
 async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,6 +38,7 @@ async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send
 async def _drain(receive: Receive) -> None:
     drained, more = 0, True
     while more and drained < _DRAIN_BYTES:
-        message = await receive()
+        async with asyncio.timeout(_SILENCE_SECONDS):
+            message = await receive()
         drained += len(message.get("body", b""))
         more = message.get("more_body", False)

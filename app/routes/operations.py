@@ -234,6 +234,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
             "tokens_per_request": settings.max_request_tokens,
             "queue_tokens": settings.queue_tokens,
             "deadline_seconds": settings.deadline_seconds,
+            "stall_seconds": settings.stall_seconds,
             "cache_bytes": settings.cache_bytes,
         },
         "runtime": lifecycle.runtime,

@@ -3,6 +3,7 @@
 python -m tests.support.stand_in_server: settings come from GENA_*; the port is said in the log.
 """
 
+import asyncio
 from typing import Annotated
 
 import numpy as np
@@ -50,6 +51,11 @@ def main() -> None:
     async def swallow(request: Request) -> dict[str, int]:
         """Length of the body."""
         return {"bytes": sum([len(block) async for block in request.stream()])}
+
+    @app.post("/endless")
+    async def endless() -> None:
+        """Work that does not end by itself."""
+        await asyncio.sleep(1000)
 
     @app.get("/fault")
     async def fault() -> None:

@@ -1,0 +1,136 @@
+"""The connections of the server: as many as there are descriptors for, none that only waits.
+
+asyncio's own loop accepts whatever comes. Without a descriptor left it logs and tries again, once
+for each place of its backlog, and each of these tries does the same: megabytes of log a second.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from heapq import nsmallest
+
+from app.errors import ProblemError
+from app.host.protocol import HttpProtocol
+
+logger = logging.getLogger("gena.server")
+
+_AT_A_TIME = 128
+# Connections beyond the most, which only hear that there is no place.
+_REFUSED = 16
+# Of the most, closed at a time to make room: looking for them takes a while when they are many.
+_SHARE_CLOSED = 1 / 16
+_LOOK_SECONDS = 0.5
+_RETRY_SECONDS = 1.0
+
+
+class Connections:
+    """Those of one listening socket; for uvicorn it takes the place of asyncio's server.
+
+    A new connection takes the place of those that have been idle longest. Where none is idle it
+    hears so.
+
+    Args:
+        most: connections at a time.
+        make: makes one; its argument is to be called when it is lost.
+    """
+
+    def __init__(
+        self,
+        listener: socket.socket,
+        most: int,
+        make: Callable[[Callable[[HttpProtocol], None]], HttpProtocol],
+    ) -> None:
+        self._listener = listener
+        self._most = most
+        self._make = make
+        self._loop = asyncio.get_running_loop()
+        self._taken = 0
+        self._open: set[HttpProtocol] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+        listener.setblocking(False)
+        self._go_on()
+        self._look()
+
+    def close(self) -> None:
+        """Take those that have come so far, and no more."""
+        self._accept()
+        self._pause()
+        self._is_closed = True
+
+    async def wait_closed(self) -> None:
+        """Nothing to wait for; uvicorn asks."""
+
+    def cut(self) -> None:
+        """End all of them, in the middle of whatever they do."""
+        for each in list(self._open):
+            each.transport.abort()
+
+    def _look(self) -> None:
+        for each in list(self._open):
+            each.look()
+            if self._is_closed and each.is_idle:
+                each.close()
+        self._loop.call_later(_LOOK_SECONDS, self._look)
+
+    def _go_on(self) -> None:
+        if not self._is_closed:
+            self._loop.add_reader(self._listener, self._accept)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self._listener)
+
+    def _accept(self) -> None:
+        for _ in range(_AT_A_TIME):
+            if not self._has_room():
+                # The next one that leaves makes room.
+                self._pause()
+                return
+            try:
+                connection, _ = self._listener.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionAbortedError:
+                continue
+            except OSError as error:
+                logger.error("no connection can be accepted: %s", error.strerror)
+                self._pause()
+                self._loop.call_later(_RETRY_SECONDS, self._go_on)
+                return
+            self._taken += 1
+            task = self._loop.create_task(self._take_in(connection, self._taken > self._most))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _has_room(self) -> bool:
+        if self._taken < self._most:
+            return True
+        idle = [each for each in self._open if each.is_idle]
+        count = 1 + int(_SHARE_CLOSED * self._most)
+        for each in nsmallest(count, idle, key=lambda connection: connection.still_since):
+            each.close()
+        if idle:
+            logger.warning("all %d connections are taken: idle ones are closed", self._most)
+        return not idle and self._taken < self._most + _REFUSED
+
+    async def _take_in(self, connection: socket.socket, is_too_much: bool) -> None:
+        try:
+            _, protocol = await self._loop.connect_accepted_socket(
+                lambda: self._make(self._leave), connection
+            )
+        except OSError:
+            # It was gone before it was looked at.
+            connection.close()
+            self._taken -= 1
+            return
+        if not protocol.transport.is_closing():
+            self._open.add(protocol)
+        if is_too_much:
+            problem = f"All {self._most} connections that its limit of open files allows are busy."
+            protocol.refuse(ProblemError("server.busy", problem, retry_after=1))
+
+    def _leave(self, protocol: HttpProtocol) -> None:
+        self._open.discard(protocol)
+        self._taken -= 1
+        self._go_on()

@@ -1,0 +1,188 @@
+"""HTTP/1.1 on one connection: uvicorn's protocol, and what it leaves open.
+
+It overrides methods of uvicorn that its documentation does not name. They were read in uvicorn
+0.54.0, with h11 0.16.0; pyproject.toml keeps uvicorn below the next version.
+"""
+
+import asyncio
+import logging
+import re
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import h11
+import uvicorn
+from uvicorn.protocols.http.flow_control import CLOSE_HEADER
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from app.errors import ProblemError, request_timeout
+from app.host.gate import headers_too_large
+from app.host.problem_answers import problem_response
+
+logger = logging.getLogger("gena.server")
+
+_DROP_SECONDS = 2
+# Of an answer, what the kernel takes before it has sent it. By default that is megabytes on Linux,
+# which tells of room when a third is free: a slow reader would seem to stand still for minutes.
+_UNSENT_BYTES = 2**17
+_ABSOLUTE_FORM = re.compile(rb"https?://([^/?#]+)([/?].*)?", re.IGNORECASE)
+
+
+class HttpProtocol(H11Protocol):
+    """Bounds what a silent client holds; problems are told even before there is a request.
+
+    Args:
+        stall_seconds: a client that has its turn and does nothing for so long is cut off.
+        on_lost: called when the connection is.
+
+    Attributes:
+        still_since: time of the event loop since which the client has had its turn and done
+            nothing.
+    """
+
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        *,
+        stall_seconds: float,
+        on_lost: Callable[["HttpProtocol"], None],
+    ) -> None:
+        super().__init__(config, server_state, app_state)
+        self.conn = _Requests(h11.SERVER, config.h11_max_incomplete_event_size or 0)
+        self.still_since = self.loop.time()
+        self._stall_seconds = stall_seconds
+        self._on_lost = on_lost
+        self._refused = False
+        self._unsent = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is in progress, nor an answer on its way."""
+        waits = self.cycle is None or self.cycle.response_complete
+        gone = self._refused or self.transport.is_closing()
+        return waits and not gone and not self.transport.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Close it, idle as it is."""
+        self.timeout_keep_alive_handler()
+
+    def look(self) -> None:
+        """Notice whether the client does its part. Called every second or so."""
+        unsent = self.transport.get_write_buffer_size()
+        # While the application works or waits for a body, time is others' business.
+        has_turn = 0 < self._unsent <= unsent if unsent else self.is_idle
+        self._unsent = unsent
+        if not has_turn:
+            self.still_since = self.loop.time()
+        elif self.loop.time() - self.still_since >= self._stall_seconds:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        if self._unsent:
+            logger.warning("an answer that is not taken is cut off")
+            self.transport.abort()
+        elif self._has_begun():
+            self.refuse(request_timeout(self._stall_seconds))
+        else:
+            self.close()
+
+    def _has_begun(self) -> bool:
+        """Whether a part of a header is there."""
+        return self.conn.their_state is h11.IDLE and bool(self.conn.trailing_data[0])
+
+    def refuse(self, error: ProblemError) -> None:
+        """Answer, where no answer has begun, and close the connection.
+
+        What still comes is read and dropped for a while: a connection that is closed on it would
+        be reset, and the client would never see why.
+        """
+        self._refused = True
+        if self.cycle is not None:
+            # The application, where it is at work, finds that the client has left.
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
+            self.transport.close()
+            return
+        error.headers["Connection"] = "close"
+        answer = problem_response(error)
+        for event in (
+            h11.Response(status_code=error.kind.status, headers=answer.raw_headers, reason=b""),
+            h11.Data(data=bytes(answer.body)),
+            h11.EndOfMessage(),
+        ):
+            self.transport.write(self.conn.send(event) or b"")
+        self.transport.write_eof()
+        self.loop.call_later(_DROP_SECONDS, self.transport.close)
+
+    # What asyncio calls.
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            transport.get_extra_info("socket").setsockopt(
+                socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES
+            )
+        super().connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        if self.conn.their_state is h11.IDLE and not self._has_begun():
+            self.still_since = self.loop.time()
+        super().data_received(data)
+
+    def resume_writing(self) -> None:
+        self.still_since = self.loop.time()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._on_lost(self)
+
+    # What uvicorn calls.
+
+    def _should_upgrade(self) -> bool:
+        """Nothing is offered to upgrade to, and nobody needs to be advised to install it."""
+        return False
+
+    def on_response_complete(self) -> None:
+        self.still_since = self.loop.time()
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002, it may change with the version
+        fault = sys.exception()
+        hint = fault.error_status_hint if isinstance(fault, h11.RemoteProtocolError) else 400
+        if hint == 431:
+            self.refuse(headers_too_large(self.config.h11_max_incomplete_event_size or 0))
+        else:
+            self.refuse(ProblemError("request.malformed"))
+
+
+class _Requests(h11.Connection):
+    """Requests in the one form that the application knows, whichever they came in."""
+
+    def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
+        event = super().next_event()
+        return _normal(event) if isinstance(event, h11.Request) else event
+
+
+def _normal(request: h11.Request) -> h11.Request:
+    target, headers = request.target, list(request.headers)
+    absolute = _ABSOLUTE_FORM.fullmatch(target)
+    if absolute:
+        # The authority counts, not the Host header (RFC 9112, 3.2.2).
+        authority, rest = absolute.groups(b"")
+        target = rest if rest.startswith(b"/") else b"/" + rest
+        headers = [each for each in headers if each[0] != b"host"] + [(b"host", authority)]
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
+        # Another server on the way may have seen another end of the body: whatever follows is not
+        # to be trusted (RFC 9112, 6.1).
+        headers = [each for each in headers if each[0] != b"content-length"] + [CLOSE_HEADER]
+    return h11.Request(
+        method=request.method, target=target, headers=headers, http_version=request.http_version
+    )

@@ -1,0 +1,113 @@
+"""SIGTERM in an unlucky moment: what is not answered is told, and the end is orderly."""
+
+import json
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.support.raw_http import read_answer
+from tests.support.running import Server, running
+from tests.support.stand_in_bundle import make_bundle
+
+GRACE_SECONDS = 0.5
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    bundle = make_bundle(tmp_path / "bundle")
+    with running(GENA_BUNDLE=str(bundle), GENA_GRACE_SECONDS=str(GRACE_SECONDS)) as server:
+        server.wait_for("ready")
+        yield server
+
+
+@contextmanager
+def connected(server: Server, sends: bytes) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(sends)
+        yield connection
+
+
+def assert_told(answer: bytes) -> None:
+    status, headers, body = read_answer(answer)
+    assert (status, json.loads(body)["code"]) == (503, "server.stopping")
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+
+
+def assert_orderly_end(server: Server) -> None:
+    assert server.wait() == 0
+    assert "Traceback" not in server.text
+    assert "ERROR" not in server.text
+
+
+@pytest.mark.parametrize("path", ["/swallow", "/features"])
+def test_half_a_body_is_told(server: Server, path: str) -> None:
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 8\r\n\r\nACGT"
+    with connected(server, head.encode()) as half:
+        server.health()
+        server.process.send_signal(signal.SIGTERM)
+        with half.makefile("rb") as stream:
+            assert_told(stream.read())
+    assert_orderly_end(server)
+
+
+def test_a_body_that_still_comes_is_told(server: Server) -> None:
+    head = b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"
+    with connected(server, head) as slow:
+        server.health()
+        server.process.send_signal(signal.SIGTERM)
+        slow.settimeout(0.05)
+        answer = b""
+        while not answer:
+            slow.sendall(b"ACGT")
+            try:
+                answer = slow.recv(100_000)
+            except TimeoutError:
+                continue
+        assert_told(answer)
+    assert_orderly_end(server)
+
+
+def test_work_that_does_not_end_is_told(server: Server) -> None:
+    with connected(
+        server, b"POST /endless HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
+    ) as waiting:
+        server.health()
+        server.process.send_signal(signal.SIGTERM)
+        with waiting.makefile("rb") as stream:
+            assert_told(stream.read())
+    assert_orderly_end(server)
+
+
+@pytest.mark.parametrize("sends", [b"", b"POST /swallow HTTP/1.1\r\nHo"], ids=["nothing", "half"])
+def test_a_connection_without_a_request_is_not_waited_for(server: Server, sends: bytes) -> None:
+    with connected(server, sends):
+        server.health()
+        server.process.send_signal(signal.SIGTERM)
+        assert_orderly_end(server)
+
+
+def test_an_answer_that_is_not_taken_is_cut_off(server: Server) -> None:
+    body = b"A" * 100_000
+    head = (
+        "POST /features?format=npy&overflow=window HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Type: text/plain\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with connected(server, head.encode() + body) as stalled:
+        assert stalled.recv(15) == b"HTTP/1.1 200 OK"
+        server.process.send_signal(signal.SIGTERM)
+        server.wait()
+    assert "Traceback" not in server.text
+
+
+@pytest.mark.parametrize("pause", [0.1, 0.2, 0.3, 0.4])
+def test_a_second_signal_never_ends_the_process_by_itself(server: Server, pause: float) -> None:
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(pause)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.wait() in (0, 128 + signal.SIGTERM)
