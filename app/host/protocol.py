@@ -5,6 +5,7 @@ It overrides methods of uvicorn that its documentation does not name. They were 
 """
 
 import asyncio
+import contextlib
 import logging
 import re
 import socket
@@ -111,9 +112,10 @@ class HttpProtocol(H11Protocol):
             return
         error.headers["Connection"] = "close"
         answer = problem_response(error)
+        is_head = self.conn.our_state is h11.SEND_RESPONSE and self.scope["method"] == "HEAD"
         for event in (
             h11.Response(status_code=error.kind.status, headers=answer.raw_headers, reason=b""),
-            h11.Data(data=bytes(answer.body)),
+            h11.Data(data=b"" if is_head else bytes(answer.body)),
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
@@ -123,7 +125,8 @@ class HttpProtocol(H11Protocol):
     # What asyncio calls.
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        # An error means that it is gone again: what follows notices.
+        with contextlib.suppress(AttributeError, OSError):
             transport.get_extra_info("socket").setsockopt(
                 socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES
             )
@@ -179,10 +182,13 @@ def _normal(request: h11.Request) -> h11.Request:
         authority, rest = absolute.groups(b"")
         target = rest if rest.startswith(b"/") else b"/" + rest
         headers = [each for each in headers if each[0] != b"host"] + [(b"host", authority)]
-    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}:
-        # Another server on the way may have seen another end of the body: whatever follows is not
-        # to be trusted (RFC 9112, 6.1).
+    has_two_ends = {b"content-length", b"transfer-encoding"} <= {name for name, _ in headers}
+    if has_two_ends:
+        # Whoever stands between may have seen the other end of the body: what follows it is not to
+        # be trusted (RFC 9112, 6.1).
         headers = [each for each in headers if each[0] != b"content-length"] + [CLOSE_HEADER]
+    if not absolute and not has_two_ends:
+        return request
     return h11.Request(
         method=request.method, target=target, headers=headers, http_version=request.http_version
     )

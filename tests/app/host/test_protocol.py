@@ -106,6 +106,19 @@ def test_what_is_not_http_is_told_without_an_echo(shared: Server, request_: byte
     assert_quiet(log_since(shared, before))
 
 
+def test_what_is_not_http_is_told_to_a_head_request(shared: Server) -> None:
+    before = len(shared.text)
+    status, headers, body = exchange(
+        shared,
+        b"HEAD /predict?ids=1,2 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        + DNA
+        + b"\r\n",
+    )
+    assert (status, body) == (400, b"")
+    assert int(headers["content-length"]) > 0
+    assert_quiet(log_since(shared, before))
+
+
 def test_a_body_that_breaks_off_after_its_answer_has_begun(shared: Server) -> None:
     before = len(shared.text)
     head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
