@@ -21,6 +21,8 @@ _REFUSED = 16
 # Of the most, closed at a time to make room: looking for them takes a while when they are many.
 _SHARE_CLOSED = 1 / 16
 _LOOK_SECONDS = 0.5
+# A client that has just come is about to send its request.
+_ARRIVAL_SECONDS = 0.5
 _RETRY_SECONDS = 1.0
 
 
@@ -49,6 +51,7 @@ class Connections:
         self._open: set[HttpProtocol] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self._retry: asyncio.TimerHandle | None = None
         listener.setblocking(False)
         self._go_on()
         self._look()
@@ -78,14 +81,17 @@ class Connections:
         if not self._is_closed:
             self._loop.add_reader(self._listener, self._accept)
 
-    def _pause(self) -> None:
+    def _pause(self, seconds: float | None = None) -> None:
+        """Accept no more until a connection is lost, at the latest after so many seconds."""
         self._loop.remove_reader(self._listener)
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = None if seconds is None else self._loop.call_later(seconds, self._go_on)
 
     def _accept(self) -> None:
         for _ in range(_AT_A_TIME):
-            if not self._has_room():
-                # The next one that leaves makes room.
-                self._pause()
+            if self._is_full():
+                self._pause(_ARRIVAL_SECONDS)
                 return
             try:
                 connection, _ = self._listener.accept()
@@ -95,24 +101,30 @@ class Connections:
                 continue
             except OSError as error:
                 logger.error("no connection can be accepted: %s", error.strerror)
-                self._pause()
-                self._loop.call_later(_RETRY_SECONDS, self._go_on)
+                self._pause(_RETRY_SECONDS)
                 return
             self._taken += 1
             task = self._loop.create_task(self._take_in(connection, self._taken > self._most))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def _has_room(self) -> bool:
+    def _is_full(self) -> bool:
+        """Whether the next one has to wait, be it for the moment in which idle ones are closed."""
         if self._taken < self._most:
-            return True
+            return False
+        return self._make_room() or self._taken >= self._most + _REFUSED
+
+    def _make_room(self) -> bool:
+        """Close those that have been idle longest; False where none is idle or about to send."""
         idle = [each for each in self._open if each.is_idle]
-        count = 1 + int(_SHARE_CLOSED * self._most)
-        for each in nsmallest(count, idle, key=lambda connection: connection.still_since):
-            each.close()
-        if idle:
+        since = self._loop.time() - _ARRIVAL_SECONDS
+        settled = [each for each in idle if each.has_served or each.still_since <= since]
+        if settled:
             logger.warning("all %d connections are taken: idle ones are closed", self._most)
-        return not idle and self._taken < self._most + _REFUSED
+        count = 1 + int(_SHARE_CLOSED * self._most)
+        for each in nsmallest(count, settled, key=lambda connection: connection.still_since):
+            each.close()
+        return bool(idle or self._tasks)
 
     async def _take_in(self, connection: socket.socket, is_too_much: bool) -> None:
         try:

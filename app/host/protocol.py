@@ -68,6 +68,11 @@ class HttpProtocol(H11Protocol):
         gone = self._refused or self.transport.is_closing()
         return waits and not gone and not self.transport.get_write_buffer_size()
 
+    @property
+    def has_served(self) -> bool:
+        """Whether it has had a request."""
+        return self.cycle is not None
+
     def close(self) -> None:
         """Close it, idle as it is."""
         self.timeout_keep_alive_handler()

@@ -72,6 +72,13 @@ def test_idle_connections_give_way_to_new_ones(narrow: Server, sends: bytes) -> 
     assert len(narrow.text) - logged < 20_000
 
 
+def test_a_burst_of_clients_is_answered(narrow: Server) -> None:
+    # More than find a place at a time, and most of them are there before they are looked at.
+    request = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    with clients(narrow, 3 * MOST_CONNECTIONS, request) as burst:
+        assert all(each.recv(15) == b"HTTP/1.1 200 OK" for each in burst)
+
+
 def test_where_none_is_idle_a_new_one_hears_so(narrow: Server) -> None:
     with clients(narrow, MOST_CONNECTIONS, HALF_BODY) as busy:
         until(lambda: refused(narrow), "all connections are busy")
