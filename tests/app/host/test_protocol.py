@@ -59,6 +59,7 @@ def test_the_absolute_form_has_a_query(shared: Server) -> None:
         ("http://evil.example/health", "localhost", 421),
         ("http://localhost/health", "evil.example", 200),
         ("http://user@localhost/health", "localhost", 421),
+        ("http://localhost:80@evil.example/health", "localhost", 421),
     ],
 )
 def test_the_authority_counts_and_not_the_host_header(
