@@ -73,7 +73,7 @@ class Connections:
     def _look(self) -> None:
         for each in list(self._open):
             each.look()
-            if self._is_closed and each.is_idle:
+            if self._is_closed and self._is_settled(each):
                 each.close()
         self._loop.call_later(_LOOK_SECONDS, self._look)
 
@@ -116,15 +116,18 @@ class Connections:
 
     def _make_room(self) -> bool:
         """Close those that have been idle longest; False where none is idle or about to send."""
-        idle = [each for each in self._open if each.is_idle]
-        since = self._loop.time() - _ARRIVAL_SECONDS
-        settled = [each for each in idle if each.has_served or each.still_since <= since]
+        settled = [each for each in self._open if self._is_settled(each)]
         if settled:
             logger.warning("all %d connections are taken: idle ones are closed", self._most)
         count = 1 + int(_SHARE_CLOSED * self._most)
         for each in nsmallest(count, settled, key=lambda connection: connection.still_since):
             each.close()
-        return bool(idle or self._tasks)
+        return bool(settled or self._tasks) or any(each.is_idle for each in self._open)
+
+    def _is_settled(self, connection: HttpProtocol) -> bool:
+        """Whether it is idle, and not because it has only just come."""
+        still_seconds = self._loop.time() - connection.still_since
+        return connection.is_idle and (connection.has_served or still_seconds >= _ARRIVAL_SECONDS)
 
     async def _take_in(self, connection: socket.socket, is_too_much: bool) -> None:
         try:

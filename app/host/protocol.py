@@ -158,6 +158,11 @@ class HttpProtocol(H11Protocol):
         """Nothing is offered to upgrade to, and nobody needs to be advised to install it."""
         return False
 
+    def shutdown(self) -> None:
+        # Who has just come is about to ask, and hears that the service is shutting down.
+        if self.has_served:
+            super().shutdown()
+
     def on_response_complete(self) -> None:
         self.still_since = self.loop.time()
         super().on_response_complete()

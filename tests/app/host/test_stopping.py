@@ -5,13 +5,15 @@ import signal
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
 from tests.support.raw_http import read_answer
 from tests.support.running import Server, running
+from tests.support.scenarios import until
 from tests.support.stand_in_bundle import make_bundle
 
 GRACE_SECONDS = 0.5
@@ -92,6 +94,29 @@ def test_a_connection_without_a_request_is_not_waited_for(server: Server, sends:
         server.health()
         server.process.send_signal(signal.SIGTERM)
         assert_orderly_end(server)
+
+
+def test_requests_on_their_way_are_answered(server: Server) -> None:
+    answers: list[bytes] = []
+
+    def ask_until_refused() -> None:
+        request = (
+            b"POST /predict?ids=1,9,2 HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+        )
+        with suppress(ConnectionRefusedError):
+            while True:
+                with connected(server, request) as client, client.makefile("rb") as stream:
+                    answers.append(stream.read()[9:12])
+
+    with ThreadPoolExecutor(16) as clients:
+        asking = [clients.submit(ask_until_refused) for _ in range(16)]
+        until(lambda: len(answers) > 100, "they ask")
+        server.process.send_signal(signal.SIGTERM)
+        lost = [each for each in asking if each.exception() is not None]
+    assert set(answers) <= {b"200", b"503"}
+    # One may connect in the instant between the last look and the end of the socket.
+    assert len(lost) <= 1
+    assert_orderly_end(server)
 
 
 def test_an_answer_that_is_not_taken_is_cut_off(server: Server) -> None:
