@@ -1,14 +1,29 @@
 """The errors that users of the converter see: what is wrong, where, and what to do."""
 
 import errno
-from typing import ClassVar
+import reprlib
+from typing import Any, ClassVar
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 60
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def is_full_disk(error: OSError) -> bool:
     """Whether the disk is full, or what this user may have of it."""
     return error.errno in _FULL
+
+
+def brief(text: str | Exception, limit: int = 200) -> str:
+    """The first line of a text from elsewhere, shortened, without what a terminal would obey."""
+    line = str(text).strip().partition("\n")[0]
+    shown = line if len(line) <= limit else f"{line[: limit - 3]}..."
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
+
+
+def brief_repr(value: Any) -> str:
+    """A value from elsewhere as Python writes it: a few elements of a few levels."""
+    return brief(_REPR.repr(value), 60)
 
 
 class GenaError(Exception):
@@ -18,6 +33,12 @@ class GenaError(Exception):
     """
 
     code: ClassVar[str] = "gena"
+
+
+class UnusablePathError(GenaError, ValueError):
+    """A path that a user named is none that this system can have; as a setting, a wrong value."""
+
+    code = "path.unusable"
 
 
 class CheckpointError(GenaError):

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, models
 
 from converter.errors import GenaError, TokenizerError
+from converter.panics import panics_as_errors
+from converter.tokenizer_file import AMBIGUOUS, BASES, SPECIAL_TOKENS, read_tokenizer
 
 # A batch is one sequence here: threads would gain nothing, and the library warns of them when a
 # process is started afterwards.
@@ -30,11 +31,8 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WINDOW = 512
 MAX_OWN_TOKENS = WINDOW - 2
-SPECIAL_TOKENS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
 
-_BASES = "ACGT"
-_AMBIGUOUS = "RYSWKMBDHVN"
-_KEPT = _BASES + _AMBIGUOUS + "U"
+_KEPT = BASES + AMBIGUOUS + "U"
 _INVISIBLE = "\u200b\ufeff"
 _SPACE = rf"\s{_INVISIBLE}"
 _SPACES = re.compile(f"[{_SPACE}]+")
@@ -43,7 +41,7 @@ _FOREIGN = re.compile(f"[^{_KEPT}{_KEPT.lower()}{_SPACE}]")
 _ASCII_SPACE = bytes(c for c in range(128) if chr(c).isspace())
 _NOT_LOWER = bytes(c for c in range(256) if chr(c) not in _KEPT.lower())
 _NOT_URACIL = bytes(c for c in range(256) if chr(c) not in "Uu")
-_NOT_AMBIGUOUS = bytes(c for c in range(256) if chr(c) not in _AMBIGUOUS)
+_NOT_AMBIGUOUS = bytes(c for c in range(256) if chr(c) not in AMBIGUOUS)
 # Every byte to the letter it is read as; foreign ones to 0.
 _FOLD = bytes(
     ord("T") if chr(c) in "Uu" else ord(chr(c).upper()) if chr(c) in _KEPT + _KEPT.lower() else 0
@@ -168,17 +166,23 @@ class DnaTokenizer:
     """
 
     def __init__(self, tokenizer_file: Path, content: bytes | None = None) -> None:
-        self._tokenizer = _read(tokenizer_file, content)
+        self._tokenizer = read_tokenizer(tokenizer_file, content)
         self.unk_id, self.cls_id, self.sep_id, self.pad_id, self.mask_id = SPECIAL_TOKENS.values()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
-        probe = self._tokenizer.encode("ACGT").ids
-        if probe != self.window(self.encode("ACGT").ids).tolist():
-            raise TokenizerError(f"{tokenizer_file} does not wrap a sequence in [CLS] and [SEP].")
 
     def encode(self, sequence: str) -> Encoding:
-        """Tokenize clean DNA (see `clean`) of any length, about a second for a megabase."""
-        # Unlike `encode`, this lets other threads run meanwhile: a megabase takes a second.
-        encoding = self._tokenizer.encode_batch([sequence], add_special_tokens=False)[0]
+        """Tokenize clean DNA (see `clean`) of any length, about a second for a megabase.
+
+        Raises:
+            TokenizerError: the tokenizer fails, or drops letters.
+        """
+        try:
+            with panics_as_errors():
+                # Unlike `encode`, this lets other threads run meanwhile: a megabase takes a second.
+                encoding = self._tokenizer.encode_batch([sequence], add_special_tokens=False)[0]
+        except Exception as error:
+            # The library's words may hold the sequence, and are left out of what is logged.
+            raise TokenizerError("The tokenizer failed on a sequence.") from error
         ids = np.array(encoding.ids, dtype=np.int32)
         ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
         # Where a normalizer replaces a run by one character, the library gives only the run's
@@ -221,31 +225,3 @@ class DnaTokenizer:
                 raise ValueError(f"{id_} is not an id of the vocabulary")
             texts.append(text)
         return texts
-
-
-def _read(path: Path, content: bytes | None) -> Tokenizer:
-    try:
-        content = path.read_bytes() if content is None else content
-        tokenizer = Tokenizer.from_str(content.decode("utf-8"))
-    except OSError as error:
-        raise TokenizerError(f"{path} cannot be read: {error.strerror}.") from error
-    except Exception as error:  # the library raises bare Exception, or ValueError for bad UTF-8
-        raise TokenizerError(f"{path} is not a tokenizer file ({error}).") from error
-    model = tokenizer.model
-    if not isinstance(model, models.BPE):
-        raise TokenizerError(f"{path} holds a {type(model).__name__} tokenizer; expected BPE.")
-    if model.unk_token != "[UNK]":
-        # Letters without a token would vanish, and offsets with them.
-        raise TokenizerError(f"{path} has the unknown token {model.unk_token!r}, not '[UNK]'.")
-    if model.dropout:
-        raise TokenizerError(f"{path} has BPE dropout: its answers would be random.")
-    for token, expected in SPECIAL_TOKENS.items():
-        found = tokenizer.token_to_id(token)
-        if found != expected:
-            raise TokenizerError(f"{path} gives {token} the id {found}; GENA-LM has {expected}.")
-    missing = [base for base in _BASES if tokenizer.token_to_id(base) is None]
-    if missing:
-        raise TokenizerError(f"{path} has no token for {', '.join(missing)}: no DNA vocabulary.")
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer

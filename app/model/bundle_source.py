@@ -10,7 +10,7 @@ from app.metrics import Metrics
 from app.model.conversion import ConversionError, convert
 from app.model.state import State
 from app.settings import Settings
-from converter.bundle.location import bundles_root, default_bundle_folder, expanded
+from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import tidy
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
@@ -57,7 +57,6 @@ class BundleSource:
         """
         given = self._settings.bundle
         if given is not None:
-            given = expanded(given)
             await asyncio.to_thread(tidy, given)
             return await asyncio.to_thread(_read, given)
         self._tell(State("loading", "Checking the bundle."))

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from converter.bundle.location import expanded
 from converter.bundle.manifest import EMBEDDINGS, GOLDEN, MANIFEST, PACKAGE, TOKENIZER
 from converter.bundle.room import disk_full
 from converter.errors import BundleError, is_full_disk
+from converter.paths import user_path
 
 _OWN_NAMES = {PACKAGE, TOKENIZER, GOLDEN, EMBEDDINGS, MANIFEST, ".DS_Store"}
 
@@ -39,12 +39,9 @@ def real_place(folder: Path) -> Path:
     """A folder's absolute path without links; links to what is not there are followed as well.
 
     Raises:
-        BundleError: the links go in a circle, or there is no such home folder.
+        UnusablePathError: the links go in a circle, or this system cannot have such a path.
     """
-    try:
-        return expanded(folder).resolve()
-    except (OSError, RuntimeError) as error:  # RuntimeError: a circle, until Python 3.13
-        raise BundleError(f"{folder} leads nowhere ({error}). Name another folder.") from error
+    return user_path(folder).resolve()
 
 
 def usable_destination(output: Path) -> Path:
@@ -58,7 +55,7 @@ def usable_destination(output: Path) -> Path:
     """
     try:
         destination = real_place(output)
-        _require_no_dangling_link(expanded(output))
+        _require_no_dangling_link(user_path(output))
         if destination.is_mount():
             raise BundleError(f"{destination} is a disk's own folder; name a new folder in it.")
         if destination == Path.cwd():

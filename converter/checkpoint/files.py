@@ -7,7 +7,8 @@ from pathlib import Path
 
 from converter.checkpoint.hub import fetch_snapshot
 from converter.digests import sha256_file
-from converter.errors import CheckpointError, CheckpointUnavailableError
+from converter.errors import CheckpointError, CheckpointUnavailableError, brief_repr
+from converter.paths import existing_folder
 
 DEFAULT_MODEL = "AIRI-Institute/gena-lm-bert-base"
 
@@ -24,7 +25,7 @@ SHIPPED_MODELS = {"gena-mini": _shipped("gena-mini")}
 _CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 # In order of preference.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -44,9 +45,16 @@ class CheckpointFiles:
 
     @cached_property
     def sha256(self) -> dict[str, str]:
-        """Hex digests of the files, by "config", "weights" and "tokenizer"; read once."""
+        """Hex digests of the files, by "config", "weights" and "tokenizer"; read once.
+
+        Raises:
+            CheckpointError: a file cannot be read.
+        """
         files = {"config": self.config, "weights": self.weights, "tokenizer": self.tokenizer}
-        return {name: sha256_file(path) for name, path in files.items()}
+        try:
+            return {name: sha256_file(path) for name, path in files.items()}
+        except OSError as error:
+            raise _unreadable(self.config.parent, error) from error
 
 
 def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
@@ -60,23 +68,30 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
     Raises:
         CheckpointUnavailableError: it is not here and cannot be fetched.
         CheckpointError: a file is missing, or not what the hub announced.
+        UnusablePathError: it is a path that this system cannot have.
     """
     shipped = SHIPPED_MODELS.get(model)
-    folder = shipped if shipped is not None else Path(model).expanduser()
-    if model and folder.is_dir():  # Path("") would be the working directory
+    folder = existing_folder(model if shipped is None else str(shipped))
+    if folder is not None:
         if revision is not None:
             raise CheckpointError(f"{model} is a folder; a revision goes with a hub id only.")
-        return _in_folder(folder, source=model if shipped else folder.resolve().name, commit=None)
+        source = model if shipped else folder.resolve().name
+        try:
+            return _in_folder(folder, source, commit=None)
+        except OSError as error:  # the folder is there, and may not be looked into
+            raise _unreadable(folder, error) from error
     if shipped is not None:
         raise CheckpointUnavailableError(
-            f"{model} ships with the project's source, and {folder} is not here. "
+            f"{model} ships with the project's source, and {shipped} is not here. "
             "Run from a clone, or name a folder or a hub id."
         )
     if not _HUB_ID.fullmatch(model):
         raise CheckpointUnavailableError(
-            f"{model!r} is neither a folder here, nor a hub id (owner/name), nor a shipped model "
-            f"({', '.join(SHIPPED_MODELS)})."
+            f"{brief_repr(model)} is neither a folder here, nor a hub id (owner/name), nor a "
+            f"shipped model ({', '.join(SHIPPED_MODELS)})."
         )
+    if revision is not None and not (revision.isprintable() and len(revision) < 256):
+        raise CheckpointUnavailableError(f"{brief_repr(revision)} is no revision of a model.")
     snapshot = fetch_snapshot(model, revision, (_CONFIG, _TOKENIZER), _WEIGHTS)
     return _in_folder(snapshot, source=model, commit=snapshot.name)
 
@@ -89,3 +104,7 @@ def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles
     if weights is None:
         raise CheckpointError(f"{source}: neither {' nor '.join(_WEIGHTS)} is in {folder}.")
     return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
+
+
+def _unreadable(folder: Path, error: OSError) -> CheckpointError:
+    return CheckpointError(f"{error.filename or folder} cannot be read: {error.strerror}.")

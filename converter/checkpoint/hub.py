@@ -8,7 +8,13 @@ import re
 from pathlib import Path
 
 from converter.digests import git_blob_sha1, sha256_file
-from converter.errors import CheckpointError, CheckpointUnavailableError, is_full_disk
+from converter.errors import (
+    CheckpointError,
+    CheckpointUnavailableError,
+    brief,
+    brief_repr,
+    is_full_disk,
+)
 
 _INSTEAD = "Instead, a folder that holds the checkpoint works, and so does --model gena-mini."
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -94,7 +100,9 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
             f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}"
         ) from error
     except errors.HFValidationError as error:
-        raise CheckpointUnavailableError(f"{repo_id!r} is no hub id (owner/name).") from error
+        raise CheckpointUnavailableError(
+            f"{brief_repr(repo_id)} is no hub id (owner/name)."
+        ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise CheckpointUnavailableError(_interrupted(at, name, error)) from error
 
@@ -105,7 +113,7 @@ def _interrupted(at: str, name: str, error: Exception) -> str:
             f"There is no room for {name} of {at} ({error.strerror}). Make room, or set HF_HOME "
             "to a folder on another disk."
         )
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    reason = brief(error) or type(error).__name__
     return f"Fetching {name} of {at} failed ({reason}). Try again. {_INSTEAD}"
 
 

@@ -1,30 +1,25 @@
 """A weights file -> tensors by name, or a sentence that says why not.
 
-Nothing in a file is executed: `.bin` files are opened with `weights_only=True`.
+Nothing in a file is executed: `.bin` files are looked at first (`converter.checkpoint.pickles`),
+and then opened with `weights_only=True`.
 """
 
 import pickle
-import zipfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from converter.errors import CheckpointError
+from converter.checkpoint.pickles import is_archive, require_only_tensors
+from converter.errors import CheckpointError, brief
+from converter.panics import panics_as_errors
 
 _PREFIX = "bert."
-# What the libraries raise for a damaged file; torch gives OSError where a zip is cut short.
-_UNREADABLE = (
-    SafetensorError,
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    OSError,
-)
+_DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
@@ -37,22 +32,50 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return _strip_prefix(_read(path), path)
 
 
+def why_not_numbers(tensor: Tensor) -> str | None:
+    """What keeps a tensor from being weights, to complete "NAME ..."; None where nothing does."""
+    if tensor.dtype not in _DTYPES:
+        return f"holds {_short(tensor.dtype)}; weights are {', '.join(map(_short, _DTYPES))}"
+    if not torch.isfinite(tensor.float()).all():
+        return "holds values that are not finite numbers"
+    return None
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        loaded = torch.load(
-            path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path)
-        )
-    except _UNREADABLE as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        with warnings.catch_warnings(action="ignore"), panics_as_errors():
+            loaded = _load(path)
+    except CheckpointError:
+        raise
+    except Exception as error:  # a damaged or hostile file makes the libraries raise anything
         raise CheckpointError(
-            f"{path} cannot be read as weights ({reason}). It is truncated, or not a plain file "
-            "of tensors; fetch it again."
+            f"{path} cannot be read as weights ({_reason(error)}). It is truncated, or not a plain "
+            "file of tensors; fetch it again."
         ) from error
-    if not isinstance(loaded, Mapping) or not all(isinstance(v, Tensor) for v in loaded.values()):
+    # Attributes from the file may hide the methods of its dict.
+    items = dict.items(loaded) if isinstance(loaded, dict) else ()
+    tensors = {n: t.detach() for n, t in items if isinstance(n, str) and isinstance(t, Tensor)}
+    if not isinstance(loaded, dict) or len(tensors) < len(items):
         raise CheckpointError(f"{path} is not a plain state dict of tensors.")
-    return {str(name): tensor for name, tensor in loaded.items()}
+    return tensors
+
+
+def _reason(error: Exception) -> str:
+    # PyTorch's own words advise to open the file with the code in it.
+    if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
+        return "it builds more than a dict of tensors"
+    return brief(error) or type(error).__name__
+
+
+def _load(path: Path) -> Any:
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    require_only_tensors(path)
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
 
 
 def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
@@ -60,6 +83,6 @@ def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor
     for name, tensor in tensors.items():
         short = name.removeprefix(_PREFIX)
         if short in stripped:
-            raise CheckpointError(f"{path} holds {short} twice, with and without 'bert.'.")
+            raise CheckpointError(f"{path} holds {brief(short)} twice, with and without 'bert.'.")
         stripped[short] = tensor
     return stripped

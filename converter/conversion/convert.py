@@ -23,7 +23,7 @@ from converter.fidelity.gates import GateResult
 from converter.fidelity.golden import Golden
 from converter.fidelity.report import Report
 from converter.fidelity.verify import verify_package
-from converter.fidelity.windows import make_golden
+from converter.fidelity.windows import make_golden, require_real_tokens
 from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder
@@ -154,9 +154,10 @@ def _build(
 
 def _plan(checkpoint: Checkpoint, options: BuildOptions, building: Path) -> _Planned:
     """Write the tokenizer and the golden windows, and measure what the package needs."""
-    shutil.copyfile(checkpoint.files.tokenizer, building / TOKENIZER)
-    tokenizer = DnaTokenizer(building / TOKENIZER)
+    tokenizer = DnaTokenizer(checkpoint.files.tokenizer)
     _require_matching_tokenizer(tokenizer, checkpoint)
+    require_real_tokens(tokenizer)
+    shutil.copyfile(checkpoint.files.tokenizer, building / TOKENIZER)
     reference = checkpoint.encoder()
     golden = make_golden(reference, tokenizer)
     golden.save(building / GOLDEN)

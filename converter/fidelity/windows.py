@@ -7,9 +7,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from converter.errors import TokenizerError
 from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
 from converter.network.reference import GenaEncoder
 from converter.tokenizer import MAX_OWN_TOKENS, WINDOW, DnaTokenizer, clean
+from converter.tokenizer_file import BASES
 
 _SEQUENCES = Path(__file__).with_name("verification.fa")
 # Every seventh token: about the 15 % that masked-language modelling hides.
@@ -30,6 +32,23 @@ def verification_windows(tokenizer: DnaTokenizer) -> dict[str, NDArray[np.int32]
     masked = windows[CODING].copy()
     masked[_MASK_EVERY:-1:_MASK_EVERY] = tokenizer.mask_id
     return {**windows, MASKED: masked}
+
+
+def require_real_tokens(tokenizer: DnaTokenizer) -> None:
+    """Make sure that the tokens of real DNA spell it.
+
+    Raises:
+        TokenizerError: they do not; a normalizer of the file makes something else of bases.
+    """
+    with dnaio.open(_SEQUENCES) as records:
+        letters = "".join(clean(record.sequence).sequence for record in records)
+    dna = "".join(letter for letter in letters if letter in BASES)
+    encoding = tokenizer.encode(dna)
+    if "".join(tokenizer.tokens(encoding.ids)) != dna:
+        raise TokenizerError(
+            "tokenizer.json makes something else of real DNA: its tokens do not spell it, and "
+            f"{encoding.n_unknown} of {len(encoding.ids)} are [UNK]."
+        )
 
 
 def make_golden(network: GenaEncoder, tokenizer: DnaTokenizer) -> Golden:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from converter.errors import CheckpointError, UnsupportedModelError
+from converter.errors import CheckpointError, UnsupportedModelError, brief_repr
 
 # Keys that change the arithmetic, with the only value that this converter has.
 # Everything else in a published config (dropout rates, auto_map, torch_dtype, labels, ...)
@@ -22,6 +22,10 @@ _SUPPORTED_VALUES: dict[str, Any] = {
     "use_bias": True,
 }
 _REQUIRED = frozenset({"model_type"})
+# Far above any model; the product of two, in bytes, is still a size that can be written down.
+_LARGEST = 2**24
+# A head costs a dozen operations a layer, however small it is; GENA-LM's have 64.
+_SMALLEST_HEAD = 8
 
 
 @dataclass(frozen=True)
@@ -55,15 +59,7 @@ class EncoderConfig:
             UnsupportedModelError: another architecture; the message names the key and its value.
             CheckpointError: a key is missing or has no sensible value.
         """
-        for key, supported in _SUPPORTED_VALUES.items():
-            if key in _REQUIRED and key not in raw:
-                raise CheckpointError(f"config.json has no {key!r}; expected {supported!r}.")
-            value = raw.get(key, supported)
-            if value is not None and value != supported:
-                raise UnsupportedModelError(
-                    f"config.json says {key}={_brief(value)}; this converter supports only "
-                    f"{key}={supported!r} (dense BERT models of the GENA-LM family)."
-                )
+        _require_supported(raw)
         hidden_size = _positive_int(raw, "hidden_size")
         num_attention_heads = _positive_int(raw, "num_attention_heads")
         if hidden_size % num_attention_heads:
@@ -71,11 +67,16 @@ class EncoderConfig:
                 f"config.json: hidden_size {hidden_size} is not a multiple of "
                 f"num_attention_heads {num_attention_heads}."
             )
+        if hidden_size // num_attention_heads < _SMALLEST_HEAD:
+            raise UnsupportedModelError(
+                f"config.json: {num_attention_heads} heads of {hidden_size // num_attention_heads} "
+                f"channels; this converter supports heads of {_SMALLEST_HEAD} and more."
+            )
         vocab_size = _positive_int(raw, "vocab_size")
         pad_token_id: Any = raw.get("pad_token_id")
         if not _is_int(pad_token_id) or not 0 <= pad_token_id < vocab_size:
             raise CheckpointError(
-                f"config.json: pad_token_id is {_brief(pad_token_id)}; "
+                f"config.json: pad_token_id is {brief_repr(pad_token_id)}; "
                 f"expected an id from 0 to {vocab_size - 1} (3 in GENA-LM)."
             )
         pre_layer_norm = _switch(raw, "pre_layer_norm", default=False)
@@ -94,15 +95,28 @@ class EncoderConfig:
         )
 
 
+def _require_supported(raw: Mapping[str, Any]) -> None:
+    for key, supported in _SUPPORTED_VALUES.items():
+        if key in _REQUIRED and key not in raw:
+            raise CheckpointError(f"config.json has no {key!r}; expected {supported!r}.")
+        value = raw.get(key, supported)
+        if value is not None and value != supported:
+            raise UnsupportedModelError(
+                f"config.json says {key}={brief_repr(value)}; this converter supports only "
+                f"{key}={supported!r} (dense BERT models of the GENA-LM family)."
+            )
+
+
 def _is_int(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _positive_int(raw: Mapping[str, Any], key: str) -> int:
     value: Any = raw.get(key)
-    if not _is_int(value) or value < 1:
+    if not _is_int(value) or not 1 <= value <= _LARGEST:
         raise CheckpointError(
-            f"config.json: {key} is {_brief(value)}; expected a positive integer."
+            f"config.json: {key} is {brief_repr(value)}; expected a positive integer, "
+            f"at most {_LARGEST}."
         )
     return int(value)
 
@@ -112,7 +126,7 @@ def _switch(raw: Mapping[str, Any], key: str, *, default: bool) -> bool:
     if value is None:
         return default
     if not isinstance(value, bool):
-        raise CheckpointError(f"config.json: {key} is {_brief(value)}; expected true or false.")
+        raise CheckpointError(f"config.json: {key} is {brief_repr(value)}; expected true or false.")
     return value
 
 
@@ -120,11 +134,7 @@ def _layer_norm_eps(raw: Mapping[str, Any]) -> float:
     value = raw.get("layer_norm_eps", 1e-12)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1:
         raise CheckpointError(
-            f"config.json: layer_norm_eps is {_brief(value)}; expected a number between 0 and 1."
+            f"config.json: layer_norm_eps is {brief_repr(value)}; "
+            "expected a number between 0 and 1."
         )
     return float(value)
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -4,10 +4,9 @@ A checkpoint is used only when every encoder weight is present with its exact sh
 finite, and when no tensor is left whose purpose is unknown. Code from the hub is never run.
 """
 
-import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,13 +14,18 @@ import torch
 from torch import Tensor
 
 from converter.checkpoint.files import CheckpointFiles
-from converter.checkpoint.tensors import read_tensors
-from converter.errors import CheckpointError
+from converter.checkpoint.tensors import read_tensors, why_not_numbers
+from converter.errors import CheckpointError, brief
+from converter.json_files import UnreadableJsonError, read_json_object
 from converter.network.config import EncoderConfig
 from converter.network.reference import GenaEncoder, Head, MaskedLanguageModelHead
 
 _WORDS = "embeddings.word_embeddings.weight"
 _HEAD_PREFIX = "cls.predictions."
+_LAYERS = "encoder.layer."
+_LAYER = re.compile(re.escape(_LAYERS) + r"(\d+)\.", re.ASCII)
+# A published one has a kilobyte; a list of many labels may be in it.
+_MOST_CONFIG_BYTES = 4 * 2**20
 # Present in published files and not part of the encoder (names without the prefix "bert.").
 _NOT_ENCODER = re.compile(
     r"cls\..+|pooler\..+|classifier\..+|embeddings\.(position_ids|token_type_ids)"
@@ -89,19 +93,16 @@ def read_config(path: Path) -> EncoderConfig:
         UnsupportedModelError, CheckpointError: as `EncoderConfig.from_dict`.
     """
     try:
-        raw = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise CheckpointError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(raw, dict):
-        raise CheckpointError(f"{path} holds no JSON object.")
+        raw = read_json_object(path, _MOST_CONFIG_BYTES)
+    except UnreadableJsonError as error:
+        raise CheckpointError(f"{path} {error}.") from error
     return EncoderConfig.from_dict(raw)
 
 
 def _encoder_weights(
     tensors: Mapping[str, Tensor], config: EncoderConfig, path: Path
 ) -> dict[str, Tensor]:
-    with torch.device("meta"):
-        expected = {name: t.shape for name, t in GenaEncoder(config).state_dict().items()}
+    expected = _encoder_shapes(config, tensors, path)
     missing = [name for name in expected if name not in tensors]
     if missing:
         raise CheckpointError(
@@ -114,15 +115,46 @@ def _encoder_weights(
             f"{_some(unexpected)}. Does config.json belong to these weights?"
         )
     for name, shape in expected.items():
-        tensor = tensors[name]
-        if tensor.shape != shape:
+        if tensors[name].shape != shape:
             raise CheckpointError(
-                f"{path}: {name} has the shape {tuple(tensor.shape)}; "
+                f"{path}: {name} has the shape {tuple(tensors[name].shape)}; "
                 f"config.json asks for {tuple(shape)}."
             )
-        if not tensor.is_floating_point() or not torch.isfinite(tensor).all():
-            raise CheckpointError(f"{path}: {name} holds values that are not finite numbers.")
-    return {name: tensors[name] for name in expected}
+    weights = {name: tensors[name] for name in expected}
+    # A view may repeat a few numbers without end.
+    if sum(tensor.nbytes for tensor in weights.values()) > path.stat().st_size:
+        raise CheckpointError(f"{path}: its encoder weights are larger than the file.")
+    for name, tensor in weights.items():
+        if (fault := why_not_numbers(tensor)) is not None:
+            raise CheckpointError(f"{path}: {name} {fault}.")
+    return weights
+
+
+def _encoder_shapes(
+    config: EncoderConfig, tensors: Mapping[str, Tensor], path: Path
+) -> dict[str, torch.Size]:
+    """Shapes of every weight, by name, at a cost that the file bounds: one layer is built.
+
+    Raises:
+        CheckpointError: the configuration has more layers than the file.
+    """
+    layers = len({found[1] for found in map(_LAYER.match, tensors) if found})
+    if config.num_hidden_layers > layers:
+        raise CheckpointError(
+            f"{path} holds {layers} encoder layers; num_hidden_layers in config.json is "
+            f"{config.num_hidden_layers}. Does config.json belong to these weights?"
+        )
+    with torch.device("meta"):
+        one_layer = GenaEncoder(replace(config, num_hidden_layers=1)).state_dict()
+    first = f"{_LAYERS}0."
+    shapes = {name: t.shape for name, t in one_layer.items() if not name.startswith(first)}
+    for number in range(config.num_hidden_layers):
+        shapes |= {
+            name.replace(first, f"{_LAYERS}{number}.", 1): tensor.shape
+            for name, tensor in one_layer.items()
+            if name.startswith(first)
+        }
+    return shapes
 
 
 def _head_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor] | None:
@@ -132,10 +164,10 @@ def _head_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[
     head = {
         name: tensor
         for name, tensor in found.items()
-        if tensor is not None and tensor.shape == expected[name] and torch.isfinite(tensor).all()
+        if tensor is not None and tensor.shape == expected[name] and not why_not_numbers(tensor)
     }
     return head if len(head) == len(expected) else None
 
 
 def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+    return ", ".join(brief(name, 80) for name in names[:3]) + (", ..." if len(names) > 3 else "")

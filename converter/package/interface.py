@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from converter.errors import PackageError, PredictionError
 from converter.network.config import EncoderConfig
-from converter.tokenizer import SPECIAL_TOKENS
+from converter.tokenizer_file import SPECIAL_TOKENS
 
 INPUT, OUTPUT = "input_ids", "features"
 # What a package takes instead of `INPUT` where tokens are looked up outside.

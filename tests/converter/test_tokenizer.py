@@ -219,7 +219,7 @@ def test_padding_and_truncation_stored_in_the_file_have_no_effect(tmp_path: Path
     ("change", "message"),
     [
         (lambda raw: raw["model"].update(dropout=0.1), "dropout"),
-        (lambda raw: raw["model"].update(unk_token=None), "unknown token"),
+        (lambda raw: raw["model"].update(unk_token=None), "unk_token None"),
         (lambda raw: raw.update(post_processor=None), r"\[CLS\]"),
         (lambda raw: raw.update(model={"type": "WordLevel", "vocab": {}, "unk_token": "x"}), "BPE"),
     ],
@@ -241,11 +241,21 @@ def test_special_ids_other_than_genas_are_refused(tmp_path: Path) -> None:
         DnaTokenizer(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", b"\xff\xfe", b"[1]"])
-def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not valid JSON"),
+        (b"\xff\xfe", "not valid JSON"),
+        (b"[1]", "no JSON object"),
+        (b"{}", "no GENA-LM tokenizer file: it has no 'model'"),
+    ],
+)
+def test_a_file_that_is_no_tokenizer_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
     path = tmp_path / "tokenizer.json"
     path.write_bytes(content)
-    with pytest.raises(TokenizerError, match="tokenizer file"):
+    with pytest.raises(TokenizerError, match=rf"tokenizer\.json .*{message}"):
         DnaTokenizer(path)
 
 

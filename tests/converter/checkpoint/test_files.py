@@ -86,6 +86,20 @@ def test_digests_are_those_of_the_files_and_read_once(folder: Path) -> None:
     assert find_checkpoint(str(folder)).sha256 != digests
 
 
+def test_what_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = find_checkpoint(str(folder))
+    found.weights.unlink()
+    with pytest.raises(CheckpointError, match=r"pytorch_model\.bin cannot be read: No such file"):
+        _ = found.sha256
+
+    def refuse(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(CheckpointError, match=r"config\.json cannot be read: Permission denied"):
+        find_checkpoint(str(folder))
+
+
 def test_finding_a_checkpoint_needs_no_torch(folder: Path) -> None:
     code = (
         "import sys; from converter.checkpoint.files import find_checkpoint; "

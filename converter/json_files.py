@@ -1,0 +1,63 @@
+"""JSON files that anybody may have written, read with bounds and without guesses."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+
+class UnreadableJsonError(Exception):
+    """No JSON object can be had from a file; the message completes "FILE ..."."""
+
+
+def read_json_object(path: Path, max_bytes: int) -> dict[str, Any]:
+    """The object in a file of UTF-8.
+
+    Raises:
+        UnreadableJsonError: it cannot be read, or as `parse_json_object`.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(max_bytes + 1)
+    except OSError as error:
+        raise UnreadableJsonError(f"cannot be read: {error.strerror}") from error
+    return parse_json_object(content, max_bytes)
+
+
+def parse_json_object(content: bytes, max_bytes: int) -> dict[str, Any]:
+    """The object in the content of a file.
+
+    Raises:
+        UnreadableJsonError: it is larger, nests too deeply, names a key twice, or is no JSON object
+            (NaN and Infinity are no JSON).
+    """
+    if len(content) > max_bytes:
+        raise UnreadableJsonError(f"is larger than the {max_bytes} bytes that it may have")
+    try:
+        value = json.loads(
+            content.decode("utf-8-sig"),
+            object_pairs_hook=_each_key_once,
+            parse_constant=_refuse_constant,
+        )
+    except RecursionError as error:
+        raise UnreadableJsonError("is not valid JSON: it nests too deeply") from error
+    except ValueError as error:
+        raise UnreadableJsonError(f"is not valid JSON: {_reason(error)}") from error
+    if not isinstance(value, dict):
+        raise UnreadableJsonError("holds no JSON object")
+    return value
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("an object names a key twice")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _reason(error: ValueError) -> str:
+    # Python's own words on a number of thousands of digits advise to lift the limit.
+    return "a number is too long" if "integer string" in str(error) else str(error)
