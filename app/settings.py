@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import (
     BaseSettings,
@@ -15,6 +15,8 @@ from pydantic_settings import (
 
 from app.authority import is_origin, read_authority
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from converter.errors import UnusablePathError
+from converter.paths import user_path
 from converter.runtime.protocol import COMPUTE_UNITS, RuntimeChoice
 from converter.tokenizer import WINDOW
 
@@ -175,3 +177,13 @@ class Settings(BaseSettings):
     grace_seconds: float = Field(
         30, ge=0, description="Time for accepted requests to finish after SIGTERM."
     )
+
+    @field_validator("model", "bundle", "bundles", "log_file")
+    @classmethod
+    def _usable(cls, value: str | Path | None) -> str | Path | None:
+        """A path is expanded; a model is a path, or none."""
+        try:
+            path = None if value is None else user_path(value)
+        except UnusablePathError as error:
+            raise _wrong(str(error)) from error
+        return value if isinstance(value, str) else path

@@ -35,8 +35,8 @@ class GenaError(Exception):
     code: ClassVar[str] = "gena"
 
 
-class UnusablePathError(GenaError, ValueError):
-    """A path that a user named is none that this system can have; as a setting, a wrong value."""
+class UnusablePathError(GenaError):
+    """A path that a user named is none that this system can have."""
 
     code = "path.unusable"
 

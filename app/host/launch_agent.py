@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from app.model.children import is_secret, module_command
 from app.settings import Settings
+from converter.paths import existing_folder, user_path
 
 LABEL = "gena-coreml"
 # Where checkpoints come from; hub tokens stay in their own file.
@@ -129,7 +130,7 @@ Manager: TypeAlias = Launchd | Systemd
 
 def this_system() -> Manager:
     """The manager of this machine's user services."""
-    home = Path.home()
+    home = user_path("~")
     if sys.platform == "darwin":
         return Launchd(home, os.getuid())
     config_home = os.environ.get("XDG_CONFIG_HOME")
@@ -144,13 +145,13 @@ def service_command(
     Paths are made absolute: the service starts in another folder.
     """
     options = {"log_file": log_file, **given}
-    model = Path(settings.model).expanduser()
-    if model.is_dir():
-        options["model"] = model.resolve()
+    folder = existing_folder(settings.model)
+    if folder is not None:
+        options["model"] = folder.resolve()
     arguments = module_command("app.cli", "serve")
     for name, value in options.items():
         if isinstance(value, Path):
-            value = value.expanduser().absolute()
+            value = user_path(value).absolute()
         # With "=", a value that begins with a dash stays a value.
         arguments.append(f"--{name.replace('_', '-')}={value}")
     kept = {

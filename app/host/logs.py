@@ -83,7 +83,7 @@ def configure_logging(settings: Settings) -> None:
 
 def _output(settings: Settings) -> logging.Handler:
     if settings.log_file is not None:
-        path = settings.log_file.expanduser()
+        path = settings.log_file
         path.parent.mkdir(parents=True, exist_ok=True)
         return FileOutput(path, _ROTATED_BYTES, _ROTATED_FILES)
     # A process may be started without; then the number belongs to something else.

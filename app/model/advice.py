@@ -10,6 +10,7 @@ _ADVICE = {
     "ships with the project.",
     "checkpoint": "Fetch the checkpoint again, or name another one with --model.",
     "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
+    "path": "Correct the name of the folder or file, and start the server again.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
     "bundle.replaced": "Wait until what builds the bundle is done.",
     "bundle.disk_full": "Make room on that disk, or choose another with GENA_BUNDLES.",

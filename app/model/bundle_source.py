@@ -15,6 +15,7 @@ from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import tidy
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.errors import BundleError, BundleMissingError, CheckpointError
+from converter.paths import existing_folder
 from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
@@ -84,7 +85,7 @@ class BundleSource:
             logger.warning("%s It is built again.", error)
             return None
         # A hub id with its revision names its files; a folder's files may have been changed.
-        if model not in SHIPPED_MODELS and not Path(model).expanduser().is_dir():
+        if model not in SHIPPED_MODELS and existing_folder(model) is None:
             return current
         try:
             files = find_checkpoint(model, self._settings.revision)

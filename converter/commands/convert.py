@@ -19,6 +19,7 @@ from converter.conversion.progress import ProgressKind, progress_display
 from converter.errors import GenaError
 from converter.life_line import when_parent_ends
 from converter.options import BuildOptions
+from converter.paths import user_path
 from converter.terminal import print_json
 
 
@@ -63,7 +64,7 @@ def _run(args: argparse.Namespace) -> int:
 
     options = BuildOptions(**{name: getattr(args, name) for name in BuildOptions.model_fields})
     options.require_sensible()
-    output = args.output or default_bundle(args.model, args.revision)
+    output = user_path(args.output) if args.output else default_bundle(args.model, args.revision)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.progress == "json":
         # Whoever asked for the work is gone: an interrupt tidies up.

@@ -8,6 +8,7 @@ from converter.bundle.manifest import PACKAGE
 from converter.commands.command_line import Subparsers
 from converter.package.inspection import PackageReport, inspect_package
 from converter.package.report_text import render, render_comparison
+from converter.paths import user_path
 from converter.terminal import print_json
 
 
@@ -39,5 +40,6 @@ def _run(args: argparse.Namespace) -> int:
 
 def _inspect(path: Path) -> PackageReport:
     """Of a package, or of the one in a bundle; it goes by the name that was given."""
-    within = path / PACKAGE
-    return replace(inspect_package(within if within.is_dir() else path), path=str(path))
+    folder = user_path(path)
+    within = folder / PACKAGE
+    return replace(inspect_package(within if within.is_dir() else folder), path=str(path))

@@ -10,6 +10,7 @@ from typing import Any
 from converter.bundle.opening import open_bundle
 from converter.checkpoint.files import DEFAULT_MODEL
 from converter.commands.command_line import Subparsers, default_bundle
+from converter.paths import user_path
 from converter.runtime.compiled_models import default_cache
 from converter.runtime.coreml_library import LIBRARY
 from converter.runtime.protocol import COMPUTE_UNITS, RuntimeUnavailableError
@@ -52,7 +53,7 @@ def run(arguments: argparse.Namespace, library: str = LIBRARY, cache: Path | Non
         raise RuntimeUnavailableError("gena tune measures Core ML, which is on macOS only.")
     tunings = [
         tune(
-            open_bundle(folder),
+            open_bundle(user_path(folder)),
             arguments.compute_units,
             repeats=max(1, arguments.repeats),
             library=library,

@@ -8,6 +8,7 @@ from converter.checkpoint.files import find_checkpoint
 from converter.commands.command_line import Subparsers
 from converter.errors import GenaError
 from converter.fidelity.golden import Golden
+from converter.paths import user_path
 from converter.terminal import print_json
 
 
@@ -33,7 +34,7 @@ def _run(args: argparse.Namespace) -> int:
     from converter.fidelity.verify import verify_package
     from converter.network.loading import load_checkpoint
 
-    bundle = open_bundle(args.bundle)
+    bundle = open_bundle(user_path(args.bundle))
     manifest = bundle.manifest
     reference = head = None
     if args.layers or args.model:

@@ -53,6 +53,35 @@ def test_what_makes_no_sense_is_refused(
         Settings()
 
 
+def test_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("GENA_BUNDLES", "~/bundles")
+    settings = Settings(bundle="~/bundle", log_file=Path("~/gena.log"))
+    assert settings.bundles == tmp_path / "bundles"
+    assert settings.bundle == tmp_path / "bundle"
+    assert settings.log_file == tmp_path / "gena.log"
+
+
+@pytest.mark.parametrize("name", ["GENA_MODEL", "GENA_BUNDLE", "GENA_BUNDLES", "GENA_LOG_FILE"])
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("~nouser/x", "no such home folder"),
+        ("x" * 5000, "too long"),
+        ("caf\udce9", "no text|unicode string"),
+    ],
+)
+def test_a_path_that_cannot_be_is_refused_at_start(
+    monkeypatch: pytest.MonkeyPatch, name: str, path: str, reason: str
+) -> None:
+    monkeypatch.setenv(name, path)
+    with pytest.raises(ValidationError, match=reason) as caught:
+        Settings()
+    (problem,) = caught.value.errors()
+    assert problem["loc"] == (name.removeprefix("GENA_").lower(),)
+    assert len(problem["msg"]) < 400
+
+
 def test_the_key_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GENA_API_KEY", "hunter2")
     assert "hunter2" not in repr(Settings())

@@ -14,6 +14,7 @@ from app.requests.options import Choices
 from app.requests.submitted import Submitted
 from converter.tokenizer import DnaTokenizer
 from tests.support.dna import dna
+from tests.support.hostile import panicking_tokenizer
 
 LIMITS = Limits(records=100, record_bases=5_000_000, tokens=5_000_000, json_bytes=5_000_000)
 # What each letter may stand for, by the nomenclature of IUPAC.
@@ -120,3 +121,18 @@ def test_tokenizing_leaves_the_event_loop_alone(truth):
     longest, whole = asyncio.run(measure())
 
     assert longest < 0.6 * whole
+
+
+def test_a_panic_of_the_tokenizers_library_is_an_error_of_its_request(service, monkeypatch, caplog):
+    tokenizer = service.lifecycle.ready_model().tokenizer
+    with monkeypatch.context() as patch:
+        patch.setattr(tokenizer, "_tokenizer", panicking_tokenizer())
+        for route in ("/features", "/tokenize"):
+            answer = service.post(route, json={"sequence": "GATTACA" * 100})
+
+            assert answer.status_code == 500
+            assert answer.headers["content-type"] == "application/problem+json"
+            assert answer.json()["code"] == "internal"
+
+    assert "GATTACA" not in caplog.text
+    assert service.post("/features", json={"sequence": "GATTACA" * 100}).status_code == 200
