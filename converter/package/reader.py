@@ -7,7 +7,6 @@ the weights where they are until somebody asks for them, keeps their place in th
 
 import importlib
 import importlib.util
-import json
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -17,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from converter.errors import PackageError
+from converter.errors import PackageError, UnusablePathError, brief
+from converter.json_files import UnreadableJsonError, read_json_object
 from converter.package.data_types import DATA_TYPES, NUMPY
 from converter.package.program import (
     Constant,
@@ -28,6 +28,10 @@ from converter.package.program import (
     TensorType,
 )
 from converter.package.weight_file import Blob
+from converter.paths import user_path
+
+# Coremltools writes half a kilobyte.
+_MOST_MANIFEST_BYTES = 2**20
 
 
 def load_program(package: Path) -> Program:
@@ -75,13 +79,17 @@ def specification_file(package: Path) -> Path:
     """
     manifest = package / "Manifest.json"
     try:
-        entries = json.loads(manifest.read_bytes())
+        if not manifest.is_file():
+            raise PackageError(f"{package} is not an .mlpackage folder: no Manifest.json.")
+        entries = read_json_object(manifest, _MOST_MANIFEST_BYTES)
         root = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
-    except FileNotFoundError as error:
-        raise PackageError(f"{package} is not an .mlpackage folder: no Manifest.json.") from error
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PackageError(f"{manifest} is damaged: {error!r}.") from error
-    specification = package / "Data" / str(root)
+        specification = user_path(package / "Data" / str(root))
+    except UnreadableJsonError as error:
+        raise PackageError(f"{manifest} {error}.") from error
+    except UnusablePathError as error:
+        raise PackageError(f"{manifest} is damaged: {error}") from error
+    except (LookupError, TypeError) as error:
+        raise PackageError(f"{manifest} is damaged: {brief(repr(error))}.") from error
     if not specification.is_file():
         raise PackageError(f"{package} is incomplete: {specification} is missing.")
     return specification

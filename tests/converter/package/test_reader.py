@@ -39,6 +39,22 @@ def _break_specification(package: Path) -> None:
     specification.write_bytes(b"\xff" * 100)
 
 
+def _manifest(text: str) -> Callable[[Path], object]:
+    return lambda package: (package / "Manifest.json").write_text(text)
+
+
+def _leads_to(path: str) -> Callable[[Path], object]:
+    entries = {"itemInfoEntries": {"a": {"path": path}}, "rootModelIdentifier": "a"}
+    return _manifest(json.dumps(entries))
+
+
+def _rename_in_specification(package: Path, old: bytes, new: bytes) -> None:
+    (specification,) = package.rglob("*.mlmodel")
+    content = specification.read_bytes()
+    assert content.count(old) >= 1
+    specification.write_bytes(content.replace(old, new))
+
+
 def read_everything(package: Path) -> None:
     for function in load_program(package).functions.values():
         for operation in function.operations:
@@ -56,6 +72,18 @@ def read_everything(package: Path) -> None:
         (lambda package: next(package.rglob("*.mlmodel")).unlink(), "is incomplete"),
         (lambda package: (package / "Manifest.json").write_text("{}"), "Manifest.json is damaged"),
         (lambda package: (package / "Manifest.json").unlink(), "not an .mlpackage"),
+        (_manifest("[" * 10**5), "Manifest.json is not valid JSON: it nests too deeply"),
+        (_manifest("[]"), "Manifest.json holds no JSON object"),
+        (
+            _manifest('{"itemInfoEntries": [], "rootModelIdentifier": 0}'),
+            "Manifest.json is damaged",
+        ),
+        (_leads_to("x" * 5000), "Manifest.json is damaged: .*name too long"),
+        (_leads_to("\ud800"), "Manifest.json is damaged: .*no text"),
+        (
+            lambda p: _rename_in_specification(p, b"\x03val", b"\x03vol"),
+            "mlmodel is damaged: .*val",
+        ),
     ],
 )
 def test_damage_is_named(damage: Callable[[Path], object], complaint: str, tmp_path: Path) -> None:
