@@ -55,7 +55,10 @@ def test_what_no_system_can_have_is_an_error(tmp_path: Path) -> None:
 
 def test_a_link_to_what_is_no_text_is_an_error(tmp_path: Path) -> None:
     """Its name would go into a manifest."""
-    (tmp_path / "caf\udce9").mkdir()
+    try:
+        (tmp_path / "caf\udce9").mkdir()
+    except OSError:
+        pytest.skip("this file system has texts for names")
     (tmp_path / "link").symlink_to("caf\udce9")
     with pytest.raises(UnusablePathError, match="no text"):
         existing_folder(str(tmp_path / "link"))

@@ -229,6 +229,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, on what it thinks of such tensors
 @pytest.mark.parametrize(("spoil", "fault"), CASES.values(), ids=CASES)
 def test_weights_are_refused_in_a_sentence(
     tiny_checkpoint: Path,
