@@ -52,6 +52,7 @@ def usable_destination(output: Path) -> Path:
 
     Raises:
         BundleError: nothing can be built there, or it holds other files.
+        UnusablePathError: as `real_place`.
     """
     try:
         destination = real_place(output)

@@ -85,7 +85,7 @@ def specification_file(package: Path) -> Path:
         root = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
         specification = user_path(package / "Data" / str(root))
     except UnreadableJsonError as error:
-        raise PackageError(f"{manifest} {error}.") from error
+        raise PackageError(f"{manifest} is damaged: it {error}.") from error
     except UnusablePathError as error:
         raise PackageError(f"{manifest} is damaged: {error}") from error
     except (LookupError, TypeError) as error:

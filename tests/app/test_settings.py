@@ -66,7 +66,7 @@ def test_paths_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("~nouser/x", "no such home folder"),
+        ("~nouser/x", "no home folder"),
         ("x" * 5000, "too long"),
         ("caf\udce9", "no text|unicode string"),
     ],

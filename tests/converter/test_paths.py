@@ -36,7 +36,7 @@ def test_only_a_folder_that_is_there_is_one(tmp_path: Path) -> None:
 def test_what_no_system_can_have_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     for path, reason in {
-        "~nouser/x": "no such home folder",
+        "~nouser/x": "no home folder",
         "x" * 256: "name too long",
         "x/" * 5000: "name too long",
         "a\0b": "no text",

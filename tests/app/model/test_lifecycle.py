@@ -99,14 +99,6 @@ async def test_a_bundle_that_a_killed_rebuild_moved_aside_is_served(tmp_path: Pa
 
 
 @scenario
-async def test_a_home_folder_that_is_nobodys_is_a_failure_with_a_name() -> None:
-    async with living(Path("~nobody-of-that-name")) as lifecycle:
-        await reach(lifecycle, "failed")
-        assert lifecycle.state.code == "bundle.invalid"
-        assert "~nobody-of-that-name" in lifecycle.state.message
-
-
-@scenario
 async def test_the_bundle_of_a_changed_folder_is_built_again(tmp_path: Path) -> None:
     checkpoint = make_checkpoint_folder(tmp_path / "checkpoint")
     # A stand-in bundle never has the hashes of this folder.

@@ -13,7 +13,7 @@ from converter.bundle.opening import open_bundle
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.cli import main
 from converter.conversion.convert import convert
-from converter.errors import BundleError
+from converter.errors import BundleError, UnusablePathError
 from tests.support.bundles import build, fill
 
 
@@ -85,7 +85,7 @@ def test_an_impossible_output_is_one_sentence_before_anything_is_fetched(
     make, says = IMPOSSIBLE[kind]
     output = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(BundleError, match=says):
+    with pytest.raises((BundleError, UnusablePathError), match=says):
         convert("lab/model", output=output)
     assert main(["convert", "--output", str(output), "--progress", "none"]) == 1
     errors = capsys.readouterr().err
@@ -151,8 +151,9 @@ def test_the_home_folder_may_be_written_with_a_tilde(
     assert usable_destination(Path("~/b")) == tmp_path / "b"
 
 
-def test_an_odd_name_of_a_model_has_a_folder_all_the_same(tmp_path: Path) -> None:
+def test_a_model_or_root_that_no_path_can_be_is_said(tmp_path: Path) -> None:
     for model in ("~nobody-of-that-name/model", "m" * 5000, "a\0b", "\udcff"):
-        assert default_bundle_folder(model, None, tmp_path).parent == tmp_path
-    with pytest.raises(BundleError, match="~nobody-of-that-name"):
+        with pytest.raises(UnusablePathError):
+            default_bundle_folder(model, None, tmp_path)
+    with pytest.raises(UnusablePathError, match="~nobody-of-that-name"):
         bundles_root(Path("~nobody-of-that-name/bundles"))

@@ -13,7 +13,7 @@ from tests.support.paths import ROOT
 
 QUIET = ("--progress", "none")
 PATHS = {
-    "nobody's home": ("~nouser/x", "no such home folder"),
+    "nobody's home": ("~nouser/x", "no home folder"),
     "a long name": ("x" * 5000, "name too long"),
     "a long path": ("x/" * 5000, "name too long"),
     "a NUL": ("a\0b", "no text"),
