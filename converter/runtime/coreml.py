@@ -15,11 +15,11 @@ from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import (
     LIBRARY,
     CoreMLLibrary,
-    LoadedModel,
     System,
     library_named,
 )
 from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
+from converter.runtime.input_buffers import BufferedModel
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
@@ -126,8 +126,10 @@ class CoreMLRuntime:
         self.lengths = tuple(bundle.manifest.lengths)
         self.device_checks = [asdict(check) for check in checks]
         self._package = bundle.interface
-        self._models: dict[int, LoadedModel] = {
-            length: core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
+        self._models = {
+            length: BufferedModel(
+                core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
+            )
             for length in self.lengths
         }
 

@@ -26,6 +26,7 @@ from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, library_named
+from converter.runtime.input_buffers import BufferedModel
 
 # Preparing a large model for the engine takes up to a few minutes.
 TIMEOUT_SECONDS = 300.0
@@ -156,7 +157,7 @@ def _predictions(
     figures: dict[str, Figures] = {}
     milliseconds: dict[str, float] = {}
     for length in bundle.manifest.lengths:
-        model = library.load(compiled, units, package.core_ml_function(length))
+        model = BufferedModel(library.load(compiled, units, package.core_ml_function(length)))
         for number in range(len(golden.names)):
             n_tokens = golden.n_tokens(number)
             if n_tokens > length:
