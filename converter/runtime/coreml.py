@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from converter.bundle.opening import Bundle
 from converter.replacing import replace_file
 from converter.runtime.compiled_models import compiled_package, default_cache
-from converter.runtime.coreml_library import (
-    LIBRARY,
-    CoreMLLibrary,
-    System,
-    library_named,
-)
+from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
 from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
-from converter.runtime.input_buffers import BufferedModel
+from converter.runtime.guarded_library import library_named
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
@@ -127,9 +122,7 @@ class CoreMLRuntime:
         self.device_checks = [asdict(check) for check in checks]
         self._package = bundle.interface
         self._models = {
-            length: BufferedModel(
-                core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
-            )
+            length: core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
             for length in self.lengths
         }
 

@@ -7,9 +7,8 @@ import subprocess
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -51,11 +50,6 @@ class CoreMLLibrary(Protocol):
     def placement(
         self, compiled: Path, compute_units: str, function: str | None
     ) -> dict[str, int] | None: ...
-
-
-def library_named(module: str) -> CoreMLLibrary:
-    """`LIBRARY`, or a module that stands in for it."""
-    return cast(CoreMLLibrary, import_module(module))
 
 
 def system() -> System:

@@ -25,8 +25,8 @@ from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
 from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
-from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, library_named
-from converter.runtime.input_buffers import BufferedModel
+from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel
+from converter.runtime.guarded_library import TimeLimits, library_named
 
 # Preparing a large model for the engine takes up to a few minutes.
 TIMEOUT_SECONDS = 300.0
@@ -86,7 +86,7 @@ def check_device(
         child = subprocess.run(
             [
                 *(sys.executable, "-m", "converter.runtime.device_check"),
-                *(f"--library={library}", f"--repeats={repeats}"),
+                *(f"--library={library}", f"--repeats={repeats}", f"--seconds={timeout}"),
                 # What follows is no option, whatever it begins with.
                 *("--", str(bundle), str(compiled), compute_units),
             ],
@@ -128,9 +128,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("compute_units")
     parser.add_argument("--library", required=True)
     parser.add_argument("--repeats", type=int, default=0)
+    parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args(argv)
     when_parent_ends(lambda: os._exit(1))
-    library = library_named(arguments.library)
+    limits = TimeLimits(prepare=arguments.seconds, predict=arguments.seconds)
+    library = library_named(arguments.library, limits)
     compiled, units = arguments.compiled, arguments.compute_units
     try:
         bundle = open_bundle(arguments.bundle)
@@ -157,7 +159,7 @@ def _predictions(
     figures: dict[str, Figures] = {}
     milliseconds: dict[str, float] = {}
     for length in bundle.manifest.lengths:
-        model = BufferedModel(library.load(compiled, units, package.core_ml_function(length)))
+        model = library.load(compiled, units, package.core_ml_function(length))
         for number in range(len(golden.names)):
             n_tokens = golden.n_tokens(number)
             if n_tokens > length:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from converter.bundle.opening import Bundle
 from converter.runtime.compiled_models import compiled_package
-from converter.runtime.coreml_library import library_named
 from converter.runtime.device_check import DeviceCheck, check_device
+from converter.runtime.guarded_library import library_named
 from converter.runtime.tuned_choice import write_choice
 
 

@@ -44,3 +44,26 @@ def test_a_process_that_is_done_before_ends_in_peace() -> None:
         assert child.wait(30) == 0
         assert child.stderr is not None
         assert child.stderr.read() == ""
+
+
+_STUCK = """
+import ctypes
+from converter.life_line import ends_when_stuck
+with ends_when_stuck({seconds}):
+    ctypes.PyDLL(None).usleep({microseconds})
+print("done")
+"""
+
+
+def test_a_process_that_is_stuck_with_the_gil_ends_after_the_time() -> None:
+    with start(_STUCK.format(seconds=0.2, microseconds=60_000_000)) as child:
+        assert child.wait(30) == 1
+        assert child.stderr is not None
+        assert "Timeout" in child.stderr.read()
+
+
+def test_a_process_that_is_done_in_time_goes_on() -> None:
+    with start(_STUCK.format(seconds=0.5, microseconds=10_000) + "import time; time.sleep(1)") as c:
+        assert c.wait(30) == 0
+        assert c.stdout is not None
+        assert c.stdout.read() == "done\n"

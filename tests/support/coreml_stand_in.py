@@ -1,11 +1,12 @@
 """Core ML as the converter sees it, on any machine: packages are executed operation by operation.
 
-`GENA_TEST_COREML` is a JSON object: compute units -> misbehaviour ("crash", "hang", "garbage",
-"noise", "turned", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a file that
-gets a line for each compilation and each load, and "memory", a folder for results: whoever finds
-one there need not import torch.
+`GENA_TEST_COREML` is a JSON object: compute units -> misbehaviour ("crash", "hang", "stuck",
+"garbage", "noise", "turned", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a
+file that gets a line for each compilation and each load, and "memory", a folder for results:
+whoever finds one there need not import torch.
 """
 
+import ctypes
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from converter.runtime.coreml_library import Arrays, LoadedModel, System
 
 SLOW_SECONDS = 0.1
+_FOR_EVER = 600  # longer than any test waits
 
 
 def behaviour() -> dict[str, Any]:
@@ -72,7 +74,10 @@ class _Model:
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._misbehaviour == "hang":
             note(f"hang {os.getpid()}")
-            threading.Event().wait(600)  # longer than any test waits
+            threading.Event().wait(_FOR_EVER)
+        if self._misbehaviour == "stuck":  # as Core ML is: with the GIL
+            note(f"hang {os.getpid()}")
+            ctypes.PyDLL(None).sleep(_FOR_EVER)
         if self._misbehaviour == "fail":
             raise RuntimeError("Unable to compute the prediction")
         if self._misbehaviour == "slow":

@@ -18,14 +18,23 @@ from tests.support.scenarios import is_running, until
 STAND_IN = coreml_stand_in.__name__
 
 
-def test_a_check_that_hangs_ends_with_the_process_that_asked(
-    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+@pytest.mark.parametrize(
+    ("misbehaviour", "timeout"),
+    [
+        pytest.param("hang", 300, id="waiting"),
+        # No thread runs in it: only its own time limit is left.
+        pytest.param("stuck", 8, id="with the GIL"),
+    ],
+)
+def test_a_check_that_hangs_ends_after_the_process_that_asked(
+    misbehaviour: str, timeout: int, bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
 ) -> None:
-    behave(CPU_AND_NE="hang")
+    behave(CPU_AND_NE=misbehaviour)
     code = (
         "import sys; from pathlib import Path\n"
         "from converter.runtime.device_check import check_device\n"
-        f"check_device(Path(sys.argv[1]), Path(sys.argv[2]), 'CPU_AND_NE', library={STAND_IN!r})"
+        "check_device(Path(sys.argv[1]), Path(sys.argv[2]), 'CPU_AND_NE',"
+        f" library={STAND_IN!r}, timeout={timeout})"
     )
     asking = subprocess.Popen(
         [sys.executable, "-c", code, str(bundle.path), str(bundle.package)], cwd=ROOT

@@ -11,7 +11,7 @@ import pytest
 
 from converter.runtime.coreml import load_coreml_runtime
 from converter.runtime.coreml_library import Arrays
-from converter.runtime.input_buffers import BufferedModel
+from converter.runtime.guarded_library import GuardedModel
 from converter.runtime.mil import MilRuntime
 from tests.support import coreml_stand_in
 from tests.support.bundles import build_small
@@ -48,7 +48,7 @@ def odd_inputs(seed: int) -> dict[str, Any]:
 
 def test_the_same_arrays_arrive_at_every_call_with_the_values_of_this_one() -> None:
     library = KeepsAddresses()
-    model = BufferedModel(library)
+    model = GuardedModel(library, 60)
     for seed in range(3):
         inputs = odd_inputs(seed)
         for name, found in model.predict(inputs).items():
@@ -58,7 +58,7 @@ def test_the_same_arrays_arrive_at_every_call_with_the_values_of_this_one() -> N
 
 def test_references_dropped_late_and_wrongly_free_nothing() -> None:
     library = KeepsAddresses()
-    model = BufferedModel(library)
+    model = GuardedModel(library, 60)
     inputs = odd_inputs(0)
     model.predict(inputs)
     del model
