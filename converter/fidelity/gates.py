@@ -41,7 +41,26 @@ FP16_OPERATIONS = Gate("package, every operation in fp16", expected=60, floor=40
 COMPRESSED_FP32_ARITHMETIC = Gate("compressed package, fp32 arithmetic", expected=70, floor=10)
 COMPRESSED_FP16_OPERATIONS = Gate("compressed package, fp16 operations", expected=60, floor=10)
 ON_DEVICE = Gate("on this Mac", expected=50, floor=40, cosine=0.999)
+# How far below its own figure a compressed package may be on a Mac, in dB.
+_DEVICE_LOSS = 3.0
 LENGTHS_AGREE = Gate("package, lengths agree", expected=80, floor=80)
+
+
+def on_device(compressed_psnr: float | None) -> Gate:
+    """The gate for predictions on this Mac.
+
+    Args:
+        compressed_psnr: dB that verification found for a compressed package with every operation
+            in fp16; None for a package that is not compressed.
+    """
+    if compressed_psnr is None:
+        return ON_DEVICE
+    own = compressed_psnr - _DEVICE_LOSS
+    return Gate(
+        "on this Mac, compressed package",
+        expected=min(ON_DEVICE.expected, own),
+        floor=min(ON_DEVICE.floor, own),
+    )
 
 
 @dataclass(frozen=True)

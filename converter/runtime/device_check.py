@@ -7,6 +7,7 @@ compares them with the reference that lies in the bundle.
 
 import argparse
 import json
+import math
 import os
 import signal
 import statistics
@@ -19,9 +20,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from converter.bundle.manifest import Manifest
 from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import GenaError
-from converter.fidelity.gates import ON_DEVICE, Figures, compare, worst
+from converter.fidelity.gates import (
+    COMPRESSED_FP16_OPERATIONS,
+    Figures,
+    compare,
+    on_device,
+    worst,
+)
 from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
@@ -41,7 +49,7 @@ class DeviceCheck:
     """What became of the first predictions with one choice of compute units.
 
     Attributes:
-        outcome: "expected" and "flagged" passed the gate (see `gates.ON_DEVICE`), "refused"
+        outcome: "expected" and "flagged" passed the gate (see `gates.on_device`), "refused"
             did not; "failed": Core ML reported an error; "crashed": the process died; "hung": it
             was ended after a while.
         detail: a sentence for people.
@@ -172,7 +180,7 @@ def _predictions(
         if repeats:
             inputs = package.inputs(package.empty_window(length))
             milliseconds[str(length)] = _median_milliseconds(model, inputs, repeats)
-    result = worst(ON_DEVICE, figures)
+    result = worst(on_device(_compressed_psnr(bundle.manifest)), figures)
     rounded = result.as_dict()
     return {
         "outcome": result.verdict,
@@ -181,6 +189,18 @@ def _predictions(
         "worst_cosine": rounded["worst_cosine"],
         "milliseconds": milliseconds,
     }
+
+
+def _compressed_psnr(manifest: Manifest) -> float | None:
+    """What the manifest says of a compressed package; of equal features nothing can be said."""
+    if not manifest.options.compressed:
+        return None
+    found: float | None = next(
+        gate["psnr_db"]
+        for gate in manifest.fidelity["gates"]
+        if gate["gate"] == COMPRESSED_FP16_OPERATIONS.name
+    )
+    return math.inf if found is None else found
 
 
 def _median_milliseconds(model: LoadedModel, inputs: Arrays, repeats: int) -> float:

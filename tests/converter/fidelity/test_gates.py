@@ -143,3 +143,21 @@ def test_the_readme_says_what_the_gates_are() -> None:
         assert bool(flagged) == bool(between)
         assert ("cosine" in flagged) == (gate.cosine > -1)
         assert (f"cosine >= {gate.cosine:g}" in flagged) == (gate.cosine > -1)
+
+
+@pytest.mark.parametrize(
+    ("own", "found", "verdict"),
+    [
+        (23.4, 20.5, "expected"),
+        (23.4, 20.3, "refused"),
+        (45, 42.1, "expected"),
+        (45, 41.9, "flagged"),
+        (45, 39.9, "refused"),
+        (70, 50, "expected"),
+        (70, 49.9, "flagged"),
+    ],
+)
+def test_on_a_mac_a_compressed_package_may_lose_a_little_of_what_it_has(
+    own: float, found: float, verdict: str
+) -> None:
+    assert gates.on_device(own).judge(Figures(found, 0.9, True)) == verdict

@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 
 from converter.bundle.opening import Bundle
+from converter.conversion.convert import convert
+from converter.options import BuildOptions
 from converter.runtime.coreml import load_coreml_runtime
 from converter.runtime.device_check import DeviceCheck, check_device
 from tests.support import coreml_stand_in
 from tests.support.paths import ROOT
 from tests.support.scenarios import is_running, until
+from tools.seeded_checkpoints import make_checkpoint
 
 STAND_IN = coreml_stand_in.__name__
 
@@ -115,3 +118,27 @@ def test_one_token_that_points_elsewhere_is_refused(
     assert (found.outcome, found.usable) == ("refused", False)
     assert found.psnr_db == pytest.approx(decibels, abs=0.01)
     assert found.worst_cosine == pytest.approx(cosine, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def palettized(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    folder = tmp_path_factory.mktemp("palettized")
+    checkpoint = make_checkpoint(folder / "checkpoint")
+    options = BuildOptions(target="macos14", weights="palettized6")
+    return convert(str(checkpoint), output=folder / "bundle", options=options)
+
+
+def test_a_compressed_package_is_measured_by_its_own_figure(
+    palettized: Bundle, tmp_path: Path, behave: Callable[..., None]
+) -> None:
+    (own,) = [
+        gate["psnr_db"] for gate in palettized.manifest.fidelity["gates"] if "fp16" in gate["gate"]
+    ]
+    assert own < 40  # the gate of an uncompressed one would refuse it
+    found = check(palettized)
+    assert (found.outcome, found.usable) == ("expected", True)
+    assert found.psnr_db == pytest.approx(own, abs=1)
+    runtime = load_coreml_runtime(palettized, library=STAND_IN, cache=tmp_path / "cache")
+    assert runtime.compute_units == "CPU_AND_NE"
+    behave(CPU_AND_NE="garbage")
+    assert check(palettized).outcome == "refused"
