@@ -15,8 +15,11 @@ from typing import Any
 import httpx
 
 from tests.support.paths import ROOT
+from tests.support.scenarios import is_running
 
 _PATIENCE_SECONDS = 60.0
+# An interpreter then tells its imports on standard error; its children's come with a log's prefix.
+NOTE_IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
 STAND_IN_SERVER = (sys.executable, "-m", "tests.support.stand_in_server")
 
 
@@ -79,9 +82,13 @@ class Server:
             time.sleep(0.02)
 
     def children(self) -> list[int]:
-        """Process ids of its direct children."""
-        tasks = Path(f"/proc/{self.process.pid}/task")
-        return [int(pid) for each in tasks.glob("*/children") for pid in each.read_text().split()]
+        """Process ids of its children that run; its log names them, as text or as JSON."""
+        started = re.findall(r"\b(?:process|conversion) started\W+pid\W+(\d+)", self.text)
+        return [int(pid) for pid in started if is_running(int(pid))]
+
+    def imported(self) -> set[str]:
+        """Top-level packages that its own process has imported; started with `NOTE_IMPORTS`."""
+        return set(re.findall(r"^import time:.*\|\s+(\w+)", self.text, re.MULTILINE))
 
     def predict(self, *ids: int, **parameters: Any) -> httpx.Response:
         """On a stand-in server: first column of the features of these ids."""
