@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -90,7 +90,7 @@ def _table(tunings: Sequence[Tuning]) -> str:
             psnr = "" if check.psnr_db is None else f"{check.psnr_db:.1f}"
             chosen = ", chosen" if check.compute_units == tuning.choice else ""
             for length, time in check.milliseconds.items() or [("", None)]:
-                devices = check.placement.get(length, {})
+                devices = check.placement.get(length)
                 rows.append(
                     (
                         tuning.bundle.name,
@@ -99,7 +99,7 @@ def _table(tunings: Sequence[Tuning]) -> str:
                         "" if time is None else f"{time:.2f}",
                         psnr,
                         check.outcome + chosen,
-                        ", ".join(f"{device} {count}" for device, count in devices.items()),
+                        _placement(devices) if length else "",
                     )
                 )
             if not check.usable:
@@ -107,3 +107,9 @@ def _table(tunings: Sequence[Tuning]) -> str:
         if tuning.choice is None:
             notes.append(f"{tuning.bundle.name}: no compute units pass; nothing was chosen.")
     return "\n".join([*aligned(rows), *notes])
+
+
+def _placement(devices: Mapping[str, int] | None) -> str:
+    if devices is None:  # Core ML tells it of one length only
+        return "unknown"
+    return ", ".join(f"{device} {count}" for device, count in devices.items())

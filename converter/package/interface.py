@@ -40,6 +40,11 @@ class PackageInterface:
         """Tokens that a prediction can take, ascending."""
         return tuple(sorted(self._functions))
 
+    @property
+    def default_length(self) -> int:
+        """The length whose function runs where none is named (see `conversion.build`)."""
+        return max(self._functions)
+
     def function(self, length: int) -> str:
         """The package's function for a length."""
         return self._functions[length]

@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from converter.bundle.opening import Bundle
 from converter.runtime.coreml_library import CoreMLLibrary
+from converter.runtime.protocol import RuntimeUnavailableError
 from converter.user_cache import user_cache_folder
 
 _UNUSED_SECONDS = 90 * 24 * 3600
@@ -29,6 +30,7 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
     Raises:
         BundleReplacedError, BundleError: another bundle took this one's place, or its package
             changed while it was compiled; nothing of that is kept.
+        RuntimeUnavailableError: Core ML cannot compile it.
     """
     cache.mkdir(parents=True, exist_ok=True)
     fingerprint = bundle.manifest.fingerprint
@@ -37,16 +39,28 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
     with FileLock(cache / f"{fingerprint}.lock"):
         _sweep(cache, fingerprint, keep=folder)
         if not compiled.is_dir():
+            shutil.rmtree(folder, ignore_errors=True)  # may hold less than it should
             with tempfile.TemporaryDirectory(
                 prefix=f"{fingerprint}-building-", dir=cache
             ) as parent:
                 building = Path(parent) / "new"
                 building.mkdir()
                 with bundle.reading_package() as package:
-                    core_ml.compile_package(package, building / compiled.name)
+                    _compile(package, core_ml, building / compiled.name)
                 building.rename(folder)
         os.utime(folder)
     return compiled
+
+
+def _compile(package: Path, core_ml: CoreMLLibrary, destination: Path) -> None:
+    try:
+        core_ml.compile_package(package, destination)
+    except Exception as error:  # whatever Core ML raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise RuntimeUnavailableError(
+            f"Core ML cannot compile the package {package} ({reason[:300]}). Set "
+            "GENA_RUNTIME=mil to compute without Core ML."
+        ) from error
 
 
 def _sweep(cache: Path, fingerprint: str, keep: Path) -> None:

@@ -1,6 +1,5 @@
 """Core ML behind the runtime seam, with compute units that give the right features."""
 
-import json
 import logging
 import shutil
 from dataclasses import asdict
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.bundle.opening import Bundle
-from converter.replacing import replace_file
+from converter.runtime.check_records import read_record, write_record
 from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
 from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
@@ -51,7 +50,11 @@ def load_coreml_runtime(
     compiled = compiled_package(bundle, core_ml, cache or default_cache())
     checks = []
     for units in _candidates(bundle, compute_units, system):
-        check = _checked(bundle, compiled, units, library, timeout)
+        check = read_record(compiled, units, system)
+        # Who asks for these and no others wants them tried.
+        if check is None or not (check.usable or compute_units == "auto"):
+            check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
+            write_record(compiled, check, system)
         checks.append(check)
         if check.usable:
             return CoreMLRuntime(bundle, core_ml, compiled, units, checks)
@@ -83,20 +86,6 @@ def _candidates(bundle: Bundle, compute_units: str, system: System) -> list[str]
         return [compute_units]
     tuned = read_choice(bundle, system)
     return list(dict.fromkeys([*([tuned] if tuned else []), *_AUTOMATIC]))
-
-
-def _checked(
-    bundle: Bundle, compiled: Path, units: str, library: str, timeout: float
-) -> DeviceCheck:
-    """A check that was passed once is not repeated; one that was not may have been bad luck."""
-    record = compiled.with_name(f"{units}.json")
-    try:
-        return DeviceCheck(**json.loads(record.read_bytes()))
-    except (OSError, ValueError, TypeError):
-        check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
-    if check.usable:
-        replace_file(record, json.dumps(asdict(check)).encode())
-    return check
 
 
 class CoreMLRuntime:

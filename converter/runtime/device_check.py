@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -39,7 +40,8 @@ from converter.runtime.guarded_library import TimeLimits, library_named
 # Preparing a large model for the engine takes up to a few minutes.
 TIMEOUT_SECONDS = 300.0
 # Marks the child's answers among whatever Core ML prints.
-_MARK = "gena-device-check:"
+_MARK = b"gena-device-check:"
+_ROOT = Path(__file__).resolve().parents[2]
 
 Outcome = Literal["expected", "flagged", "refused", "failed", "crashed", "hung"]
 
@@ -56,7 +58,8 @@ class DeviceCheck:
         psnr_db: of the worst golden sequence; None where nothing could be compared.
         worst_cosine: of the worst token.
         milliseconds: length -> median of a prediction, where it was measured.
-        placement: length -> operations by device, where it was asked for and is known.
+        placement: length -> operations by device, where it was asked for and is known: Core ML
+            tells it of a package's default function only.
     """
 
     compute_units: str
@@ -88,43 +91,46 @@ def check_device(
         library: name of the module that is Core ML (see `CoreMLLibrary`).
         repeats: predictions to time at every length; with any, the placement is asked for too.
     """
-    # The child ends when this pipe closes, that is, at the latest, with this process.
+    command = [
+        # -P: the working directory is the user's, and may hold a `converter` of its own.
+        *(sys.executable, "-P", "-m", "converter.runtime.device_check"),
+        *(f"--library={library}", f"--repeats={repeats}", f"--seconds={timeout}"),
+        # What follows is no option, whatever it begins with.
+        *("--", str(bundle), str(compiled), compute_units),
+    ]
+    said, fault = _run(command, timeout)
+    answers = [
+        json.loads(line.removeprefix(_MARK)) for line in said.splitlines() if line.startswith(_MARK)
+    ]
+    if answers:
+        # The placement comes last: a fault of it takes nothing away from the predictions.
+        return DeviceCheck(**{key: value for answer in answers for key, value in answer.items()})
+    return DeviceCheck(compute_units, *fault)
+
+
+def _run(command: Sequence[str], timeout: float) -> tuple[bytes, tuple[Outcome, str]]:
+    """Run the child; what it said, and what its silence would mean."""
+    # It ends when this pipe closes, that is, at the latest, with this process.
     reading, writing = os.pipe()
+    paths = [str(_ROOT), os.environ.get("PYTHONPATH", "")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     try:
         child = subprocess.run(
-            [
-                *(sys.executable, "-m", "converter.runtime.device_check"),
-                *(f"--library={library}", f"--repeats={repeats}", f"--seconds={timeout}"),
-                # What follows is no option, whatever it begins with.
-                *("--", str(bundle), str(compiled), compute_units),
-            ],
-            stdin=reading,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=timeout,
+            command, stdin=reading, capture_output=True, env=environment, timeout=timeout
         )
-    except subprocess.TimeoutExpired:
-        return DeviceCheck(compute_units, "hung", f"It gave no prediction in {timeout:g} s.")
+    except subprocess.TimeoutExpired as error:
+        return error.stdout or b"", ("hung", f"It gave no prediction in {timeout:g} s.")
     finally:
         os.close(reading)
         os.close(writing)
-    answers = [
-        json.loads(line.removeprefix(_MARK))
-        for line in child.stdout.splitlines()
-        if line.startswith(_MARK)
-    ]
-    if not answers:
-        return DeviceCheck(compute_units, "crashed", _epitaph(child.returncode, child.stderr))
-    # The placement comes last: a crash over it takes nothing away from the predictions.
-    return DeviceCheck(**{key: value for answer in answers for key, value in answer.items()})
+    return child.stdout, ("crashed", _epitaph(child.returncode, child.stderr))
 
 
-def _epitaph(returncode: int, stderr: str) -> str:
+def _epitaph(returncode: int, stderr: bytes) -> str:
     how = f"exit code {returncode}"
     if returncode < 0:
         how = signal.strsignal(-returncode) or f"signal {-returncode}"
-    last = stderr.strip().splitlines()[-1:] or [""]
+    last = stderr.decode(errors="replace").strip().splitlines()[-1:] or [""]
     return f"The process died at its first prediction ({how}). {last[0][:200]}".strip()
 
 
@@ -151,12 +157,13 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     _say({"compute_units": units, **answer})
     if arguments.repeats:
-        _say({"placement": _placements(bundle, compiled, units, library)})
+        _say({"placement": _placement(bundle, compiled, units, library)})
     return 0
 
 
 def _say(answer: dict[str, Any]) -> None:
-    print(_MARK + json.dumps(answer), flush=True)
+    # Core ML may have left a line unfinished.
+    print(f"\n{_MARK.decode()}{json.dumps(answer)}", flush=True)
 
 
 def _predictions(
@@ -212,19 +219,15 @@ def _median_milliseconds(model: LoadedModel, inputs: Arrays, repeats: int) -> fl
     return round(statistics.median(times), 3)
 
 
-def _placements(
+def _placement(
     bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary
 ) -> dict[str, dict[str, int]]:
-    package = bundle.interface
-    found = {}
-    for length in bundle.manifest.lengths:
-        try:
-            counts = library.placement(compiled, units, package.core_ml_function(length))
-        except Exception:  # not every macOS has the interface, and nothing depends on it
-            counts = None
-        if counts:
-            found[str(length)] = counts
-    return found
+    length = bundle.interface.default_length
+    try:
+        counts = library.placement(compiled, units, bundle.interface.core_ml_function(length))
+    except Exception:  # not every macOS has the interface, and nothing depends on it
+        return {}
+    return {str(length): counts} if counts else {}
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ from converter.bundle.opening import Bundle
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
 from tests.support.bundles import build_small, flip_in_place
-from tests.support.running import Server, running
-from converter.tokenizer import DnaTokenizer
 from tests.support.running import NOTE_IMPORTS, Server, running
 from tests.support.scenarios import is_running, until
 

@@ -1,9 +1,10 @@
 """Core ML as the converter sees it, on any machine: packages are executed operation by operation.
 
 `GENA_TEST_COREML` is a JSON object: compute units -> misbehaviour ("crash", "hang", "stuck",
-"garbage", "noise", "turned", "nan", "fail", "slow"), besides "os_build", "os_version", "log", a
-file that gets a line for each compilation and each load, and "memory", a folder for results:
-whoever finds one there need not import torch.
+"garbage", "noise", "turned", "nan", "fail", "slow", "placement"), besides "machine", "os_build",
+"os_version", "compile", the error of compilations, "log", a file that gets a line for each
+compilation and each load, and "memory", a folder for results: whoever finds one there need not
+import torch.
 """
 
 import ctypes
@@ -40,12 +41,16 @@ def system() -> System:
     wanted = behaviour()
     version = wanted.get("os_version", [15, 5])
     return System(
-        "Mac16,1, Apple M4", wanted.get("os_build", "24F74"), (int(version[0]), int(version[1]))
+        wanted.get("machine", "Mac16,1, Apple M4"),
+        wanted.get("os_build", "24F74"),
+        (int(version[0]), int(version[1])),
     )
 
 
 def compile_package(package: Path, compiled: Path) -> None:
     note("compile")
+    if error := behaviour().get("compile"):
+        raise RuntimeError(error)
     shutil.copytree(package, compiled)
 
 
@@ -57,6 +62,8 @@ def load(compiled: Path, compute_units: str, function: str | None) -> LoadedMode
 def placement(compiled: Path, compute_units: str, function: str | None) -> dict[str, int] | None:
     assert compiled.is_dir()
     assert function is not None
+    if behaviour().get(compute_units) == "placement":
+        ctypes.PyDLL(None).sleep(_FOR_EVER)
     if compute_units == "ALL":
         raise RuntimeError("no compute plan")
     return {"NeuralEngine": 40, "CPU": 3} if compute_units == "CPU_AND_NE" else {"CPU": 43}
@@ -69,7 +76,7 @@ class _Model:
         self._misbehaviour = misbehaviour
 
     def predict(self, inputs: Arrays) -> Arrays:
-        print("Core ML says something on standard output")
+        print("Core ML says something on standard output", end="", flush=True)
         if self._misbehaviour == "crash":
             os.kill(os.getpid(), signal.SIGSEGV)
         if self._misbehaviour == "hang":

@@ -64,7 +64,8 @@ def test_the_table_has_a_line_for_each_bundle_units_and_length(
         ["CPU_AND_NE", "512"],
     ]
     assert "chosen" in lines[1]
-    assert "NeuralEngine 40, CPU 3" in lines[1]
+    assert "unknown" in lines[1]
+    assert "NeuralEngine 40, CPU 3" in lines[2]
     assert "crashed" in lines[3]
     assert "Segmentation fault" in lines[4]
 

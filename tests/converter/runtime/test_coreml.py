@@ -190,3 +190,57 @@ def test_the_tuned_choice_is_used_on_this_machine_and_build_only(
     assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
     choice_file(bundle).write_text("no JSON")
     assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
+
+
+@pytest.mark.parametrize(("misbehaviour", "outcome"), [("hang", "hung"), ("crash", "crashed")])
+def test_compute_units_that_hang_or_crash_are_left_alone_for_a_day(
+    bundle: Bundle,
+    tmp_path: Path,
+    behave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+    misbehaviour: str,
+    outcome: str,
+) -> None:
+    load(bundle, tmp_path, "CPU_AND_GPU")
+    behave(CPU_AND_NE=misbehaviour)
+    load(bundle, tmp_path, timeout=4 if misbehaviour == "hang" else 120)
+    before = len(log_of(tmp_path))
+    behave()
+    runtime = load(bundle, tmp_path)
+    assert outcomes(runtime) == [("CPU_AND_NE", outcome), ("CPU_AND_GPU", "expected")]
+    assert [line for line in log_of(tmp_path)[before:] if "CPU_AND_NE" in line] == []
+    # Asked for by name they are tried, and so they are the next day.
+    assert load(bundle, tmp_path, "CPU_AND_NE").compute_units == "CPU_AND_NE"
+    behave(CPU_AND_NE="crash", os_build="25A1")
+    load(bundle, tmp_path)
+    behave(os_build="25A1")
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 25 * 3600)
+    assert outcomes(load(bundle, tmp_path)) == [("CPU_AND_NE", "expected")]
+
+
+def test_what_one_mac_found_is_not_believed_on_another(
+    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+) -> None:
+    load(bundle, tmp_path)
+    behave(machine="Mac14,2, Apple M2", CPU_AND_NE="garbage")
+    assert load(bundle, tmp_path).compute_units == "CPU_AND_GPU"
+
+
+@pytest.mark.usefixtures("behave")
+def test_a_compiled_folder_that_is_not_whole_is_made_again(bundle: Bundle, tmp_path: Path) -> None:
+    load(bundle, tmp_path)
+    (folder,) = [p for p in (tmp_path / "cache").iterdir() if p.is_dir()]
+    (folder / "model.mlmodelc").rename(tmp_path / "elsewhere")
+    assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
+    assert log_of(tmp_path).count("compile") == 2
+
+
+def test_a_package_that_does_not_compile_is_one_sentence(
+    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+) -> None:
+    behave(compile="Error reading protobuf spec.\nBacktrace: ...")
+    with pytest.raises(RuntimeUnavailableError, match="protobuf") as caught:
+        load(bundle, tmp_path)
+    assert "\n" not in str(caught.value)
+    assert "Backtrace" not in str(caught.value)

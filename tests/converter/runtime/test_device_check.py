@@ -50,6 +50,27 @@ def test_a_check_that_hangs_ends_after_the_process_that_asked(
     until(lambda: not is_running(hanging), "its child ends too", 60)
 
 
+def test_predictions_that_were_told_before_a_hang_count(
+    bundle: Bundle, behave: Callable[..., None]
+) -> None:
+    check(bundle)  # whose results are remembered
+    behave(CPU_AND_NE="placement")
+    found = check_device(
+        bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN, repeats=1, timeout=20
+    )
+    assert (found.outcome, found.usable, found.placement) == ("expected", True, {})
+    assert set(found.milliseconds) == {"128", "512"}
+
+
+@pytest.mark.usefixtures("behave")
+def test_modules_of_the_users_folder_are_not_taken_for_ours(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "converter.py").write_text("raise SystemExit('not this one')")
+    monkeypatch.chdir(tmp_path)
+    assert check(bundle).outcome == "expected"
+
+
 def check(bundle: Bundle) -> DeviceCheck:
     return check_device(bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN)
 
