@@ -61,6 +61,7 @@ def _load_runtime(bundle: Bundle, arguments: argparse.Namespace) -> Runtime:
         compute_units=arguments.compute_units,
         threads=arguments.threads,
         runtime=arguments.runtime,
+        alone=True,
     )
 
 

@@ -31,6 +31,7 @@ def load_coreml_runtime(
     library: str = LIBRARY,
     cache: Path | None = None,
     timeout: float = TIMEOUT_SECONDS,
+    alone: bool = False,
 ) -> "CoreMLRuntime":
     """Compile the package where that was not done before, and find compute units that work.
 
@@ -39,12 +40,15 @@ def load_coreml_runtime(
         library: name of the module that is Core ML.
         cache: folder for compiled models.
         timeout: seconds for the check of one choice of compute units.
+        alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
 
     Raises:
         RuntimeUnavailableError: the system is too old for the package, or no compute units
             give the right features.
     """
     core_ml = library_named(library)
+    if alone:
+        core_ml.keep_frameworks_out()
     system = core_ml.system()
     _require_system(bundle, system)
     compiled = compiled_package(bundle, core_ml, cache or default_cache())

@@ -147,6 +147,7 @@ def main(argv: list[str] | None = None) -> int:
     when_parent_ends(lambda: os._exit(1))
     limits = TimeLimits(prepare=arguments.seconds, predict=arguments.seconds)
     library = library_named(arguments.library, limits)
+    library.keep_frameworks_out()
     compiled, units = arguments.compiled, arguments.compute_units
     try:
         bundle = open_bundle(arguments.bundle)

@@ -49,6 +49,10 @@ class GuardedLibrary:
         """See `CoreMLLibrary`."""
         return self._library.system()
 
+    def keep_frameworks_out(self) -> None:
+        """See `CoreMLLibrary`."""
+        self._library.keep_frameworks_out()
+
     def compile_package(self, package: Path, compiled: Path) -> None:
         """See `CoreMLLibrary`."""
         with ends_when_stuck(self._limits.prepare):

@@ -21,6 +21,7 @@ def load_runtime(
     compute_units: str = "auto",
     threads: int | None = None,
     runtime: RuntimeChoice = "auto",
+    alone: bool = False,
 ) -> Runtime:
     """Load a bundle's package.
 
@@ -30,6 +31,7 @@ def load_runtime(
             on "mil".
         threads: of "mil"; as many as there are cores when None.
         runtime: "auto" is Core ML on macOS and "mil" elsewhere.
+        alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
 
     Raises:
         RuntimeUnavailableError: this machine does not have what is asked for.
@@ -50,7 +52,7 @@ def load_runtime(
         case "coreml":
             from converter.runtime.coreml import load_coreml_runtime
 
-            return load_coreml_runtime(bundle, compute_units=compute_units)
+            return load_coreml_runtime(bundle, compute_units=compute_units, alone=alone)
         case "mil":
             from converter.runtime.mil import MilRuntime
 

@@ -47,6 +47,11 @@ def system() -> System:
     )
 
 
+def keep_frameworks_out() -> None:
+    """It needs torch itself."""
+    note("frameworks are kept out")
+
+
 def compile_package(package: Path, compiled: Path) -> None:
     note("compile")
     if error := behaviour().get("compile"):

@@ -244,3 +244,13 @@ def test_a_package_that_does_not_compile_is_one_sentence(
         load(bundle, tmp_path)
     assert "\n" not in str(caught.value)
     assert "Backtrace" not in str(caught.value)
+
+
+@pytest.mark.usefixtures("behave")
+def test_frameworks_are_kept_out_of_children_and_of_nothing_else(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    load(bundle, tmp_path)  # with a check in a child
+    assert log_of(tmp_path).count("frameworks are kept out") == 1
+    load(bundle, tmp_path, alone=True)
+    assert log_of(tmp_path).count("frameworks are kept out") == 2

@@ -1,6 +1,8 @@
 """What is asked of Core ML: the stand-in agrees with it, coremltools has it, plans are counted."""
 
 import inspect
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from converter.runtime import coreml_library
 from converter.runtime.coreml_library import CoreMLLibrary
 from converter.runtime.protocol import COMPUTE_UNITS
 from tests.support import coreml_stand_in
+from tests.support.paths import ROOT
 
 
 def test_the_stand_in_has_the_signatures_of_the_real_library() -> None:
@@ -113,3 +116,20 @@ def test_placement_counts_the_operations_of_one_function_by_device(
 def test_placement_of_what_is_no_program_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compute_plan, "_MLModelProxy", StandInForMacOS(None))
     assert coreml_library.placement(Path("/a/b.mlmodelc"), "ALL", None) is None
+
+
+def test_a_process_that_only_predicts_imports_no_framework() -> None:
+    code = """
+import sys
+from converter.runtime import coreml_library
+coreml_library.keep_frameworks_out()
+from coremltools.models import CompiledMLModel
+from coremltools.models.compute_plan import MLComputePlan
+from coremltools.models.utils import compile_model
+print([name for name in sys.argv[1:] if sys.modules.get(name)])
+"""
+    frameworks = ("torch", "transformers", "scipy", "sklearn")
+    done = subprocess.run(
+        [sys.executable, "-c", code, *frameworks], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.stdout == "[]\n", done.stderr
