@@ -4,6 +4,8 @@ The command line and the manifest read them here. What is measured is no choice;
 `network.neural_engine.Scales`. No torch in here.
 """
 
+import platform
+import sys
 from collections.abc import Sequence
 from typing import Literal
 
@@ -11,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from converter.errors import GenaError
 
-_LENGTHS = {"macos15": (128, 256, 512), "macos14": (512,)}
+Target = Literal["macos15", "macos14"]
+
+_LENGTHS: dict[Target, tuple[int, ...]] = {"macos15": (128, 256, 512), "macos14": (512,)}
 
 
 class BuildOptions(BaseModel):
@@ -19,7 +23,7 @@ class BuildOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    target: Literal["macos15", "macos14"] = Field(
+    target: Target = Field(
         "macos15",
         description="macos15: lengths 128, 256 and 512 sharing weights; macos14: one length, 512",
     )
@@ -81,3 +85,14 @@ def function_names(lengths: Sequence[int]) -> dict[int, str]:
     if len(lengths) == 1:
         return {lengths[0]: "main"}
     return {length: f"length_{length}" for length in sorted(lengths)}
+
+
+def macos_here() -> int | None:
+    """The major version of this macOS; None elsewhere."""
+    return int(platform.mac_ver()[0].partition(".")[0]) if sys.platform == "darwin" else None
+
+
+def target_here() -> Target:
+    """The newest target that runs on this Mac; off macOS the newest of all."""
+    version = macos_here()
+    return "macos14" if version is not None and version < 15 else "macos15"

@@ -15,6 +15,7 @@ from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import tidy
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.errors import BundleError, BundleMissingError, CheckpointError
+from converter.options import macos_here
 from converter.paths import existing_folder
 from converter.tokenizer import DnaTokenizer
 
@@ -84,6 +85,9 @@ class BundleSource:
         except BundleError as error:
             logger.warning("%s It is built again.", error)
             return None
+        if self._is_too_new(current.bundle):
+            logger.warning("%s was built for a newer macOS. It is built again.", folder)
+            return None
         # A hub id with its revision names its files; a folder's files may have been changed.
         if model not in SHIPPED_MODELS and existing_folder(model) is None:
             return current
@@ -96,6 +100,13 @@ class BundleSource:
             return current
         logger.warning("The checkpoint %s has changed. Its bundle is built again.", model)
         return None
+
+    def _is_too_new(self, bundle: Bundle) -> bool:
+        """Core ML here would not run it."""
+        here = macos_here()
+        if here is None or self._settings.runtime == "mil":
+            return False
+        return here < bundle.manifest.options.macos
 
     async def _convert(self, folder: Path) -> None:
         model, revision = self._settings.model, self._settings.revision

@@ -18,9 +18,11 @@ from converter.commands.command_line import Subparsers, default_bundle
 from converter.conversion.progress import ProgressKind, progress_display
 from converter.errors import GenaError
 from converter.life_line import when_parent_ends
-from converter.options import BuildOptions
+from converter.options import BuildOptions, target_here
 from converter.paths import user_path
 from converter.terminal import print_json
+
+_AUTO = "auto"
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -55,15 +57,28 @@ def _add_build_option(parser: argparse.ArgumentParser, name: str, field: FieldIn
     kind: dict[str, Any] = {"type": int, "metavar": "N"}
     if get_origin(field.annotation) is Literal:
         kind = {"choices": get_args(field.annotation)}
+    default, description = field.default, field.description
+    if name == "target":
+        kind["choices"] = (_AUTO, *kind["choices"])
+        default, description = _AUTO, f"{description}; auto: what this Mac runs, elsewhere macos15"
     flag = f"--{name.replace('_', '-')}"
-    parser.add_argument(flag, default=field.default, help=field.description, **kind)
+    parser.add_argument(flag, default=default, help=description, **kind)
+
+
+def _build_options(args: argparse.Namespace) -> BuildOptions:
+    """The options of a command line; GenaError where no checkpoint goes with them."""
+    chosen = {name: getattr(args, name) for name in BuildOptions.model_fields}
+    if args.target == _AUTO:
+        chosen["target"] = target_here()
+    options = BuildOptions(**chosen)
+    options.require_sensible()
+    return options
 
 
 def _run(args: argparse.Namespace) -> int:
     from converter.conversion.convert import convert
 
-    options = BuildOptions(**{name: getattr(args, name) for name in BuildOptions.model_fields})
-    options.require_sensible()
+    options = _build_options(args)
     output = user_path(args.output) if args.output else default_bundle(args.model, args.revision)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.progress == "json":

@@ -1,12 +1,14 @@
 """Choices and what they come to; the command line shows them as they are."""
 
+import platform
+import sys
 from typing import Any
 
 import pytest
 
 from converter.cli import main
 from converter.errors import GenaError
-from converter.options import BuildOptions, function_names
+from converter.options import BuildOptions, function_names, target_here
 
 
 def test_unknown_options_are_refused() -> None:
@@ -50,8 +52,8 @@ def test_the_command_line_offers_every_choice_and_says_its_default(
         main(["convert", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for expected in (
-        "--target {macos15,macos14} macos15: lengths 128, 256 and 512 sharing weights; macos14: "
-        "one length, 512 (default: macos15)",
+        "--target {auto,macos15,macos14} macos15: lengths 128, 256 and 512 sharing weights; "
+        "macos14: one length, 512; auto: what this Mac runs, elsewhere macos15 (default: auto)",
         "--embedding {graph,host} where tokens are looked up (default: graph)",
         "--ffn-chunks N feed-forward in N chunks (default: 1)",
         "(default: neural-engine)",
@@ -60,3 +62,20 @@ def test_the_command_line_offers_every_choice_and_says_its_default(
         "--weights {fp16,int8,palettized6}",
     ):
         assert expected in shown
+
+
+@pytest.mark.parametrize(
+    ("system", "version", "target"),
+    [
+        ("darwin", "14.6.1", "macos14"),
+        ("darwin", "15.5", "macos15"),
+        ("darwin", "26.1", "macos15"),
+        ("linux", "", "macos15"),
+    ],
+)
+def test_the_target_is_what_this_mac_runs(
+    system: str, version: str, target: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), "arm64"))
+    assert target_here() == target

@@ -358,3 +358,21 @@ def test_the_models_room_knows_no_http() -> None:
     loaded = set(done.stdout.split())
     assert "app.model.scheduler" in loaded
     assert not loaded & {"fastapi", "starlette", "uvicorn", "torch", "coremltools"}
+
+
+def test_a_bundle_for_a_newer_macos_is_built_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @scenario
+    async def start(built: int) -> None:
+        async with living(tmp_path) as lifecycle:
+            await reach(lifecycle, "ready")
+            assert conversions(lifecycle) == built
+
+    start(1)
+    monkeypatch.setattr(app.model.bundle_source, "macos_here", lambda: 15)
+    start(0)
+    monkeypatch.setattr(app.model.bundle_source, "macos_here", lambda: 14)
+    start(1)
+    monkeypatch.setenv("GENA_RUNTIME", "mil")
+    start(0)
