@@ -31,8 +31,15 @@ install: $(VENV)/.installed
 
 dev: $(VENV)/.installed-dev
 
+# torch has no wheel for any other Mac.
+THIS_MAC := import platform, sys; \
+	fits = platform.machine() == "arm64" and int(platform.mac_ver()[0].split(".")[0]) >= 14; \
+	sys.exit(sys.platform == "darwin" and not fits and \
+	"This needs a Mac with Apple silicon, macOS 14 or later, and a Python that runs on it natively.")
+
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 was found; name one: make PYTHON=...'; exit 1; }
+	@$(PYTHON) -c '$(THIS_MAC)'
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt | $(BIN)/python

@@ -15,6 +15,8 @@ import urllib.request
 from app.settings import Settings
 
 MODEL = "gena-mini"
+# A proxy of the system or the shell is not for this machine.
+_direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 # The first 60 bases of the phage lambda genome.
 SEQUENCE = "GGGCGGCGACCTCGCGGGTTTTCGCTATTTATGAAAATTTTCCGGTTTAAGGCGTTTCCG"
 
@@ -55,7 +57,7 @@ def wait_for_model(url: str, server: subprocess.Popen[bytes]) -> str:
 def health(url: str) -> dict[str, str]:
     """What `/health` says; nothing while the socket is closed."""
     try:
-        with urllib.request.urlopen(f"{url}/health", timeout=5) as answer:
+        with _direct.open(f"{url}/health", timeout=5) as answer:
             return dict(json.load(answer))
     except urllib.error.HTTPError as error:  # 503 until it is ready, with the status inside
         return dict(json.load(error))

@@ -91,7 +91,9 @@ async def load(server: Served, clients: int, seconds: float, seed: int = 0) -> L
 
     async def client(number: int) -> None:
         generator = random.Random(1000 * seed + number)
-        async with httpx.AsyncClient(base_url=server.url, timeout=HANG_SECONDS) as http:
+        async with httpx.AsyncClient(
+            base_url=server.url, timeout=HANG_SECONDS, trust_env=False
+        ) as http:
             while time.monotonic() < end:
                 path, body = mixed_request(generator)
                 # Records have ids already; a bare sequence has to say that it is one.
@@ -163,7 +165,9 @@ async def short_during_upload(
     generator = random.Random(seed)
     body = fasta(records, 400, generator)
     first_byte = asyncio.Event()
-    async with httpx.AsyncClient(base_url=server.url, timeout=10 * HANG_SECONDS) as http:
+    async with httpx.AsyncClient(
+        base_url=server.url, timeout=10 * HANG_SECONDS, trust_env=False
+    ) as http:
         alone = [await _short(http, generator) for _ in range(10)]
         uploading = asyncio.create_task(_upload(http, body, records, first_byte))
         # The file is being read and tokenized before; that part counts as well.

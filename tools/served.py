@@ -74,6 +74,6 @@ def _wait_until_ready(process: subprocess.Popen[bytes], log: int) -> str:
         found = re.search(r"listening on (http://[^\s\"]+)", text)
         if found:
             url = found[1]
-            if httpx.get(f"{url}/health").status_code == 200:
+            if httpx.get(f"{url}/health", trust_env=False).status_code == 200:
                 return url
     raise RuntimeError(f"the server was not ready:\n{os.pread(log, 2**16, 0).decode()[-3000:]}")

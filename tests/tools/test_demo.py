@@ -45,8 +45,12 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 @pytest.mark.parametrize("url", [(200, "ready"), (503, "failed")], indirect=True)
 def test_the_demo_waits_until_the_model_is_served_or_has_failed(
-    url: str, process: subprocess.Popen[bytes], request: pytest.FixtureRequest
+    url: str,
+    process: subprocess.Popen[bytes],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
     assert wait_for_model(url, process) == request.node.callspec.params["url"][1]
 
 
