@@ -2,130 +2,41 @@
 
 import math
 import os
-import plistlib
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
+from app.host.service_managers import (
+    Done,
+    Execute,
+    Launchd,
+    Manager,
+    ServiceCommand,
+    Step,
+    Systemd,
+)
 from app.model.children import is_secret, module_command
 from app.settings import Settings
 from converter.paths import existing_folder, user_path
 
-LABEL = "gena-coreml"
+_ROOT = Path(__file__).resolve().parents[2]
 # Where checkpoints come from; hub tokens stay in their own file.
 _HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+# How it is reached from here, as the shell knows it; curl's and Python's libraries read these.
+_NETWORK_VARIABLES = (
+    *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+)
+_KEPT = frozenset((*_HUB_VARIABLES, *_NETWORK_VARIABLES))
 _SECONDS_AFTER_GRACE = 10
 _HIDDEN = "(hidden)"
 # The password in http://user:password@mirror.example.
 _USER_INFO = re.compile(r"//[^/?#\s]*@")
-
-Done: TypeAlias = subprocess.CompletedProcess[str]
-Execute: TypeAlias = Callable[[Sequence[str]], Done]
-
-
-@dataclass(frozen=True)
-class ServiceCommand:
-    """What the system is told to keep running."""
-
-    arguments: list[str]
-    environment: dict[str, str]
-    stop_seconds: int
-
-
-class Launchd:
-    """An agent in ~/Library/LaunchAgents: from login on, started again after a crash."""
-
-    def __init__(self, home: Path, user: int) -> None:
-        self.file = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
-        self.log_file = home / "Library" / "Logs" / LABEL / "gena.log"
-        self._domain = f"gui/{user}"
-
-    def definition(self, command: ServiceCommand) -> bytes:
-        """The property list."""
-        agent: dict[str, Any] = {
-            "Label": LABEL,
-            "ProgramArguments": command.arguments,
-            "EnvironmentVariables": command.environment,
-            "RunAtLoad": True,
-            # Exit code 0 is an orderly stop and stays one.
-            "KeepAlive": {"SuccessfulExit": False},
-            "ThrottleInterval": 10,
-            "ExitTimeOut": command.stop_seconds,
-            # Not "Background": its limits on CPU and disk would slow every answer.
-            "ProcessType": "Standard",
-            # What is said before the log is open, for example a port that is taken.
-            "StandardErrorPath": str(self.log_file.with_name("start.log")),
-        }
-        return plistlib.dumps(agent)
-
-    def enable(self) -> list[list[str]]:
-        """Commands that start it now and at every login."""
-        return [
-            ["launchctl", "enable", f"{self._domain}/{LABEL}"],
-            ["launchctl", "bootstrap", self._domain, str(self.file)],
-        ]
-
-    def disable(self) -> list[list[str]]:
-        """Commands that stop it and forget it."""
-        return [["launchctl", "bootout", f"{self._domain}/{LABEL}"]]
-
-    def status(self) -> list[str]:
-        """Succeeds when it is loaded."""
-        return ["launchctl", "print", f"{self._domain}/{LABEL}"]
-
-
-class Systemd:
-    """A user unit: from login on (from boot on with lingering), restarted after a crash."""
-
-    def __init__(self, home: Path, config_home: Path | None = None) -> None:
-        self.file = (config_home or home / ".config") / "systemd" / "user" / f"{LABEL}.service"
-        self.log_file = home / ".local" / "state" / LABEL / "gena.log"
-
-    def definition(self, command: ServiceCommand) -> bytes:
-        """The unit file."""
-        start = " ".join(_systemd_quoted(part) for part in command.arguments)
-        environment = "".join(
-            f"Environment={_systemd_quoted(f'{name}={value}', expands=False)}\n"
-            for name, value in command.environment.items()
-        )
-        return (
-            "[Unit]\n"
-            "Description=GENA-LM features of DNA over HTTP\n"
-            "\n"
-            "[Service]\n"
-            f"ExecStart={start}\n"
-            f"{environment}"
-            "Restart=on-failure\n"
-            "RestartSec=10\n"
-            # The server ends its children itself; what is left after the time is killed.
-            "KillMode=mixed\n"
-            f"TimeoutStopSec={command.stop_seconds}\n"
-            "\n"
-            "[Install]\n"
-            "WantedBy=default.target\n"
-        ).encode()
-
-    def enable(self) -> list[list[str]]:
-        """Commands that start it now and at every login."""
-        return [
-            ["systemctl", "--user", "daemon-reload"],
-            ["systemctl", "--user", "enable", "--now", f"{LABEL}.service"],
-        ]
-
-    def disable(self) -> list[list[str]]:
-        """Commands that stop it and forget it."""
-        return [["systemctl", "--user", "disable", "--now", f"{LABEL}.service"]]
-
-    def status(self) -> list[str]:
-        """Succeeds when it runs."""
-        return ["systemctl", "--user", "is-active", f"{LABEL}.service"]
-
-
-Manager: TypeAlias = Launchd | Systemd
 
 
 def this_system() -> Manager:
@@ -155,11 +66,9 @@ def service_command(
         # With "=", a value that begins with a dash stays a value.
         arguments.append(f"--{name.replace('_', '-')}={value}")
     kept = {
-        name: value
-        for name, value in environ.items()
-        if name.startswith("GENA_") or name in _HUB_VARIABLES
+        name: value for name, value in environ.items() if name.startswith("GENA_") or name in _KEPT
     }
-    kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[2])
+    kept["PYTHONPATH"] = str(_ROOT)
     stop = math.ceil(settings.grace_seconds) + _SECONDS_AFTER_GRACE
     return ServiceCommand(arguments, kept, stop)
 
@@ -200,11 +109,15 @@ def install(
     if dry_run:
         shown = replace(command, environment=_without_secrets(command.environment))
         print(f"would write {manager.file}:\n{manager.definition(shown).decode()}")
-        return _print_commands(manager.enable())
+        return _print_steps(manager.enable())
+    refusal = _refusal(manager, settings, log_file, execute)
+    if refusal:
+        print(f"gena: {refusal}", file=sys.stderr)
+        return 1
     if manager.file.exists():
         # An agent that runs keeps its old definition until it is unloaded.
         for step in manager.disable():
-            execute(step)
+            step.run(execute)
     manager.log_file.parent.mkdir(parents=True, exist_ok=True)
     manager.file.parent.mkdir(parents=True, exist_ok=True)
     # It may hold the API key: nobody else reads it, from its first byte on.
@@ -216,11 +129,38 @@ def install(
     return _all(manager.enable(), execute)
 
 
+def _refusal(manager: Manager, settings: Settings, log_file: Path, execute: Execute) -> str | None:
+    """Why the service could not run; None: nothing is known against it."""
+    for path in _paths(settings, log_file):
+        if any(path.is_relative_to(folder) for folder in manager.closed_folders):
+            return (
+                f"macOS does not let a service read {path}. Move it out of Documents, Desktop and "
+                "Downloads, for example into a folder of your own in your home, and install again."
+            )
+    if manager.session().run(execute).returncode != 0:
+        return (
+            "There is no session of yours for a service to belong to. On a Mac, log in at the "
+            "screen first (over ssh alone there is none); on Linux, see loginctl enable-linger."
+        )
+    return None
+
+
+def _paths(settings: Settings, log_file: Path) -> Iterator[Path]:
+    """Everything that the service opens: this program, what it serves, and its log."""
+    model = Path(settings.model).expanduser()
+    yield from (_ROOT, Path(sys.prefix), log_file.expanduser().absolute())
+    if model.is_dir():
+        yield model.resolve()
+    for folder in (settings.bundle, settings.bundles):
+        if folder is not None:
+            yield folder.expanduser().absolute()
+
+
 def uninstall(*, dry_run: bool, manager: Manager | None = None, execute: Execute = _execute) -> int:
     """Stop the service and remove its definition; the exit code."""
     manager = manager or this_system()
     if dry_run:
-        _print_commands(manager.disable())
+        _print_steps(manager.disable())
         print(f"would remove {manager.file}")
         return 0
     if not manager.file.exists():
@@ -236,32 +176,26 @@ def status(*, dry_run: bool, manager: Manager | None = None, execute: Execute = 
     """Say whether the service runs; the exit code, 0 where it does."""
     manager = manager or this_system()
     if dry_run:
-        return _print_commands([manager.status()])
+        return _print_steps([manager.status()])
     if not manager.file.exists():
         print("not installed")
         return 1
-    running = execute(manager.status()).returncode == 0
+    running = manager.is_running(manager.status().run(execute))
     print(f"{'running' if running else 'installed, not running'} ({manager.file})")
     return 0 if running else 1
 
 
-def _all(commands: Sequence[Sequence[str]], execute: Execute) -> int:
-    for command in commands:
-        done = execute(command)
+def _all(steps: Sequence[Step], execute: Execute) -> int:
+    for step in steps:
+        done = step.run(execute)
         if done.returncode != 0:
             reason = done.stderr.strip() or f"exit code {done.returncode}"
-            print(f"gena: {' '.join(command)}: {reason}", file=sys.stderr)
+            print(f"gena: {' '.join(step.command)}: {reason}", file=sys.stderr)
             return 1
     return 0
 
 
-def _print_commands(commands: Sequence[Sequence[str]]) -> int:
-    for command in commands:
-        print(f"would run {' '.join(command)}")
+def _print_steps(steps: Sequence[Step]) -> int:
+    for step in steps:
+        print(f"would run {' '.join(step.command)}")
     return 0
-
-
-def _systemd_quoted(text: str, *, expands: bool = True) -> str:
-    """One word of a unit file; % and, in a command line, $ would be expanded."""
-    text = text.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%").replace("\n", "\\n")
-    return f'"{text.replace("$", "$$") if expands else text}"'

@@ -11,15 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app.host.launch_agent import (
-    Launchd,
-    Systemd,
-    install,
-    service_command,
-    status,
-    this_system,
-    uninstall,
-)
+from app.host import service_managers
+from app.host.launch_agent import install, service_command, status, this_system, uninstall
+from app.host.service_managers import Launchd, Systemd
 from app.settings import Settings
 
 
@@ -35,6 +29,44 @@ class Recorder:
         return subprocess.CompletedProcess(command, self.returncode, "", "not permitted")
 
 
+class FakeLaunchd(Recorder):
+    """launchctl, as far as it is used here: what it is told takes a while.
+
+    Args:
+        slowness: how often it is asked in vain after a bootout.
+        state: of the service when it is loaded.
+    """
+
+    def __init__(self, slowness: int = 0, state: str = "running") -> None:
+        super().__init__()
+        self.slowness = slowness
+        self.state = state
+        self.loaded = False
+        self.leaving = 0
+
+    def __call__(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+        self.commands.append(list(command))
+        code, said = self._answer(*command[1:3])
+        return subprocess.CompletedProcess(command, code, said, "" if code == 0 else "no")
+
+    def _answer(self, verb: str, target: str) -> tuple[int, str]:
+        there = self.loaded or self.leaving > 0
+        if verb == "bootout":
+            if not there:
+                return 3, ""
+            self.loaded, self.leaving = False, self.slowness
+            return (36 if self.slowness else 0), ""
+        if verb == "bootstrap":
+            if there:
+                self.leaving -= 1
+                return 5, ""
+            self.loaded = True
+        if verb == "print" and target.count("/") == 2:
+            self.leaving -= 1
+            return (0, f"\tstate = {self.state}\n") if there else (113, "")
+        return 0, ""
+
+
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -42,6 +74,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GENA_API_KEY", 'a "quoted" $KEY 100%')
     monkeypatch.setenv("HF_ENDPOINT", "http://mirror.example")
     monkeypatch.setenv("HF_TOKEN", "secret")
+    monkeypatch.setattr(service_managers, "_PAUSE_SECONDS", 0.001)
 
 
 def written_unit(path: Path) -> configparser.ConfigParser:
@@ -52,7 +85,7 @@ def written_unit(path: Path) -> configparser.ConfigParser:
 
 
 def test_launchd_agent(tmp_path: Path) -> None:
-    manager, execute = Launchd(tmp_path, user=501), Recorder()
+    manager, execute = Launchd(tmp_path, user=501), FakeLaunchd()
     given = {"model": "gena-mini", "port": 9000}
     settings = Settings(model="gena-mini", port=9000, grace_seconds=20)
     assert install(settings, given, dry_run=False, manager=manager, execute=execute) == 0
@@ -132,26 +165,83 @@ def test_the_command_line_runs(tmp_path: Path) -> None:
     assert "--model" in done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("manager", [Launchd, Systemd])
-def test_install_again_and_uninstall(tmp_path: Path, manager: type) -> None:
-    service = Launchd(tmp_path, 501) if manager is Launchd else Systemd(tmp_path)
-    execute = Recorder()
+def test_install_again_and_uninstall_with_systemd(tmp_path: Path) -> None:
+    service, execute = Systemd(tmp_path), Recorder()
     install(Settings(), {}, dry_run=False, manager=service, execute=execute)
     first = len(execute.commands)
     install(Settings(), {}, dry_run=False, manager=service, execute=execute)
-    assert execute.commands[first : first + 1] == service.disable()
+    disable = [step.command for step in service.disable()]
+    assert disable[0] in execute.commands[first:]
     assert status(dry_run=False, manager=service, execute=execute) == 0
     assert uninstall(dry_run=False, manager=service, execute=execute) == 0
     assert not service.file.exists()
-    assert execute.commands[-1:] == service.disable()
+    assert execute.commands[-1:] == disable
     assert uninstall(dry_run=False, manager=service, execute=execute) == 1
     assert status(dry_run=False, manager=service, execute=execute) == 1
+
+
+@pytest.mark.parametrize("slowness", [0, 1, 5])
+def test_an_agent_that_is_installed_again_runs_afterwards(tmp_path: Path, slowness: int) -> None:
+    service, launchd = Launchd(tmp_path, 501), FakeLaunchd(slowness)
+    for _ in range(2):
+        assert install(Settings(), {}, dry_run=False, manager=service, execute=launchd) == 0
+        assert launchd.loaded
+        assert status(dry_run=False, manager=service, execute=launchd) == 0
+    assert uninstall(dry_run=False, manager=service, execute=launchd) == 0
+    assert not launchd.loaded
+    # Somebody else has unloaded it: it can be removed all the same.
+    install(Settings(), {}, dry_run=False, manager=service, execute=launchd)
+    launchd.loaded = False
+    assert uninstall(dry_run=False, manager=service, execute=launchd) == 0
+
+
+def test_an_agent_that_is_loaded_and_waits_is_not_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service, launchd = Launchd(tmp_path, 501), FakeLaunchd(state="spawn scheduled")
+    install(Settings(), {}, dry_run=False, manager=service, execute=launchd)
+    assert status(dry_run=False, manager=service, execute=launchd) == 1
+    assert "installed, not running" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("folder", ["Documents", "Desktop", "Downloads"])
+def test_what_macos_hides_from_services_is_refused(
+    tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service, launchd = Launchd(tmp_path, 501), FakeLaunchd()
+    settings = Settings(bundle=tmp_path / folder / "bundle")
+    assert install(settings, {}, dry_run=False, manager=service, execute=launchd) == 1
+    assert f"{folder}/bundle" in capsys.readouterr().err
+    assert not service.file.exists()
+
+
+def test_without_a_session_it_is_said_where_to_log_in(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    execute = Recorder(returncode=125)
+    manager = Launchd(tmp_path, 501)
+    assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 1
+    assert "log in at the screen" in capsys.readouterr().err
+    assert not manager.file.exists()
+
+
+def test_the_way_to_the_network_is_kept() -> None:
+    kept = {"HTTPS_PROXY": "http://proxy.example:3128", "SSL_CERT_FILE": "/etc/lab.pem"}
+    environ = {**kept, "EDITOR": "ed"}
+    command = service_command(Settings(), {}, Path("gena.log"), environ)
+    assert kept.items() <= command.environment.items()
+    assert "EDITOR" not in command.environment
 
 
 def test_a_refusal_of_the_system_is_told(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    execute = Recorder(returncode=5)
+    class Refuses(Recorder):
+        def __call__(self, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":
+            self.returncode = 0 if "show-environment" in command else 5
+            return super().__call__(command)
+
+    execute = Refuses()
     manager = Systemd(tmp_path)
     assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 1
     assert "not permitted" in capsys.readouterr().err
@@ -186,6 +276,7 @@ def test_a_dry_run_shows_no_secret(
     assert "GENA_API_KEY" in said
     assert "mirror.example/hub" in said
     assert "1024" in said
-    assert install(Settings(), {}, dry_run=False, manager=service, execute=Recorder()) == 0
+    execute = FakeLaunchd() if manager is Launchd else Recorder()
+    assert install(Settings(), {}, dry_run=False, manager=service, execute=execute) == 0
     assert "https://someone:hunter2@mirror.example/hub" in service.file.read_text()
     assert "quoted" not in capsys.readouterr().out
