@@ -123,7 +123,10 @@ class Settings(BaseSettings):
         60, gt=0, description="A prediction that takes longer is a hang: the model is restarted."
     )
     load_timeout_seconds: float = Field(
-        600, gt=0, description="Longest time for the model to load and warm up."
+        1800,
+        gt=0,
+        description="Longest time for one step of loading the model; Core ML may take minutes to "
+        "prepare a length for the Neural Engine.",
     )
 
     max_body_bytes: int = Field(64 * _MIB, ge=1, description="Bytes of a request body, as sent.")

@@ -23,6 +23,7 @@ from app.model.wire import (
     REQUEST,
     SLOTS,
     LoadedRuntime,
+    Loading,
     NotLoaded,
     NotPredicted,
     Predicted,
@@ -32,7 +33,7 @@ from converter.bundle.opening import Bundle, open_expected, undisturbed
 from converter.errors import GenaError, is_full_disk
 from converter.life_line import when_parent_ends
 from converter.runtime.loading import load_runtime
-from converter.runtime.protocol import Runtime
+from converter.runtime.protocol import Circumstances, Runtime
 
 logger = logging.getLogger("gena.model")
 
@@ -49,30 +50,39 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--compute-units", required=True)
     parser.add_argument("--threads", type=int)
+    parser.add_argument("--step-seconds", type=float, required=True)
+    parser.add_argument("--predict-seconds", type=float, required=True)
     return parser.parse_args()
 
 
-Load = Callable[[Bundle, argparse.Namespace], Runtime]
+OnStep = Callable[[str], None]
+Load = Callable[[Bundle, argparse.Namespace, OnStep], Runtime]
 
 
-def _load_runtime(bundle: Bundle, arguments: argparse.Namespace) -> Runtime:
+def _load_runtime(bundle: Bundle, arguments: argparse.Namespace, on_step: OnStep) -> Runtime:
     return load_runtime(
         bundle,
         compute_units=arguments.compute_units,
         threads=arguments.threads,
         runtime=arguments.runtime,
-        alone=True,
+        circumstances=Circumstances(
+            alone=True,
+            step_seconds=arguments.step_seconds,
+            predict_seconds=arguments.predict_seconds,
+            on_step=on_step,
+        ),
     )
 
 
-def _warm_runtime(load: Load, arguments: argparse.Namespace) -> Runtime:
+def _warm_runtime(load: Load, arguments: argparse.Namespace, on_step: OnStep) -> Runtime:
     """The runtime of the bundle that the server knows, and of no other, warmed up.
 
     Raises:
         BundleReplacedError: another one lies there by now.
     """
     with undisturbed(arguments.bundle):
-        runtime = load(open_expected(arguments.bundle, arguments.fingerprint), arguments)
+        bundle = open_expected(arguments.bundle, arguments.fingerprint)
+        runtime = load(bundle, arguments, on_step)
         runtime.warm_up()
     return runtime
 
@@ -93,7 +103,9 @@ def main(load: Load = _load_runtime) -> int:
     arguments = _parse_arguments()
     channel = socket.socket(fileno=arguments.socket)
     try:
-        runtime = _warm_runtime(load, arguments)
+        runtime = _warm_runtime(
+            load, arguments, lambda step: channel.sendall(encode_reply(Loading(step)))
+        )
     except Exception as error:
         channel.sendall(encode_reply(_not_loaded(error)))
         return 1

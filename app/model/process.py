@@ -9,7 +9,7 @@ import logging
 import mmap
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -26,6 +26,7 @@ from app.model.wire import (
     SLOTS,
     GarbledReplyError,
     LoadedRuntime,
+    Loading,
     NotLoaded,
     NotPredicted,
     Predicted,
@@ -110,6 +111,7 @@ class ModelProcess:
             self._slots.put_nowait(slot)
         loop = asyncio.get_running_loop()
         self._ready: asyncio.Future[LoadedRuntime] = loop.create_future()
+        self._on_step: Callable[[str], None] | None = None
         # Why it was ended, where it did not end by itself; and how it ended.
         self._fault: str | None = None
         self._reason: str | None = None
@@ -158,19 +160,33 @@ class ModelProcess:
         """The process id."""
         return self._process.pid
 
-    async def ready(self, timeout: float) -> LoadedRuntime:
-        """Wait until the model is loaded, for `timeout` seconds.
+    async def ready(
+        self, timeout: float, on_step: Callable[[str], None] = lambda _step: None
+    ) -> LoadedRuntime:
+        """Wait until the model is loaded.
+
+        Args:
+            timeout: seconds for each step of it.
+            on_step: called with what is done next, as a clause.
 
         Raises:
             ModelLoadError: it cannot be loaded.
             ModelDiedError: the process ended, or was killed because that took longer.
         """
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(timeout) as limit:
+
+                def go_on(step: str) -> None:
+                    limit.reschedule(asyncio.get_running_loop().time() + timeout)
+                    on_step(step)
+
+                self._on_step = go_on
                 return await asyncio.shield(self._ready)
         except TimeoutError:
             self._end(f"the model was not loaded after {timeout:g} s")
             return await self._ready
+        finally:
+            self._on_step = None
 
     async def predict(self, window: WindowIds) -> Prediction:
         """Features of (n,) ids, computed by the shortest length of package that holds them.
@@ -249,6 +265,9 @@ class ModelProcess:
     def _receive(self, reply: Reply) -> None:
         """Hand a reply to who waits for it; raises where nobody does."""
         match reply:
+            case Loading():
+                if self._on_step is not None:
+                    self._on_step(reply.step)
             case LoadedRuntime():
                 self._ready.set_result(reply)
             case NotLoaded():
@@ -319,6 +338,8 @@ def _options(bundle: Bundle, settings: Settings, channel: int, memory: int) -> l
         f"--memory={memory}",
         f"--runtime={settings.runtime}",
         f"--compute-units={settings.compute_units}",
+        f"--step-seconds={settings.load_timeout_seconds}",
+        f"--predict-seconds={settings.predict_timeout_seconds}",
     ]
     if settings.threads is not None:
         options.append(f"--threads={settings.threads}")

@@ -122,7 +122,10 @@ class Supervisor:
         self.process = process
         ready_at: float | None = None
         try:
-            self.runtime = await process.ready(self._settings.load_timeout_seconds)
+            self.runtime = await process.ready(
+                self._settings.load_timeout_seconds,
+                lambda step: self._tell(State("loading", f"Loading {manifest.model}: {step}.")),
+            )
             ready_at = time.monotonic()
             self._tell(State("ready", f"{manifest.model} answers."))
             self._scheduler.attach(process, manifest.fingerprint)

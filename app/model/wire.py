@@ -1,9 +1,9 @@
 """What the server and the model's process say to each other.
 
 A request is a fixed header and the window's ids, padded to a length of the package. A reply is its
-size and a JSON object: `LoadedRuntime` or `NotLoaded` first; then, for each request, `Predicted` or
-`NotPredicted`. Features travel in shared memory, cut into slots, so that a megabyte and a half
-costs one copy at each end and the model never waits for a slow reader.
+size and a JSON object: `Loading` before every step, then `LoadedRuntime` or `NotLoaded`; after that
+`Predicted` or `NotPredicted` for each request. Features travel in shared memory, cut into slots, so
+that a megabyte and a half costs one copy at each end and the model never waits for a slow reader.
 """
 
 import json
@@ -32,6 +32,13 @@ _EXACT = ConfigDict(strict=True, extra="forbid")
 
 class GarbledReplyError(Exception):
     """The process sent what is no reply to what it was asked."""
+
+
+@dataclass(frozen=True, config=_EXACT)
+class Loading:
+    """What is done next, as a clause; it may take as long as one step may."""
+
+    step: str
 
 
 @dataclass(frozen=True, config=_EXACT)
@@ -70,7 +77,7 @@ class NotPredicted:
     message: str
 
 
-Reply: TypeAlias = LoadedRuntime | NotLoaded | Predicted | NotPredicted
+Reply: TypeAlias = Loading | LoadedRuntime | NotLoaded | Predicted | NotPredicted
 _REPLIES: TypeAdapter[Reply] = TypeAdapter(Reply)
 
 

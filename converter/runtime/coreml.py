@@ -12,9 +12,9 @@ from converter.bundle.opening import Bundle
 from converter.runtime.check_records import read_record, write_record
 from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
-from converter.runtime.device_check import TIMEOUT_SECONDS, DeviceCheck, check_device
-from converter.runtime.guarded_library import library_named
-from converter.runtime.protocol import RuntimeUnavailableError
+from converter.runtime.device_check import DeviceCheck, check_device
+from converter.runtime.guarded_library import TimeLimits, library_named
+from converter.runtime.protocol import ANY_PROCESS, Circumstances, RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
 # In this order when nothing was tuned. ALL is never taken unasked: it may be several times slower
@@ -30,8 +30,7 @@ def load_coreml_runtime(
     compute_units: str = "auto",
     library: str = LIBRARY,
     cache: Path | None = None,
-    timeout: float = TIMEOUT_SECONDS,
-    alone: bool = False,
+    circumstances: Circumstances = ANY_PROCESS,
 ) -> "CoreMLRuntime":
     """Compile the package where that was not done before, and find compute units that work.
 
@@ -39,28 +38,33 @@ def load_coreml_runtime(
         compute_units: "auto", or the ones to use and no others.
         library: name of the module that is Core ML.
         cache: folder for compiled models.
-        timeout: seconds for the check of one choice of compute units.
-        alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
 
     Raises:
         RuntimeUnavailableError: the system is too old for the package, or no compute units
             give the right features.
     """
-    core_ml = library_named(library)
-    if alone:
+    on_step = circumstances.on_step
+    limits = TimeLimits(circumstances.step_seconds, circumstances.predict_seconds)
+    core_ml = library_named(library, limits)
+    if circumstances.alone:
         core_ml.keep_frameworks_out()
     system = core_ml.system()
     _require_system(bundle, system)
+    on_step("Core ML compiles the package")
     compiled = compiled_package(bundle, core_ml, cache or default_cache())
     checks = []
     for units in _candidates(bundle, compute_units, system):
         check = read_record(compiled, units, system)
         # Who asks for these and no others wants them tried.
         if check is None or not (check.usable or compute_units == "auto"):
+            on_step(f"Core ML prepares the package for {units} and is checked")
+            # It has to be known before whoever waits for this step loses patience.
+            timeout = 0.9 * circumstances.step_seconds
             check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
             write_record(compiled, check, system)
         checks.append(check)
         if check.usable:
+            on_step(f"Core ML loads the package for {units}")
             return CoreMLRuntime(bundle, core_ml, compiled, units, checks)
         log.warning("compute units %s are not used: %s", units, check.detail)
     # A compiled model that was damaged on disk must not fail for ever.

@@ -37,8 +37,8 @@ from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel
 from converter.runtime.guarded_library import TimeLimits, library_named
 
-# Preparing a large model for the engine takes up to a few minutes.
-TIMEOUT_SECONDS = 300.0
+# Preparing a large model for the engine takes up to a few minutes, for each length.
+TIMEOUT_SECONDS = 900.0
 # Marks the child's answers among whatever Core ML prints.
 _MARK = b"gena-device-check:"
 _ROOT = Path(__file__).resolve().parents[2]

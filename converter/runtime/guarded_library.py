@@ -14,6 +14,7 @@ from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel,
 
 # More than could be miscounted: that takes a race, once in many predictions.
 _REFERENCES = 2**16
+_LATER = 5.0
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class TimeLimits:
     """Seconds after which a call of Core ML ends this process.
 
     It holds the GIL meanwhile, so that nothing in Python could give it up. Whoever started this
-    process ends it before; these are for a process that was left alone.
+    process ends it at that time and says why; after `_LATER` seconds more, one that was left alone
+    ends by itself.
 
     Attributes:
         prepare: for compiling, for loading (which prepares the model for the Neural Engine), and
@@ -29,8 +31,8 @@ class TimeLimits:
         predict: for one prediction.
     """
 
-    prepare: float = 1800.0
-    predict: float = 120.0
+    prepare: float = 600.0
+    predict: float = 60.0
 
 
 def library_named(module: str, limits: TimeLimits | None = None) -> "GuardedLibrary":
@@ -55,12 +57,12 @@ class GuardedLibrary:
 
     def compile_package(self, package: Path, compiled: Path) -> None:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare):
+        with ends_when_stuck(self._limits.prepare + _LATER):
             self._library.compile_package(package, compiled)
 
     def load(self, compiled: Path, compute_units: str, function: str | None) -> LoadedModel:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare):
+        with ends_when_stuck(self._limits.prepare + _LATER):
             model = self._library.load(compiled, compute_units, function)
         return GuardedModel(model, self._limits.predict)
 
@@ -68,7 +70,7 @@ class GuardedLibrary:
         self, compiled: Path, compute_units: str, function: str | None
     ) -> dict[str, int] | None:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare):
+        with ends_when_stuck(self._limits.prepare + _LATER):
             return self._library.placement(compiled, compute_units, function)
 
 
@@ -93,7 +95,7 @@ class GuardedModel:
     def predict(self, inputs: Arrays) -> Arrays:
         """Predict from copies of these arrays."""
         copies = {name: self._copy(name, array) for name, array in inputs.items()}
-        with ends_when_stuck(self._seconds):
+        with ends_when_stuck(self._seconds + _LATER):
             return self._model.predict(copies)
 
     def _copy(self, name: str, array: NDArray[Any]) -> NDArray[Any]:

@@ -8,7 +8,9 @@ from typing import assert_never
 
 from converter.bundle.opening import Bundle
 from converter.runtime.protocol import (
+    ANY_PROCESS,
     COMPUTE_UNITS,
+    Circumstances,
     Runtime,
     RuntimeChoice,
     RuntimeUnavailableError,
@@ -21,7 +23,7 @@ def load_runtime(
     compute_units: str = "auto",
     threads: int | None = None,
     runtime: RuntimeChoice = "auto",
-    alone: bool = False,
+    circumstances: Circumstances = ANY_PROCESS,
 ) -> Runtime:
     """Load a bundle's package.
 
@@ -31,7 +33,6 @@ def load_runtime(
             on "mil".
         threads: of "mil"; as many as there are cores when None.
         runtime: "auto" is Core ML on macOS and "mil" elsewhere.
-        alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
 
     Raises:
         RuntimeUnavailableError: this machine does not have what is asked for.
@@ -52,7 +53,9 @@ def load_runtime(
         case "coreml":
             from converter.runtime.coreml import load_coreml_runtime
 
-            return load_coreml_runtime(bundle, compute_units=compute_units, alone=alone)
+            return load_coreml_runtime(
+                bundle, compute_units=compute_units, circumstances=circumstances
+            )
         case "mil":
             from converter.runtime.mil import MilRuntime
 

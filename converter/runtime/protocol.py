@@ -1,6 +1,7 @@
 """The seam between a bundle and what executes it: the runtime, as everything above it sees it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -16,6 +17,27 @@ class RuntimeUnavailableError(GenaError):
     """The runtime that was asked for does not work on this machine."""
 
     code = "runtime.unavailable"
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Where and for whom a runtime is loaded; only Core ML's depends on it.
+
+    Attributes:
+        alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
+        step_seconds: patience with one step of loading: compiling, checking one choice of compute
+            units (which prepares every length for them), loading.
+        predict_seconds: patience with one prediction.
+        on_step: called with what is done next, before each step.
+    """
+
+    alone: bool = False
+    step_seconds: float = 600.0
+    predict_seconds: float = 60.0
+    on_step: Callable[[str], None] = lambda _step: None
+
+
+ANY_PROCESS = Circumstances()
 
 
 class Runtime(Protocol):

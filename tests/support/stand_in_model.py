@@ -8,6 +8,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ from converter.errors import CheckpointError, PredictionError
 HIDDEN = 64
 KILLED, HANGS, RAISES, NOT_FINITE, SLOW = 300, 301, 302, 303, 304
 SLOW_SECONDS = 0.2
+# Of a load in steps.
+_STEPS, STEP_SECONDS = 5, 1.0
 
 
 class StandInRuntime:
@@ -47,7 +50,9 @@ class StandInRuntime:
         """It is warm."""
 
 
-def load(bundle: Bundle, _arguments: argparse.Namespace) -> StandInRuntime:
+def load(
+    bundle: Bundle, _arguments: argparse.Namespace, on_step: Callable[[str], None]
+) -> StandInRuntime:
     """Fails as a file in the bundle's parent folder says: once for every line in it."""
     orders = bundle.path.parent / "load_faults"
     if orders.exists():
@@ -59,6 +64,10 @@ def load(bundle: Bundle, _arguments: argparse.Namespace) -> StandInRuntime:
             raise CheckpointError("refused by the test.")
         if first == "raise":
             raise RuntimeError("raised by the test")
+        if first == "steps":
+            for number in range(_STEPS):
+                on_step(f"step {number}")
+                time.sleep(STEP_SECONDS)
         if first == "exchange":
             exchange(bundle.path)
         if first == "exchange, raise":

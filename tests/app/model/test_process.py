@@ -162,6 +162,17 @@ async def test_a_death_while_loading_is_told(bundle: Bundle) -> None:
 
 
 @scenario
+async def test_loading_takes_as_long_as_its_steps_go_on(bundle: Bundle) -> None:
+    bundle.path.with_name("load_faults").write_text("steps")
+    told: list[str] = []
+    async with started(bundle) as process:
+        # Not until the process answers at all: Python has to start first.
+        runtime = await process.ready(4 * stand_in.STEP_SECONDS, told.append)
+        assert runtime.name == "stand-in"
+        assert told == [f"step {number}" for number in range(5)]
+
+
+@scenario
 async def test_loading_has_a_time_limit(bundle: Bundle) -> None:
     async with started(bundle) as process:
         os.kill(process.pid, signal.SIGSTOP)

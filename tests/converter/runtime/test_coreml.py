@@ -15,7 +15,7 @@ from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import BundleReplacedError
 from converter.runtime.coreml import CoreMLRuntime, load_coreml_runtime
 from converter.runtime.mil import MilRuntime
-from converter.runtime.protocol import RuntimeUnavailableError
+from converter.runtime.protocol import Circumstances, RuntimeUnavailableError
 from converter.runtime.tuned_choice import choice_file, write_choice
 from tests.support import coreml_stand_in
 from tests.support.bundles import build_small, fill
@@ -31,7 +31,7 @@ def load(bundle: Bundle, tmp_path: Path, units: str = "auto", **options: Any) ->
         compute_units=units,
         library=coreml_stand_in.__name__,
         cache=tmp_path / "cache",
-        **options,
+        circumstances=Circumstances(**options),
     )
 
 
@@ -81,7 +81,7 @@ def test_compute_units_that_misbehave_are_not_used(
     # These pass, which is remembered: the short time below is for those that hang.
     load(bundle, tmp_path, "CPU_AND_GPU")
     behave(CPU_AND_NE=misbehaviour)
-    runtime = load(bundle, tmp_path, timeout=4 if misbehaviour == "hang" else 120)
+    runtime = load(bundle, tmp_path, step_seconds=5 if misbehaviour == "hang" else 120)
     assert runtime.compute_units == "CPU_AND_GPU"
     assert outcomes(runtime) == [("CPU_AND_NE", outcome), ("CPU_AND_GPU", "expected")]
     assert words in runtime.device_checks[0]["detail"]
@@ -203,7 +203,7 @@ def test_compute_units_that_hang_or_crash_are_left_alone_for_a_day(
 ) -> None:
     load(bundle, tmp_path, "CPU_AND_GPU")
     behave(CPU_AND_NE=misbehaviour)
-    load(bundle, tmp_path, timeout=4 if misbehaviour == "hang" else 120)
+    load(bundle, tmp_path, step_seconds=5 if misbehaviour == "hang" else 120)
     before = len(log_of(tmp_path))
     behave()
     runtime = load(bundle, tmp_path)
