@@ -69,13 +69,17 @@ def load_coreml_runtime(
         log.warning("compute units %s are not used: %s", units, check.detail)
     # A compiled model that was damaged on disk must not fail for ever.
     shutil.rmtree(compiled.parent, ignore_errors=True)
+    raise _nothing_works(checks, compute_units)
+
+
+def _nothing_works(checks: list[DeviceCheck], asked_for: str) -> RuntimeUnavailableError:
     findings = "; ".join(f"{check.compute_units}: {check.detail}" for check in checks)
     others = (
         "Set GENA_RUNTIME=mil to compute without Core ML."
-        if compute_units == "auto"
+        if asked_for == "auto"
         else "Set GENA_COMPUTE_UNITS=auto to let others be tried, or GENA_RUNTIME=mil."
     )
-    raise RuntimeUnavailableError(
+    return RuntimeUnavailableError(
         f"Core ML does not give the right features here. {findings} {others}"
     )
 

@@ -91,6 +91,6 @@ def test_core_ml_predicts_from_arrays_that_the_runtime_keeps(
         bundle, library=coreml_stand_in.__name__, cache=tmp_path / "cache"
     )
     mil = MilRuntime(bundle)
-    for window in np.load(bundle.golden)["input_ids"][:2, None, :]:
+    for window in np.load(bundle.golden())["input_ids"][:2, None, :]:
         np.testing.assert_array_equal(runtime.predict(window), mil.predict(window))
     assert seen[0] == seen[1]
