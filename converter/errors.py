@@ -15,8 +15,14 @@ def is_full_disk(error: OSError) -> bool:
 
 
 def brief(text: str | Exception, limit: int = 200) -> str:
-    """The first line of a text from elsewhere, shortened, without what a terminal would obey."""
-    line = str(text).strip().partition("\n")[0]
+    """The first line of a text from elsewhere, shortened, without what a terminal would obey.
+
+    Of an error without words, its name.
+    """
+    words = str(text).strip()
+    if not words and isinstance(text, Exception):
+        words = type(text).__name__
+    line = words.partition("\n")[0]
     shown = line if len(line) <= limit else f"{line[: limit - 3]}..."
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)
 

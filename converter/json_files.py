@@ -1,8 +1,11 @@
 """JSON files that anybody may have written, read with bounds and without guesses."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
+
+from converter.errors import brief
 
 
 class UnreadableJsonError(Exception):
@@ -27,8 +30,8 @@ def parse_json_object(content: bytes, max_bytes: int) -> dict[str, Any]:
     """The object in the content of a file.
 
     Raises:
-        UnreadableJsonError: it is larger, nests too deeply, names a key twice, or is no JSON object
-            (NaN and Infinity are no JSON).
+        UnreadableJsonError: it is larger, nests too deeply, names a key twice, holds a number that
+            is not finite, or is no JSON object.
     """
     if len(content) > max_bytes:
         raise UnreadableJsonError(f"is larger than the {max_bytes} bytes that it may have")
@@ -36,7 +39,8 @@ def parse_json_object(content: bytes, max_bytes: int) -> dict[str, Any]:
         value = json.loads(
             content.decode("utf-8-sig"),
             object_pairs_hook=_each_key_once,
-            parse_constant=_refuse_constant,
+            parse_constant=_finite,
+            parse_float=_finite,
         )
     except RecursionError as error:
         raise UnreadableJsonError("is not valid JSON: it nests too deeply") from error
@@ -54,8 +58,11 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")
+def _finite(written: str) -> float:
+    number = float(written)  # of 1e999, or of NaN, which is no JSON
+    if not math.isfinite(number):
+        raise ValueError(f"{brief(written, 60)} is no finite number")
+    return number
 
 
 def _reason(error: ValueError) -> str:

@@ -4,10 +4,9 @@ No torch in here.
 """
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from pydantic import (
     BaseModel,
@@ -20,6 +19,8 @@ from pydantic import (
 
 from converter.checkpoint.files import CheckpointFiles
 from converter.digests import sha256_file, sha256_json
+from converter.errors import brief
+from converter.json_files import UnreadableJsonError, parse_json_object
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions, function_names
 from converter.tokenizer import WINDOW
@@ -30,7 +31,6 @@ TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
 EMBEDDINGS = "embeddings.npy"
 MANIFEST = "manifest.json"
-
 
 # Far more than any manifest has; nobody reads a file of gigabytes to find that it is none.
 MAX_BYTES = 4 * 2**20
@@ -121,9 +121,9 @@ class Manifest(_Frozen):
         for name in files:
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name:
-                raise ValueError(f"{_brief(name)} leads out of the bundle")
+                raise ValueError(f"{brief(name, _BRIEF)} leads out of the bundle")
             if not name.isprintable() or len(name) > _LONGEST_NAME:
-                raise ValueError(f"{_brief(name)} is no name of a file")
+                raise ValueError(f"{brief(name, _BRIEF)} is no name of a file")
         return files
 
     @field_validator("precision", "fidelity")
@@ -183,25 +183,14 @@ def parse_manifest(content: bytes) -> Manifest:
         FormatError: it is of another format.
         ManifestError: it is damaged, or was altered.
     """
-    if len(content) > MAX_BYTES:
-        raise ManifestError(f"it has more than {MAX_BYTES} bytes")
     try:
-        raw = json.loads(
-            content,
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_number,
-            parse_float=_finite,
-        )
-    except RecursionError:
-        raise ManifestError("it is nested too deeply") from None
-    except ManifestError:
-        raise
-    except ValueError:  # also for bytes that are no UTF-8 and numbers of thousands of digits
-        raise ManifestError("it is no JSON") from None
-    if not isinstance(raw, dict) or "format" not in raw:
+        raw = parse_json_object(content, MAX_BYTES)
+    except UnreadableJsonError as error:
+        raise ManifestError(f"it {error}") from error
+    if "format" not in raw:
         raise ManifestError("it names no format")
     if raw["format"] != FORMAT:
-        raise FormatError(_brief(str(raw["format"])))
+        raise FormatError(brief(str(raw["format"]), _BRIEF))
     try:
         # From the bytes: in strict mode pydantic takes objects of JSON, and no dict, for a model.
         manifest = Manifest.model_validate_json(content)
@@ -267,30 +256,7 @@ def write_manifest(
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{_brief(where)}: {first['msg']}" if where else first["msg"]
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ManifestError("a key stands twice in one object")
-    return found
-
-
-def _finite(digits: str) -> float:
-    number = float(digits)
-    return number if math.isfinite(number) else _refuse_number(digits)
-
-
-def _refuse_number(_: str) -> NoReturn:
-    raise ManifestError("it holds a number that is not finite")
-
-
-def _brief(text: str) -> str:
-    """Text of a manifest, which may be anything, fit for a terminal."""
-    if text.isprintable() and len(text) <= _BRIEF:
-        return text
-    return f"{text[:_BRIEF]!a} ..."
+    return f"{brief(where, _BRIEF)}: {first['msg']}" if where else first["msg"]
 
 
 def _fingerprint(manifest: Manifest) -> str:

@@ -113,8 +113,7 @@ def _interrupted(at: str, name: str, error: Exception) -> str:
             f"There is no room for {name} of {at} ({error.strerror}). Make room, or set HF_HOME "
             "to a folder on another disk."
         )
-    reason = brief(error) or type(error).__name__
-    return f"Fetching {name} of {at} failed ({reason}). Try again. {_INSTEAD}"
+    return f"Fetching {name} of {at} failed ({brief(error)}). Try again. {_INSTEAD}"
 
 
 def _verify(file: Path, repo_id: str) -> None:

@@ -68,7 +68,7 @@ def _reason(error: Exception) -> str:
     # PyTorch's own words advise to open the file with the code in it.
     if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
         return "it builds more than a dict of tensors"
-    return brief(error) or type(error).__name__
+    return brief(error)
 
 
 def _load(path: Path) -> Any:

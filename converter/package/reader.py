@@ -57,7 +57,7 @@ def load_program(package: Path) -> Program:
             for name, function in message.mlProgram.functions.items()
         }
     except (KeyError, IndexError, ValueError, AttributeError, TypeError) as error:
-        raise PackageError(f"{specification} is damaged: {error!r}.") from error
+        raise PackageError(f"{specification} is damaged: {brief(repr(error))}.") from error
     default = message.description.defaultFunctionName or "main"
     if default not in functions:
         default = next(iter(sorted(functions)))

@@ -10,11 +10,13 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
+from converter.json_files import UnreadableJsonError, read_json_object
 from converter.replacing import replace_file
 from converter.runtime.coreml_library import System
 from converter.runtime.device_check import DeviceCheck
 
 _REMEMBERED_SECONDS = 24 * 3600.0
+_MOST_BYTES = 2**20
 
 
 def read_record(compiled: Path, compute_units: str, system: System) -> DeviceCheck | None:
@@ -24,12 +26,12 @@ def read_record(compiled: Path, compute_units: str, system: System) -> DeviceChe
         compiled: the `.mlmodelc`.
     """
     try:
-        record = json.loads(_file(compiled, compute_units).read_bytes())
+        record = read_json_object(_file(compiled, compute_units), _MOST_BYTES)
         check = DeviceCheck(**record["check"])
         if record["system"] != _as_dict(system):
             return None
         age = time.time() - record["time"]
-    except (OSError, ValueError, TypeError, KeyError):
+    except (UnreadableJsonError, TypeError, KeyError):
         return None
     return check if check.usable or 0 <= age < _REMEMBERED_SECONDS else None
 

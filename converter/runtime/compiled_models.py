@@ -9,6 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from converter.bundle.opening import Bundle
+from converter.errors import brief
 from converter.runtime.coreml_library import CoreMLLibrary
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.user_cache import user_cache_folder
@@ -56,9 +57,8 @@ def _compile(package: Path, core_ml: CoreMLLibrary, destination: Path) -> None:
     try:
         core_ml.compile_package(package, destination)
     except Exception as error:  # whatever Core ML raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise RuntimeUnavailableError(
-            f"Core ML cannot compile the package {package} ({reason[:300]}). Set "
+            f"Core ML cannot compile the package {package} ({brief(error, 300)}). Set "
             "GENA_RUNTIME=mil to compute without Core ML."
         ) from error
 

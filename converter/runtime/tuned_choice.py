@@ -9,8 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from converter.bundle.opening import Bundle
+from converter.json_files import UnreadableJsonError, read_json_object
 from converter.replacing import replace_file
 from converter.runtime.coreml_library import System
+
+# Each machine and each build of macOS adds a kilobyte or so.
+_MOST_BYTES = 4 * 2**20
 
 
 def choice_file(bundle: Bundle) -> Path:
@@ -46,10 +50,9 @@ def write_choice(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        entries = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+        return read_json_object(path, _MOST_BYTES)
+    except UnreadableJsonError:  # none was made, or none that can be used
         return {}
-    return entries if isinstance(entries, dict) else {}
 
 
 def _key(system: System) -> str:

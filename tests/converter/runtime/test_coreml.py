@@ -188,8 +188,20 @@ def test_the_tuned_choice_is_used_on_this_machine_and_build_only(
     next(iter(entries.values()))["fingerprint"] = "another"
     choice_file(bundle).write_text(json.dumps(entries))
     assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
-    choice_file(bundle).write_text("no JSON")
-    assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
+    for odd in ("no JSON", "[" * 10**5):
+        choice_file(bundle).write_text(odd)
+        assert load(bundle, tmp_path).compute_units == "CPU_AND_NE"
+
+
+@pytest.mark.usefixtures("behave")
+@pytest.mark.parametrize("odd", ["", "[" * 10**5, '{"check": {}, "check": {}}'])
+def test_a_record_of_a_check_that_cannot_be_read_is_none(
+    bundle: Bundle, tmp_path: Path, odd: str
+) -> None:
+    load(bundle, tmp_path)
+    (record,) = (tmp_path / "cache").glob("*/CPU_AND_NE.json")
+    record.write_text(odd)
+    assert outcomes(load(bundle, tmp_path)) == [("CPU_AND_NE", "expected")]
 
 
 @pytest.mark.parametrize(("misbehaviour", "outcome"), [("hang", "hung"), ("crash", "crashed")])
