@@ -13,7 +13,7 @@ from converter.runtime.check_records import read_record, write_record
 from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
 from converter.runtime.device_check import DeviceCheck, check_device
-from converter.runtime.guarded_library import TimeLimits, library_named
+from converter.runtime.guarded_library import library_named
 from converter.runtime.protocol import ANY_PROCESS, Circumstances, RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
@@ -44,8 +44,7 @@ def load_coreml_runtime(
             give the right features.
     """
     on_step = circumstances.on_step
-    limits = TimeLimits(circumstances.step_seconds, circumstances.predict_seconds)
-    core_ml = library_named(library, limits)
+    core_ml = library_named(library, circumstances)
     if circumstances.alone:
         core_ml.keep_frameworks_out()
     system = core_ml.system()

@@ -35,10 +35,9 @@ from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel
-from converter.runtime.guarded_library import TimeLimits, library_named
+from converter.runtime.guarded_library import library_named
+from converter.runtime.protocol import ANY_PROCESS, Circumstances
 
-# Preparing a large model for the engine takes up to a few minutes, for each length.
-TIMEOUT_SECONDS = 900.0
 # Marks the child's answers among whatever Core ML prints.
 _MARK = b"gena-device-check:"
 _ROOT = Path(__file__).resolve().parents[2]
@@ -82,7 +81,7 @@ def check_device(
     *,
     library: str,
     repeats: int = 0,
-    timeout: float = TIMEOUT_SECONDS,
+    timeout: float = ANY_PROCESS.step_seconds,
 ) -> DeviceCheck:
     """Predict the golden sequences in a child process.
 
@@ -145,8 +144,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args(argv)
     when_parent_ends(lambda: os._exit(1))
-    limits = TimeLimits(prepare=arguments.seconds, predict=arguments.seconds)
-    library = library_named(arguments.library, limits)
+    # One that hangs in its first prediction has all the time that it was given.
+    patience = Circumstances(step_seconds=arguments.seconds, predict_seconds=arguments.seconds)
+    library = library_named(arguments.library, patience)
     library.keep_frameworks_out()
     compiled, units = arguments.compiled, arguments.compute_units
     try:

@@ -1,7 +1,6 @@
 """Core ML, asked so that two faults of it stay harmless: calls that hang, inputs that are kept."""
 
 import ctypes
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -11,41 +10,34 @@ from numpy.typing import NDArray
 
 from converter.life_line import ends_when_stuck
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, System
+from converter.runtime.protocol import ANY_PROCESS, Circumstances
 
 # More than could be miscounted: that takes a race, once in many predictions.
 _REFERENCES = 2**16
 _LATER = 5.0
 
 
-@dataclass(frozen=True)
-class TimeLimits:
-    """Seconds after which a call of Core ML ends this process.
-
-    It holds the GIL meanwhile, so that nothing in Python could give it up. Whoever started this
-    process ends it at that time and says why; after `_LATER` seconds more, one that was left alone
-    ends by itself.
-
-    Attributes:
-        prepare: for compiling, for loading (which prepares the model for the Neural Engine), and
-            for asking where operations are placed.
-        predict: for one prediction.
-    """
-
-    prepare: float = 600.0
-    predict: float = 60.0
-
-
-def library_named(module: str, limits: TimeLimits | None = None) -> "GuardedLibrary":
+def library_named(module: str, circumstances: Circumstances = ANY_PROCESS) -> "GuardedLibrary":
     """`coreml_library.LIBRARY`, or a module that stands in for it."""
-    return GuardedLibrary(cast(CoreMLLibrary, import_module(module)), limits or TimeLimits())
+    return GuardedLibrary(cast(CoreMLLibrary, import_module(module)), circumstances)
 
 
 class GuardedLibrary:
-    """A `CoreMLLibrary` in front of another one."""
+    """A `CoreMLLibrary` in front of another one: a call that takes too long ends this process.
 
-    def __init__(self, library: CoreMLLibrary, limits: TimeLimits) -> None:
+    It holds the GIL meanwhile, so that nothing in Python could give it up. Whoever started this
+    process ends it when patience is over, and says why; after `_LATER` seconds more, one that was
+    left alone ends by itself.
+
+    Args:
+        circumstances: patience with a step (compiling, loading, asking where operations are
+            placed), and with one prediction.
+    """
+
+    def __init__(self, library: CoreMLLibrary, circumstances: Circumstances) -> None:
         self._library = library
-        self._limits = limits
+        self._step_seconds = circumstances.step_seconds
+        self._predict_seconds = circumstances.predict_seconds
 
     def system(self) -> System:
         """See `CoreMLLibrary`."""
@@ -57,20 +49,20 @@ class GuardedLibrary:
 
     def compile_package(self, package: Path, compiled: Path) -> None:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare + _LATER):
+        with ends_when_stuck(self._step_seconds + _LATER):
             self._library.compile_package(package, compiled)
 
     def load(self, compiled: Path, compute_units: str, function: str | None) -> LoadedModel:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare + _LATER):
+        with ends_when_stuck(self._step_seconds + _LATER):
             model = self._library.load(compiled, compute_units, function)
-        return GuardedModel(model, self._limits.predict)
+        return GuardedModel(model, self._predict_seconds)
 
     def placement(
         self, compiled: Path, compute_units: str, function: str | None
     ) -> dict[str, int] | None:
         """See `CoreMLLibrary`."""
-        with ends_when_stuck(self._limits.prepare + _LATER):
+        with ends_when_stuck(self._step_seconds + _LATER):
             return self._library.placement(compiled, compute_units, function)
 
 

@@ -26,13 +26,14 @@ class Circumstances:
     Attributes:
         alone: this process only predicts (see `coreml_library.keep_frameworks_out`).
         step_seconds: patience with one step of loading: compiling, checking one choice of compute
-            units (which prepares every length for them), loading.
+            units (which prepares every length for them, each of which takes up to a few minutes),
+            loading.
         predict_seconds: patience with one prediction.
         on_step: called with what is done next, before each step.
     """
 
     alone: bool = False
-    step_seconds: float = 600.0
+    step_seconds: float = 900.0
     predict_seconds: float = 60.0
     on_step: Callable[[str], None] = lambda _step: None
 
