@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from converter.errors import GenaError, TokenizerError
 from converter.panics import panics_as_errors
-from converter.tokenizer_file import AMBIGUOUS, BASES, SPECIAL_TOKENS, read_tokenizer
+from converter.tokenizer_file import AMBIGUOUS, LETTERS, SPECIAL_TOKENS, read_tokenizer
 
 # A batch is one sequence here: threads would gain nothing, and the library warns of them when a
 # process is started afterwards.
@@ -32,19 +32,19 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 WINDOW = 512
 MAX_OWN_TOKENS = WINDOW - 2
 
-_KEPT = BASES + AMBIGUOUS + "U"
+_KEPT = LETTERS + LETTERS.lower()
 _INVISIBLE = "\u200b\ufeff"
 _SPACE = rf"\s{_INVISIBLE}"
 _SPACES = re.compile(f"[{_SPACE}]+")
-_FOREIGN = re.compile(f"[^{_KEPT}{_KEPT.lower()}{_SPACE}]")
+_FOREIGN = re.compile(f"[^{_KEPT}{_SPACE}]")
 
 _ASCII_SPACE = bytes(c for c in range(128) if chr(c).isspace())
-_NOT_LOWER = bytes(c for c in range(256) if chr(c) not in _KEPT.lower())
+_NOT_LOWER = bytes(c for c in range(256) if chr(c) not in LETTERS.lower())
 _NOT_URACIL = bytes(c for c in range(256) if chr(c) not in "Uu")
 _NOT_AMBIGUOUS = bytes(c for c in range(256) if chr(c) not in AMBIGUOUS)
 # Every byte to the letter it is read as; foreign ones to 0.
 _FOLD = bytes(
-    ord("T") if chr(c) in "Uu" else ord(chr(c).upper()) if chr(c) in _KEPT + _KEPT.lower() else 0
+    ord("T") if chr(c) in "Uu" else ord(chr(c).upper()) if chr(c) in _KEPT else 0
     for c in range(256)
 )
 
@@ -103,7 +103,7 @@ class CleanSequence:
         code_points = np.frombuffer(self.submitted.encode("utf-32-le"), np.uint32)
         # What is left are letters, all below 128, and white space; no letter is a white space.
         is_letter = np.zeros(128, dtype=bool)
-        is_letter[[ord(c) for c in _KEPT + _KEPT.lower()]] = True
+        is_letter[[ord(c) for c in _KEPT]] = True
         return np.flatnonzero(is_letter[np.minimum(code_points, 127)])
 
 

@@ -19,6 +19,8 @@ from converter.panics import panics_as_errors
 
 BASES = "ACGT"
 AMBIGUOUS = "RYSWKMBDHVN"
+# Of DNA as people send it; U is read as T.
+LETTERS = BASES + "U" + AMBIGUOUS
 SPECIAL_TOKENS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
 
 # Twenty times a published one.

@@ -9,11 +9,13 @@ from datetime import UTC, datetime
 from app.host.backlog import Backlog, FileOutput, StderrOutput
 from app.host.log_flood import FloodFilter
 from app.settings import Settings
+from converter.tokenizer_file import LETTERS
 
 _ROTATED_BYTES, _ROTATED_FILES = 10_000_000, 5
 # A traceback or a library's message may quote what it worked on. Runs of letters this long,
-# out of this alphabet and line ends, plain or escaped, are DNA and nothing else.
-_DNA = re.compile(r"(?:[ACGTUN\n]|\\+n){16,}", re.IGNORECASE)
+# out of this alphabet and line ends, plain or escaped, are DNA and nothing else: no word has so
+# many without E, I, L, O or P, and hexadecimal digits are not only A to D.
+_DNA = re.compile(rf"(?:[{LETTERS}\r\n]|\\+[rn]){{16,}}", re.IGNORECASE)
 _OWN_ATTRIBUTES = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 

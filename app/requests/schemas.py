@@ -23,9 +23,10 @@ from app.requests.options import (
     whole_number,
 )
 from app.requests.validation import OUR_COMPLAINT, label
+from converter.tokenizer_file import LETTERS
 
 MAX_ID_LENGTH = 256
-DNA_LETTERS = "ACGTURYSWKMBDHVNacgturyswkmbdhvn"
+DNA_LETTERS = LETTERS + LETTERS.lower()
 # Told to people and to clients that generate requests; the service itself says which letter is
 # wrong and where, which a pattern cannot.
 SEQUENCE_SCHEMA: dict[str, Any] = {

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from app.errors import ProblemError
+from converter.tokenizer_file import LETTERS
 
 _MOST_PROBLEMS = 20
 _UNKNOWN_FIELD = "extra_forbidden"  # pydantic's name
@@ -30,7 +31,7 @@ _OWN_WORDS = {
     "model_type": "Input should be an object",
 }
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+/-]{0,59}")
-_LIKE_DNA = re.compile(r"[ACGTURYSWKMBDHVN]{8}", re.IGNORECASE)
+_LIKE_DNA = re.compile(rf"[{LETTERS}]{{8}}", re.IGNORECASE)
 
 
 def shown(name: str) -> str:

@@ -48,7 +48,16 @@ def test_json_lines_carry_their_fields(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize(
-    "dna", ["ACGT" * 10, "acgtn" * 10, "ACGTACGTAC\nGTACGTACGT", "AUGC" * 5 + "N" * 20]
+    "dna",
+    [
+        "ACGT" * 10,
+        "acgtn" * 10,
+        "ACGTACGTAC\nGTACGTACGT",
+        "ACGTACGTAC\r\nGTACGTACGT",
+        "AUGC" * 5 + "N" * 20,
+        "ACGTRYSWKMBDHVN" * 2,
+        "rrrrrrrrrrgtrrgtrrgtyyyyyyyyyy",
+    ],
 )
 def test_dna_never_reaches_the_log(tmp_path: Path, log_format: str, dna: str) -> None:
     log = tmp_path / "gena.log"
@@ -66,8 +75,13 @@ def test_dna_never_reaches_the_log(tmp_path: Path, log_format: str, dna: str) ->
 def test_hashes_and_ids_stay(tmp_path: Path) -> None:
     log = tmp_path / "gena.log"
     configure_logging(Settings(log_file=log))
-    logging.getLogger("gena").info("fingerprint 0123456789abcdef of 9acaac7gatact")
-    assert "0123456789abcdef of 9acaac7gatact" in written(log)
+    for text in (
+        "fingerprint 0123456789abcdef of 9acaac7gatact",
+        f"no space is left for {tmp_path}/backwards/standards/sydney/abracadabra",
+        "sha256 dadbcb0a1cbcabd9bacddcabcadbbd2adacbbcda9dbcabdadbc1bbccaaddbb0c",
+    ):
+        logging.getLogger("gena").info(text)
+        assert text in written(log)
 
 
 def test_files_are_rotated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
