@@ -326,7 +326,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         hint="Send fewer records at a time, or raise GENA_DEADLINE_SECONDS.",
         members={"limit": 600},
     ),
-    "storage.full": ProblemKind(
+    "disk.full": ProblemKind(
         507,
         "The server's disk is full",
         hint="Its temporary folder has no room for this request. Send fewer records at a time; "

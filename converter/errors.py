@@ -110,7 +110,7 @@ class BundleReplacedError(BundleError):
 class DiskFullError(BundleError):
     """There is no room for a bundle on the disk, or in this user's share of it."""
 
-    code = "bundle.disk_full"
+    code = "disk.full"
 
 
 class TokenizerError(GenaError):

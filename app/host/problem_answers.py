@@ -71,7 +71,7 @@ def _answer_os_error(request: Request, error: Exception) -> Response:
     """What a request keeps beside memory lies in temporary files; other errors are unexpected."""
     if not (isinstance(error, OSError) and is_full_disk(error)):
         raise error
-    problem = ProblemError("storage.full")
+    problem = ProblemError("disk.full")
     logger.error("%s: %s", problem.code, error.strerror, extra={"folder": tempfile.gettempdir()})
     return problem_response(problem, _request_id(request))
 

@@ -13,9 +13,9 @@ _ADVICE = {
     "path": "Correct the name of the folder or file, and start the server again.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
     "bundle.replaced": "Wait until what builds the bundle is done.",
-    "bundle.disk_full": "Make room on that disk, or choose another with GENA_BUNDLES.",
     "runtime": "Choose another with --runtime or --compute-units.",
-    "disk": "Make room there, or set TMPDIR to a folder that has it and start the server again.",
+    "disk": "Make room there, or start the server with another place: GENA_BUNDLES for bundles, "
+    "TMPDIR for what is temporary.",
     "model.start": "See whether the machine lacks memory or open files (ulimit -n).",
     "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }

@@ -80,7 +80,7 @@ def test_a_request_without_room_for_its_body_or_tokens_is_told(
             return server.http.post("/tokenize", content=body)
 
         refused = ask()
-        assert (refused.status_code, refused.json()["code"]) == (507, "storage.full")
+        assert (refused.status_code, refused.json()["code"]) == (507, "disk.full")
         assert refused.headers["content-type"] == "application/problem+json"
         # A small request needs no disk.
         assert server.http.post("/tokenize", json={"sequence": "ACGT"}).status_code == 200
@@ -91,5 +91,5 @@ def test_a_request_without_room_for_its_body_or_tokens_is_told(
         )
         assert ask().status_code == 200
         assert server.stop() == 0
-    assert server.text.count("storage.full: No space left on device") == 1
+    assert server.text.count("disk.full: No space left on device") == 1
     assert "Traceback" not in server.text

@@ -13,9 +13,9 @@ from app.host.problem_answers import install_error_handlers
 @pytest.mark.parametrize(
     ("number", "status", "code"),
     [
-        (errno.ENOSPC, 507, "storage.full"),
-        (errno.EDQUOT, 507, "storage.full"),
-        (errno.EFBIG, 507, "storage.full"),
+        (errno.ENOSPC, 507, "disk.full"),
+        (errno.EDQUOT, 507, "disk.full"),
+        (errno.EFBIG, 507, "disk.full"),
         (errno.EIO, 500, "internal"),
         (errno.ECONNRESET, 500, "internal"),
     ],

@@ -16,7 +16,7 @@ from app.model.advice import advice_for
         ("bundle.replaced", "Wait until"),
         ("disk.full", "TMPDIR"),
         ("model.start", "ulimit -n"),
-        ("bundle.disk_full", "Make room"),
+        ("disk.full", "GENA_BUNDLES"),
         ("model.crashing", "GENA_COMPUTE_UNITS=CPU_ONLY"),
         ("internal", "log of the server"),
     ],
