@@ -147,13 +147,10 @@ def _refusal(manager: Manager, settings: Settings, log_file: Path, execute: Exec
 
 def _paths(settings: Settings, log_file: Path) -> Iterator[Path]:
     """Everything that the service opens: this program, what it serves, and its log."""
-    model = Path(settings.model).expanduser()
-    yield from (_ROOT, Path(sys.prefix), log_file.expanduser().absolute())
-    if model.is_dir():
-        yield model.resolve()
-    for folder in (settings.bundle, settings.bundles):
-        if folder is not None:
-            yield folder.expanduser().absolute()
+    yield from (_ROOT, Path(sys.prefix))
+    for path in (log_file, existing_folder(settings.model), settings.bundle, settings.bundles):
+        if path is not None:
+            yield from (path.absolute(), path.resolve())  # a link, and what it leads to
 
 
 def uninstall(*, dry_run: bool, manager: Manager | None = None, execute: Execute = _execute) -> int:

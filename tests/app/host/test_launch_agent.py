@@ -215,6 +215,17 @@ def test_what_macos_hides_from_services_is_refused(
     assert not service.file.exists()
 
 
+def test_a_link_to_what_macos_hides_is_refused_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service, launchd = Launchd(tmp_path.resolve(), 501), FakeLaunchd()
+    (tmp_path / "Documents" / "bundle").mkdir(parents=True)
+    (tmp_path / "bundle").symlink_to(tmp_path / "Documents" / "bundle")
+    settings = Settings(bundle=tmp_path / "bundle")
+    assert install(settings, {}, dry_run=False, manager=service, execute=launchd) == 1
+    assert "Documents/bundle" in capsys.readouterr().err
+
+
 def test_without_a_session_it_is_said_where_to_log_in(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
