@@ -17,6 +17,8 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from app import media_types
 from app.errors import ProblemError
 
+# Of UTF-8; files of Windows begin with it.
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _IN_MEMORY = 2**20
 _BLOCK = 2**17
 # Of a gzip body that is inflated at a time. At the end of a member zlib copies what is left of it,
@@ -70,7 +72,9 @@ async def receive_body(request: Request) -> ReceivedBody:
     """Take the body from the wire; `app.host.body_limit` bounds and counts what arrives.
 
     Raises:
-        ProblemError: 413 body.too_large, 415 body.unsupported_encoding, 400 form.invalid.
+        ProblemError: 408 request.timeout, 413 body.too_large, 415 body.unsupported_encoding, 400
+            form.invalid.
+        OSError: there is no room for it on the disk.
     """
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     encoding = request.headers.get("content-encoding", "").strip().lower()

@@ -13,13 +13,13 @@ import jiter
 import pydantic
 
 from app.errors import ProblemError
+from app.requests.bodies import BYTE_ORDER_MARK
 from app.requests.limits import Limits
 from app.requests.options import FROM_JSON
 from app.requests.validation import validation_problem
 
 Body = TypeVar("Body", bound=pydantic.BaseModel)
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _MARKS = (b'"', b"[", b"{")
 # An id and a sequence have 9 marks with their names and their object; the rest is for ids that hold
 # some themselves.
@@ -58,7 +58,7 @@ def _read(file: BufferedReader, limits: Limits) -> bytes:
             f"{limits.records} records.",
             limit=limits.records,
         )
-    return data.removeprefix(_BYTE_ORDER_MARK)
+    return data.removeprefix(BYTE_ORDER_MARK)
 
 
 def _parse(data: bytes) -> Any:

@@ -14,7 +14,7 @@ from dnaio.exceptions import FileFormatError
 
 from app import media_types
 from app.errors import ProblemError
-from app.requests.bodies import ReceivedBody
+from app.requests.bodies import BYTE_ORDER_MARK, ReceivedBody
 from app.requests.json_bodies import Body, read_json
 from app.requests.limits import Limits
 from app.requests.record_ids import id_problem
@@ -24,7 +24,6 @@ from app.requests.validation import shown
 
 Kind = Literal["json", "text", "fasta", "fastq"]
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BLOCK = 2**17
 _LEADING = b" \t\r\n"
 # Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
@@ -138,8 +137,8 @@ def _unsupported(reason: str) -> ProblemError:
 
 def _skip_leading(file: BufferedReader) -> bytes:
     """The first byte that is neither white space nor a byte order mark; it stays unread."""
-    if file.peek(3).startswith(_BYTE_ORDER_MARK):
-        file.read(3)
+    if file.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
+        file.read(len(BYTE_ORDER_MARK))
     while True:
         block = file.peek(1)
         rest = block.lstrip(_LEADING)

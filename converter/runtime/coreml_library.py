@@ -1,4 +1,4 @@
-"""What is asked of Core ML, in four functions: the only file that needs a Mac to run.
+"""What is asked of Core ML, in five functions: the only file that needs a Mac to run.
 
 Tests put another module with the same functions in its place (see `CoreMLLibrary`).
 """
@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 LIBRARY = __name__
-
 
 # Frameworks that coremltools imports, where they are there, to convert from.
 _FRAMEWORKS = ("torch", "transformers", "scipy", "sklearn", "tensorflow", "xgboost")
