@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[2]
+_BLOCK = 2**16
+# Of the log.
 _LONGEST_LINE = 2000
 _GONE_SECONDS = 2.0
 # GENA_API_KEY, HF_TOKEN, PGPASSWORD; not GENA_QUEUE_TOKENS.
@@ -102,22 +104,27 @@ async def gone(process: asyncio.subprocess.Process, log: asyncio.Task[None]) -> 
     return "it does not go away" if returncode is None else _describe_exit(returncode)
 
 
-async def log_lines(stream: asyncio.StreamReader, logger: logging.Logger) -> None:
-    """Log what a child writes to stderr, line by line, until it ends."""
+async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """What a child writes, line by line, until it ends; of a line without end, its end.
+
+    The reader's own lines raise where one is too long.
+    """
     rest = b""
-    while block := await stream.read(65536):
+    while block := await stream.read(_BLOCK):
         # A progress bar ends its lines with carriage returns only.
-        *lines, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
-        rest = rest[-_LONGEST_LINE:]
-        for line in lines:
-            _log(line, logger)
-    _log(rest, logger)
+        *whole, rest = (rest + block).replace(b"\r", b"\n").split(b"\n")
+        rest = rest[-_BLOCK:]
+        for line in whole:
+            if line.strip():
+                yield line
+    if rest.strip():
+        yield rest
 
 
-def _log(line: bytes, logger: logging.Logger) -> None:
-    text = line.decode(errors="replace").strip()
-    if text:
-        logger.info("%s", text[:_LONGEST_LINE])
+async def log_lines(stream: asyncio.StreamReader, logger: logging.Logger) -> None:
+    """Log what a child writes to stderr, until it ends."""
+    async for line in lines(stream):
+        logger.info("%s", line.decode(errors="replace").strip()[:_LONGEST_LINE])
 
 
 def _describe_exit(returncode: int) -> str:

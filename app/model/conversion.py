@@ -14,6 +14,7 @@ from app.model.children import (
     HUB_PREFIXES,
     gone,
     kill_child,
+    lines,
     log_lines,
     module_command,
     signal_child,
@@ -89,7 +90,7 @@ async def _read_progress(
     stream: asyncio.StreamReader, on_progress: Callable[[str, float, str], None]
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
-    async for line in stream:
+    async for line in lines(stream):
         match _parse(line):
             case {"stage": stage, "fraction": fraction, "message": message}:
                 on_progress(stage, fraction, message)

@@ -48,6 +48,13 @@ async def test_what_is_no_progress_is_passed_over(tmp_path: Path) -> None:
 
 
 @scenario
+async def test_a_line_may_be_of_any_length_and_end_as_progress_bars_do(tmp_path: Path) -> None:
+    step = '{"stage": "read", "fraction": 0.5, "message": "Reading"}'
+    script = f"say('x' * 10**6); say('0 %\\r100 %', end='\\r'); say({step!r}); say({DONE!r})"
+    assert await said(script, tmp_path) == [("read", 0.5, "Reading")]
+
+
+@scenario
 async def test_what_holds_its_output_open_does_not_keep_a_conversion_going(tmp_path: Path) -> None:
     orphan = tmp_path / "orphan"
     script = f"""
