@@ -17,7 +17,7 @@ from app.errors import ProblemError
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
 from app.inference.windows import SPECIALS
-from app.requests.bodies import AbandonedError
+from app.requests.bodies import check_wanted
 from app.requests.limits import Limits
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
@@ -62,7 +62,7 @@ def prepare(
     collection = _Collection(tokenizer, choices, limits, single, stop)
     try:
         for record in submitted:
-            _check_wanted(stop)
+            check_wanted(stop)
             before = time.perf_counter()
             collection.add(record)
             if isinstance(record, Submitted):
@@ -71,11 +71,6 @@ def prepare(
     except BaseException:
         collection.store.close()
         raise
-
-
-def _check_wanted(stop: threading.Event) -> None:
-    if stop.is_set():
-        raise AbandonedError
 
 
 class _Collection:
@@ -184,7 +179,7 @@ class _RecordReader:
         n_unknown = 0
         truncation = None
         for reverse in _DIRECTIONS[self.choices.strand]:
-            _check_wanted(self.stop)  # a strand may take seconds
+            check_wanted(self.stop)  # a strand may take seconds
             sequence = reverse_complement(cleaned.sequence) if reverse else cleaned.sequence
             encoding = self.tokenizer.encode(sequence)
             ids, ends = encoding.ids, encoding.offsets[:, 1]

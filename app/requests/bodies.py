@@ -35,6 +35,12 @@ class AbandonedError(Exception):
     """The request that wanted this work is gone."""
 
 
+def check_wanted(stop: threading.Event) -> None:
+    """Raises AbandonedError once `stop` is set."""
+    if stop.is_set():
+        raise AbandonedError
+
+
 @dataclass
 class ReceivedBody:
     """A body as it came, on disk when it is big. Close it.
@@ -178,8 +184,7 @@ class _Plain(io.RawIOBase):
         return len(chunk)
 
     def _read(self, size: int) -> bytes:
-        if self._stop.is_set():
-            raise AbandonedError
+        check_wanted(self._stop)
         return self._file.read(size)
 
 
