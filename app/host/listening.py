@@ -1,12 +1,20 @@
 """The socket of the server, opened before anything slow. The standard library only."""
 
+import errno
+import os
 import socket
+from typing import Any
 
 _BACKLOG = 512
+# To find out whether somebody listens; nobody answers sooner than that on this machine.
+_ASK_SECONDS = 1.0
 
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Connections wait in it until the application is there.
+
+    Args:
+        host: name or address; of a name the first address, which for localhost is ::1 on macOS.
 
     Raises:
         OSError: the address is taken or is not of this machine.
@@ -14,6 +22,8 @@ def bind(host: str, port: int) -> socket.socket:
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
+    if port and _is_answered(family, address):
+        raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -23,6 +33,17 @@ def bind(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _is_answered(family: socket.AddressFamily, address: tuple[Any, ...]) -> bool:
+    """Whether somebody listens there already.
+
+    macOS lets an address be bound beside somebody who listens on all of them (SO_REUSEADDR), and
+    connections then go to the one or the other.
+    """
+    with socket.socket(family, socket.SOCK_STREAM) as asking:
+        asking.settimeout(_ASK_SECONDS)
+        return asking.connect_ex(address) == 0
 
 
 def url_of(listener: socket.socket) -> str:
