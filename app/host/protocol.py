@@ -59,6 +59,7 @@ class HttpProtocol(H11Protocol):
         self._stall_seconds = stall_seconds
         self._on_lost = on_lost
         self._refused = False
+        self._sends_no_more = self._has_probed = False
         self._unsent = 0
 
     @property
@@ -79,6 +80,8 @@ class HttpProtocol(H11Protocol):
 
     def look(self) -> None:
         """Notice whether the client does its part. Called every second or so."""
+        if self._sends_no_more:
+            self._look_for_client()
         unsent = self.transport.get_write_buffer_size()
         # While the application works or waits for a body, time is others' business.
         has_turn = 0 < self._unsent <= unsent if unsent else self.is_idle
@@ -96,6 +99,20 @@ class HttpProtocol(H11Protocol):
             self.refuse(request_timeout(self._stall_seconds))
         else:
             self.close()
+
+    def _look_for_client(self) -> None:
+        """Tell whether a client that sends no more still waits for its answer.
+
+        Where it has closed the connection, its system resets it when something is sent; a client
+        of HTTP/1.1 skips an interim answer that it did not ask for (RFC 9110, 15.2).
+        """
+        if self.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self.transport.abort()
+        elif self.conn.our_state is h11.SEND_RESPONSE and not self._has_probed:
+            self._has_probed = True
+            if self.scope["http_version"] == "1.1":
+                probe = h11.InformationalResponse(status_code=100, headers=[], reason=b"Continue")
+                self.transport.write(self.conn.send(probe) or b"")
 
     def _has_begun(self) -> bool:
         """Whether a part of a header is there."""
@@ -144,6 +161,20 @@ class HttpProtocol(H11Protocol):
             self.still_since = self.loop.time()
         super().data_received(data)
 
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """Whether the connection stays: a client may end asking and still wait for answers.
+
+        Whether it has left altogether shows when something is sent to it.
+        """
+        self._sends_no_more = True
+        if self._refused:
+            return False
+        is_answered = self.cycle is None or self.cycle.response_complete
+        if self._has_begun() if is_answered else self.conn.their_state is h11.SEND_BODY:
+            # The rest will not come.
+            self.refuse(ProblemError("request.malformed"))
+        return not (is_answered or self._refused)
+
     def resume_writing(self) -> None:
         self.still_since = self.loop.time()
         super().resume_writing()
@@ -166,6 +197,9 @@ class HttpProtocol(H11Protocol):
     def on_response_complete(self) -> None:
         self.still_since = self.loop.time()
         super().on_response_complete()
+        # With nothing more to answer after this one, or only a part of a request.
+        if self._sends_no_more and not self.eof_received():
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002, it may change with the version
         fault = sys.exception()
