@@ -14,6 +14,7 @@ from app.host.gate import Gate, accepted_hosts
 from app.host.grace import EndWithGrace, Unanswered, unanswered_of
 from app.host.observe import Observe
 from app.host.problem_answers import install_error_handlers
+from app.host.unread import ReadTheRest
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
 from app.model.lifecycle import Lifecycle
@@ -70,6 +71,7 @@ def _surround(app: FastAPI, services: Services) -> None:
     """Add what every request passes; the last one added is the first to see it."""
     settings, lifecycle = services.settings, services.lifecycle
     app.add_middleware(CancelWhenGone)
+    app.add_middleware(ReadTheRest)
     app.add_middleware(
         LimitBody, max_bytes=settings.max_body_bytes, stall_seconds=settings.stall_seconds
     )

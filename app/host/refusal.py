@@ -1,4 +1,4 @@
-"""A refusal before a request was read: seen by the client, which may still be sending."""
+"""An answer before a request was read: seen by the client, which may still be sending."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ from starlette.types import Receive, Scope, Send
 from app.errors import ProblemError
 from app.host.problem_answers import problem_response
 
-# After a refusal the rest of the body is read for a while, so that the client, which sends before
-# it reads, sees the answer and not a reset connection.
+# After such an answer the rest of the body is read for a while, so that the client, which sends
+# before it reads, sees the answer and not a reset connection.
 _DRAIN_SECONDS, _DRAIN_BYTES = 5.0, 256 * 2**20
 _SILENCE_SECONDS = 1.0
 
@@ -29,10 +29,15 @@ async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send
     )
     await send({"type": "http.response.body", "body": answer.body, "more_body": drains})
     if drains:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_DRAIN_SECONDS):
-                await _drain(receive)
+        await drain(receive)
         await send({"type": "http.response.body", "body": b""})
+
+
+async def drain(receive: Receive) -> None:
+    """Read what the client still sends of its body, for a while."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            await _drain(receive)
 
 
 async def _drain(receive: Receive) -> None:

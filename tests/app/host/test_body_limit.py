@@ -4,6 +4,8 @@ import json
 import socket
 from collections.abc import Iterator
 
+import pytest
+
 from tests.support.raw_http import exchange, read_answer
 from tests.support.running import Server
 
@@ -67,3 +69,29 @@ def test_a_slow_client_does_not_hold_the_others(shared: Server) -> None:
     with socket.create_connection(("127.0.0.1", shared.port)) as slow:
         slow.sendall(b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nAC")
         assert shared.predict(1, 9, 2).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [("/nothing-here", 404), ("/health", 405), ("/predict?ids=1&repeat=x", 422)],
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_an_answer_before_the_body_is_seen_by_who_still_sends(
+    everywhere: Server, target: str, status: int, version: str
+) -> None:
+    # As Python's urllib asks; the connection, closed on what still comes, would be reset.
+    body = b"A" * 20_000_000
+    head = (
+        f"POST {target} HTTP/{version}\r\nHost: localhost\r\nConnection: close\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    answered, _, answer = exchange(everywhere, head.encode() + body)
+    assert answered == status
+    assert json.loads(answer)["status"] == status
+
+
+def test_an_answer_before_a_body_that_does_not_come(shared: Server) -> None:
+    head = b"POST /nothing-here HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    for more in (b"", b"Expect: 100-continue\r\n"):
+        status, _, _ = exchange(shared, head + more + b"Content-Length: 1000\r\n\r\n")
+        assert status == 404
