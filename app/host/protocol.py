@@ -128,6 +128,7 @@ class HttpProtocol(H11Protocol):
         if self.cycle is not None:
             # The application, where it is at work, finds that the client has left.
             self.cycle.disconnected = True
+            self.cycle.waiting_for_100_continue = False
             self.cycle.message_event.set()
         if self.conn.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
             self.transport.close()

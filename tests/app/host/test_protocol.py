@@ -120,6 +120,15 @@ def test_what_is_not_http_is_told_to_a_head_request(shared: Server) -> None:
     assert_quiet(log_since(shared, before))
 
 
+def test_what_is_not_http_is_told_to_who_would_wait_for_100_continue(shared: Server) -> None:
+    # The application has not begun by the time at which the connection is given up.
+    before = len(shared.text)
+    head = b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+    status, _, _ = exchange(shared, head + b"Transfer-Encoding: chunked\r\n\r\n" + DNA + b"\r\n")
+    assert status == 400
+    assert_quiet(log_since(shared, before))
+
+
 def test_a_body_that_breaks_off_after_its_answer_has_begun(shared: Server) -> None:
     before = len(shared.text)
     head = b"GET /health HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
