@@ -6,11 +6,14 @@ import { parseNpy, unzipStored } from './npy.js';
 import { find, format, plural } from './page.js';
 import { RecordView } from './record-view.js';
 import { RecordsView } from './records-view.js';
-import { estimateTokens } from './sequence.js';
+import { estimateTokens, toFasta } from './sequence.js';
 import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from './service.js';
 
 /** Every token of more windows than this (200 MB at 768 features) is not for a page. */
 const MOST_WINDOWS = 128;
+/** Letters; the service takes 5 MiB of JSON. What is longer goes as FASTA, whose names are ASCII. */
+const JSON_UP_TO = 4_000_000;
+const JSON_AROUND_A_RECORD = 24;
 const ROWS = MAX_OWN_TOKENS + 2;
 const DEFAULT_HIDDEN = 768;
 
@@ -190,8 +193,7 @@ async function showRecord(record, signal, { named, index = null }) {
 async function showRecords(records, signal) {
   const pooling = find('pooling').value;
   const query = `pooling=${pooling}&overflow=window`;
-  const sequences = records.map(({ id, source }) => ({ id, sequence: source.raw }));
-  const buffer = await receive(`/embeddings?format=npz&${query}`, { sequences }, signal, {
+  const buffer = await receive(`/embeddings?format=npz&${query}`, asBody(records), signal, {
     text: `Computing ${plural(records.length, 'record')}`,
     unit: 'record',
     count: records.length,
@@ -208,6 +210,13 @@ async function showRecords(records, signal) {
   vectorsShown = { records, counts: vectors.counts };
   recordView.hide();
   arrive('map-result', `The map of ${plural(records.length, 'record')} is shown.`);
+}
+
+function asBody(records) {
+  const size = ({ id, source }) => id.length + source.length + JSON_AROUND_A_RECORD;
+  const total = records.reduce((sum, record) => sum + size(record), 0);
+  if (total > JSON_UP_TO) return toFasta(records);
+  return { sequences: records.map(({ id, source }) => ({ id, sequence: source.raw })) };
 }
 
 async function openRecord(index, signal) {

@@ -27,21 +27,22 @@ export class ServiceError extends Error {
 }
 
 /**
- * POST JSON and receive the answer.
+ * POST JSON or FASTA and receive the answer.
  *
  * @param {string} path
- * @param {object} body
+ * @param {object | string} body for JSON; FASTA as it is
  * @param {{signal?: AbortSignal, onBytes?: (received: number) => void}} options
  * @returns {Promise<{buffer: ArrayBuffer, headers: Headers}>}
  * @throws {ServiceError}
  */
 export async function post(path, body, { signal, onBytes = () => {} } = {}) {
+  const fasta = typeof body === 'string';
   let response;
   try {
     response = await fetch(path, {
       method: 'POST',
-      headers: headers({ 'Content-Type': 'application/json' }),
-      body: JSON.stringify(body),
+      headers: headers({ 'Content-Type': fasta ? 'text/x-fasta' : 'application/json' }),
+      body: fasta ? body : JSON.stringify(body),
       signal,
     });
   } catch (error) {

@@ -91,3 +91,36 @@ def test_a_large_file_stays_beside_the_field(ready: Any) -> None:
     ready.get_by_role("button", name="Remove").click()
     expect(ready.locator("#text")).to_be_focused()
     expect(ready.locator("#facts")).to_have_text("")
+
+
+def test_more_than_json_may_hold_goes_as_fasta(visit: Callable[..., Visit], service: Server) -> None:
+    """5 MiB is the service's limit for JSON; what is longer still ends in a sentence that helps."""
+    opened = visit(service.url)
+    page = opened.page
+    page.locator("#state[data-status=ready]").wait_for()
+    gene = "ACGTTGCA" * 500
+    content = "".join(f">gene{number} of many\n{gene}\n" for number in range(1400))
+    sent: list[Any] = []
+
+    def refuse(route: Any) -> None:
+        sent.append(route.request)
+        route.fulfill(status=429, json={"detail": "Not now."})
+
+    page.route(re.compile("/embeddings"), refuse)
+    open_file(page, content)
+    run(page)
+    expect(page.locator("#error-text")).to_have_text("Not now.")
+    assert sent[0].headers["content-type"] == "text/x-fasta"
+    records = sent[0].post_data.replace("\n", "").split(">gene")[1:]
+    assert records == [f"{number}{gene}" for number in range(1400)]
+    page.unroute_all()
+
+    open_file(page, gene * 1400)
+    run(page)
+    expect(page.locator("#error-text")).to_contain_text("the limit is 5000000")
+    opened.forgive_refusals()
+
+
+def open_file(page: Any, content: str) -> None:
+    file = {"name": "genes.fa", "mimeType": "text/plain", "buffer": content.encode()}
+    page.locator("#file").set_input_files(file)
