@@ -46,6 +46,8 @@ def create_app(settings: Settings, lifecycle: Lifecycle | None = None) -> FastAP
         lifespan=_lifespan,
         docs_url=None,
         redoc_url=None,
+        # To a post, curl would show nothing and write an empty file.
+        redirect_slashes=False,
     )
     app.state.services = services
     app.state.unanswered = Unanswered()

@@ -93,7 +93,9 @@ def test_a_large_file_stays_beside_the_field(ready: Any) -> None:
     expect(ready.locator("#facts")).to_have_text("")
 
 
-def test_more_than_json_may_hold_goes_as_fasta(visit: Callable[..., Visit], service: Server) -> None:
+def test_more_than_json_may_hold_goes_as_fasta(
+    visit: Callable[..., Visit], service: Server
+) -> None:
     """5 MiB is the service's limit for JSON; what is longer still ends in a sentence that helps."""
     opened = visit(service.url)
     page = opened.page

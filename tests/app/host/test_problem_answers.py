@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from app.host.problem_answers import install_error_handlers
+from tests.support.running import Server
 
 
 @pytest.mark.parametrize(
@@ -33,3 +34,12 @@ def test_a_full_disk_is_told_from_other_errors_of_the_system(
     answer = TestClient(app, raise_server_exceptions=False).get("/")
     assert (answer.status_code, answer.json()["code"]) == (status, code)
     assert "/a/folder" not in answer.text
+
+
+@pytest.mark.parametrize("path", ["/health/", "/features/", "/health%2F", "/docs/?ACGTTGCA"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_slash_too_many_is_told(shared: Server, method: str, path: str) -> None:
+    # A redirect is nothing that curl shows, or takes for a failure.
+    answer = shared.http.request(method, path)
+    assert (answer.status_code, answer.json()["code"]) == (404, "route.not_found")
+    assert "location" not in answer.headers
