@@ -10,10 +10,10 @@ from app.host.refusal import drain
 
 
 class ReadTheRest:
-    """Reads what is left of a body before an answer ends, for a while.
+    """Reads what is left of a body, for a while, before an answer that closes the connection ends.
 
-    Where the connection is closed after the answer (HTTP/1.0; Python's urllib always asks for it),
-    a client that still sends would find it reset, and the answer lost.
+    Of HTTP/1.0, or where the client asks for it as Python's urllib always does: a client that still
+    sends would find the connection reset, and the answer lost. One that is kept is read anyway.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -24,7 +24,9 @@ class ReadTheRest:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        has_rest = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        closes = scope["http_version"] == "1.0" or "close" in headers.get("connection", "").lower()
+        has_body = headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
+        has_rest = has_body and closes
         # Who waits for "100 Continue", which the first look at the body sends, sends nothing yet.
         is_coming = "expect" not in headers
 
