@@ -124,16 +124,14 @@ def open_bundle(folder: Path) -> Bundle:
         BundleMissingError: there is no bundle in this folder.
         BundleError: it is incomplete, altered, or of another version of this program.
     """
-    refused = None
     while True:
-        content = _manifest_bytes(folder)
+        before = _settled_identity(folder)
         try:
-            return _verified(folder, content)
-        except BundleError:
-            # Another process may have published a new bundle while this one was read.
-            if content == refused:
+            return _verified(folder, _manifest_bytes(folder))
+        except (BundleError, OSError):
+            # The files may be of two bundles: another process has published one meanwhile.
+            if _settled_identity(folder) == before:
                 raise
-            refused = content
 
 
 def open_expected(folder: Path, fingerprint: str) -> Bundle:
@@ -175,16 +173,24 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_ino, status.st_ctime_ns
 
 
-def _manifest_bytes(folder: Path) -> bytes:
+def _settled_identity(folder: Path) -> tuple[int, int] | None:
+    """As `_identity`, but not of the instant in which one folder is moved aside for another."""
     for _ in range(_LOOKS):
-        try:
-            return _bounded(folder)
-        except (FileNotFoundError, NotADirectoryError):
-            if not _is_being_replaced(folder):
-                break
-            time.sleep(_INSTANT_SECONDS)
-        except OSError as error:
-            raise BundleError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from error
+        if (found := _identity(folder)) is not None:
+            return found
+        if not _is_being_replaced(folder):
+            break
+        time.sleep(_INSTANT_SECONDS)
+    return _identity(folder)  # the instant may have ended between the two looks
+
+
+def _manifest_bytes(folder: Path) -> bytes:
+    try:
+        return _bounded(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        pass
+    except OSError as error:
+        raise BundleError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from error
     refuse_strangers(folder)
     if folder.is_dir() and any(folder.iterdir()):
         raise _damaged(folder, f"{MANIFEST} is missing")

@@ -12,6 +12,7 @@ import pytest
 
 from converter.bundle.opening import open_bundle
 from converter.bundle.store import build_lock, building_folder, publish, tidy
+from converter.digests import sha256_file
 from converter.errors import BundleError
 from tests.support.bundles import build, fill, leftovers
 from tests.support.paths import ROOT
@@ -170,6 +171,24 @@ for number in range(50):
     assert publisher.returncode == 0, errors
     assert n_reads > 10
     assert leftovers(tmp_path / "b") == set()
+
+
+def test_a_reader_outlasts_the_same_bundle_published_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = build(tmp_path / "b", "odd")
+    instants = iter(range(3))
+
+    def met_by_publishers(path: Path) -> str:
+        if next(instants, None) is not None:
+            for content in ("even", "odd"):
+                build(tmp_path / "b", content)
+            raise FileNotFoundError(errno.ENOENT, "as between two steps", str(path))
+        return sha256_file(path)
+
+    monkeypatch.setattr("converter.bundle.opening.sha256_file", met_by_publishers)
+    assert open_bundle(tmp_path / "b").manifest.fingerprint == old
+    assert next(instants, None) is None
 
 
 def test_the_bundle_moved_aside_by_a_killed_publish_comes_back(tmp_path: Path) -> None:
