@@ -7,6 +7,7 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 from converter.cli import add_commands, run_command
+from converter.interrupts import ending_at_once
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -32,6 +33,12 @@ _SETTING_OPTIONS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the process."""
     argv = sys.argv[1:] if argv is None else argv
+    with ending_at_once():
+        arguments = _parse(argv)
+    return run_command(arguments)
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="gena", description="DNA to GENA-LM features, run by Core ML."
     )
@@ -42,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argv[0] if argv else None
     _add_serve(commands, with_options=command == "serve")
     _add_service(commands, with_options=command == "service")
-    return run_command(parser.parse_args(argv))
+    return parser.parse_args(argv)
 
 
 def _add_serve(commands: Any, *, with_options: bool) -> None:
@@ -121,6 +128,11 @@ def _given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _serve(arguments: argparse.Namespace) -> int:
+    with ending_at_once():  # until the server takes the signals over
+        return _start_serving(arguments)
+
+
+def _start_serving(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if settings is None:
         return 2

@@ -1,19 +1,23 @@
 """The converter's commands: `gena convert`, `verify`, `inspect`, `tune`."""
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 from converter.commands import convert, inspect_, tune, verify
 from converter.commands.command_line import Subparsers
 from converter.errors import GenaError
+from converter.interrupts import Interrupted, ending_at_once
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """`python -m converter`."""
-    parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__)
-    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
-    parsed = parser.parse_args(arguments)
+    with ending_at_once():
+        parser = argparse.ArgumentParser(prog="python -m converter", description=__doc__)
+        add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+        parsed = parser.parse_args(arguments)
     return run_command(parsed)
 
 
@@ -24,9 +28,10 @@ def run_command(parsed: argparse.Namespace) -> int:
     except GenaError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted; nothing was published", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        with suppress(OSError):  # the terminal may be gone
+            print("interrupted; nothing was published", file=sys.stderr)
+        return interrupt.status if isinstance(interrupt, Interrupted) else 128 + signal.SIGINT
     return status
 
 

@@ -146,8 +146,9 @@ def _replace_in_two_steps(building: Path, destination: Path) -> None:
     destination.rename(retired)
     try:
         building.rename(destination)
-    except OSError:
-        retired.rename(destination)
+    except BaseException:  # an interrupt as well
+        if not os.path.lexists(destination):
+            retired.rename(destination)
         raise
     shutil.rmtree(retired, ignore_errors=True)
 

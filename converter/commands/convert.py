@@ -4,9 +4,8 @@ import argparse
 import logging
 import os
 import signal
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -17,12 +16,14 @@ from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.commands.command_line import Subparsers, default_bundle
 from converter.conversion.progress import ProgressKind, progress_display
 from converter.errors import GenaError
+from converter.interrupts import ending_at_once, lasting_interrupts
 from converter.life_line import when_parent_ends
 from converter.options import BuildOptions, target_here
 from converter.paths import user_path
 from converter.terminal import print_json
 
 _AUTO = "auto"
+_INTERRUPT_SECONDS = 2.0
 
 
 def add_command(subparsers: Subparsers) -> None:
@@ -76,18 +77,18 @@ def _build_options(args: argparse.Namespace) -> BuildOptions:
 
 
 def _run(args: argparse.Namespace) -> int:
-    from converter.conversion.convert import convert
+    with ending_at_once():
+        from converter.conversion.convert import convert
 
     options = _build_options(args)
     output = user_path(args.output) if args.output else default_bundle(args.model, args.revision)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if args.progress == "json":
-        # Whoever asked for the work is gone: an interrupt tidies up.
-        when_parent_ends(lambda: os.kill(os.getpid(), signal.SIGINT))
+        when_parent_ends(_interrupt)
     try:
         with ExitStack() as stack:
             show = stack.enter_context(progress_display(args.progress))
-            require_no_interrupt = stack.enter_context(_lasting_interrupts())
+            require_no_interrupt = stack.enter_context(lasting_interrupts())
 
             def on_progress(stage: str, fraction: float, message: str) -> None:
                 require_no_interrupt()
@@ -113,6 +114,13 @@ def _run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _interrupt() -> None:
+    """Whoever asked for the work is gone: an interrupt tidies up, and one may be lost."""
+    while True:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(_INTERRUPT_SECONDS)
+
+
 def _summary(manifest: Manifest) -> str:
     gates = ""
     for gate in manifest.fidelity["gates"]:
@@ -122,29 +130,3 @@ def _summary(manifest: Manifest) -> str:
         f"{manifest.model}, fingerprint {manifest.fingerprint}, lengths "
         f"{', '.join(map(str, manifest.lengths))}, {manifest.precision['chosen']}{gates}"
     )
-
-
-@contextmanager
-def _lasting_interrupts() -> Iterator[Callable[[], None]]:
-    """Remember an interrupt: libraries swallow a KeyboardInterrupt that hits a bare `except`.
-
-    Yields:
-        A function that raises KeyboardInterrupt if there was one.
-    """
-    interrupted = threading.Event()
-
-    def remember(*_: object) -> None:
-        # Only the first one raises: a second must not tear what the first one tidies up.
-        if not interrupted.is_set():
-            interrupted.set()
-            raise KeyboardInterrupt
-
-    def require_none() -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, remember)
-    try:
-        yield require_none
-    finally:
-        signal.signal(signal.SIGINT, before)

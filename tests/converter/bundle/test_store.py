@@ -265,6 +265,25 @@ def test_a_bundle_that_cannot_be_replaced_stays(
     assert leftovers(tmp_path / "b") == set()
 
 
+def test_an_interrupt_between_the_two_steps_brings_the_old_bundle_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old = build(tmp_path / "b")
+    rename = Path.rename
+
+    def interrupted_rename(path: Path, target: Path) -> Path:
+        if ".building-" in path.name:
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    monkeypatch.setattr("converter.bundle.store.exchange", lambda *_: False)
+    monkeypatch.setattr(Path, "rename", interrupted_rename)
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path / "b", "new")
+    assert open_bundle(tmp_path / "b").manifest.fingerprint == old
+    assert leftovers(tmp_path / "b") == set()
+
+
 BUILD_ONCE = """
 import sys
 from pathlib import Path

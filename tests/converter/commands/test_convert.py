@@ -156,14 +156,15 @@ def test_it_ends_when_its_parent_is_gone(
     assert list(scratch.iterdir()) == []
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_leaves_nothing_behind(
-    start: Start, checkpoint: Path, tmp_path: Path, scratch: Path
+    start: Start, checkpoint: Path, tmp_path: Path, scratch: Path, number: signal.Signals
 ) -> None:
     child = start(*convert_arguments(checkpoint, tmp_path / "out"))
     lines_until(child, "convert")
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, errors = child.communicate(timeout=60)  # closes stdin, which interrupts once more
-    assert child.returncode == 130
+    assert child.returncode == 128 + number
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert debris(tmp_path) == []

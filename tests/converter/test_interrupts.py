@@ -1,0 +1,85 @@
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from contextlib import suppress
+
+import pytest
+
+from converter.interrupts import Interrupted, lasting_interrupts
+from tests.support.paths import ROOT
+
+
+def send(number: int = signal.SIGINT) -> None:
+    os.kill(os.getpid(), number)
+    for _ in range(3):  # a handler of Python's runs between two instructions
+        pass
+
+
+def test_after_one_that_was_swallowed_the_next_is_raised() -> None:
+    with lasting_interrupts() as require_none:
+        require_none()
+        with suppress(KeyboardInterrupt):
+            send()
+        with pytest.raises(Interrupted):
+            send()
+        with pytest.raises(Interrupted):
+            require_none()
+
+
+def test_none_tears_what_another_tidies_up() -> None:
+    tidied = []
+
+    def work() -> None:
+        try:
+            send(signal.SIGTERM)
+        finally:
+            send(signal.SIGINT)
+            tidied.append(True)
+
+    with lasting_interrupts(), pytest.raises(Interrupted) as raised:
+        work()
+    assert tidied
+    assert raised.value.status == 128 + signal.SIGTERM
+
+
+def test_what_is_to_be_ignored_is_ignored_and_handlers_come_back() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    others = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with lasting_interrupts() as require_none:
+            send(signal.SIGHUP)
+            require_none()
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert others == {each: signal.getsignal(each) for each in others}
+
+
+@pytest.mark.parametrize(
+    ("command", "module"), [("convert", "converter.conversion.convert"), ("serve", "app.main")]
+)
+def test_an_interrupt_before_anything_is_begun_is_no_traceback(command: str, module: str) -> None:
+    code = """
+    import os, signal, sys
+    from app.cli import main
+
+    class Interrupt:
+        def find_spec(self, name, *_):
+            if name == sys.argv[2]:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    sys.meta_path.insert(0, Interrupt())
+    sys.exit(main([sys.argv[1]]))
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), command, module],
+        cwd=ROOT,
+        env={**os.environ, "GENA_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
