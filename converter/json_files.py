@@ -2,6 +2,7 @@
 
 import json
 import math
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ def read_json_object(path: Path, max_bytes: int) -> dict[str, Any]:
     """The object in a file of UTF-8.
 
     Raises:
-        UnreadableJsonError: it cannot be read, or as `parse_json_object`.
+        UnreadableJsonError: it is no file or cannot be read, or as `parse_json_object`.
     """
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # to open a pipe would be to wait for ever
+            raise UnreadableJsonError("is no file")
         with path.open("rb") as file:
             content = file.read(max_bytes + 1)
     except OSError as error:

@@ -83,10 +83,10 @@ def _sweep(destination: Path) -> None:
             if not os.path.lexists(destination) and entry.is_dir() and not entry.is_symlink():
                 entry.rename(destination)
         for entry in _leftovers(destination):
-            if entry.is_symlink():
-                entry.unlink()
-            else:
+            if entry.is_dir() and not entry.is_symlink():
                 shutil.rmtree(entry, ignore_errors=True)
+            else:  # to open a pipe, as `rmtree` would, is to wait for ever
+                entry.unlink()
 
 
 @contextmanager

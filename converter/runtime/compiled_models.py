@@ -31,8 +31,18 @@ def compiled_package(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Pat
     Raises:
         BundleReplacedError, BundleError: another bundle took this one's place, or its package
             changed while it was compiled; nothing of that is kept.
-        RuntimeUnavailableError: Core ML cannot compile it.
+        RuntimeUnavailableError: Core ML cannot compile it, or nothing can be written in the cache.
     """
+    try:
+        return _kept_or_compiled(bundle, core_ml, cache)
+    except OSError as error:
+        raise RuntimeUnavailableError(
+            f"Compiled models are kept in {cache}, where nothing can be written "
+            f"({error.strerror}). Mend that, or set GENA_RUNTIME=mil to compute without Core ML."
+        ) from error
+
+
+def _kept_or_compiled(bundle: Bundle, core_ml: CoreMLLibrary, cache: Path) -> Path:
     cache.mkdir(parents=True, exist_ok=True)
     fingerprint = bundle.manifest.fingerprint
     folder = cache / f"{fingerprint}-{core_ml.system().os_build}"

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from converter.bundle.opening import Bundle
+from converter.errors import GenaError
 from converter.json_files import UnreadableJsonError, read_json_object
 from converter.replacing import replace_file
 from converter.runtime.coreml_library import System
+from converter.runtime.protocol import COMPUTE_UNITS
 
 # Each machine and each build of macOS adds a kilobyte or so.
 _MOST_BYTES = 4 * 2**20
@@ -29,13 +31,17 @@ def read_choice(bundle: Bundle, system: System) -> str | None:
     if not isinstance(entry, dict) or entry.get("fingerprint") != bundle.manifest.fingerprint:
         return None
     units = entry.get("compute_units")
-    return units if isinstance(units, str) else None
+    return units if units in COMPUTE_UNITS else None
 
 
 def write_choice(
     bundle: Bundle, system: System, compute_units: str, measurements: list[dict[str, Any]]
 ) -> Path:
-    """Record a choice and what it was made from; the file it is in."""
+    """Record a choice and what it was made from; the file it is in.
+
+    Raises:
+        GenaError: it cannot be written.
+    """
     path = choice_file(bundle)
     entries = _read(path)
     entries[_key(system)] = {
@@ -44,7 +50,13 @@ def write_choice(
         "measurements": measurements,
     }
     text = json.dumps(entries, indent=2) + "\n"
-    replace_file(path, text.encode())
+    try:
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise GenaError(
+            f"{path} cannot be written ({error.strerror}): {compute_units} was chosen, and is not "
+            "kept. Set GENA_COMPUTE_UNITS to it, or mend that and tune again."
+        ) from error
     return path
 
 

@@ -6,6 +6,7 @@ import stat
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -220,6 +221,21 @@ def test_where_there_is_nothing_to_sweep_nothing_is_written(tmp_path: Path) -> N
     tidy(tmp_path / "b")
     tidy(tmp_path / "absent" / "b")
     assert {p.name for p in tmp_path.iterdir()} == {"b"}
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.touch], ids=["a pipe", "a file"])
+@pytest.mark.parametrize("kind", ["building", "retired"])
+def test_leftovers_that_are_no_folders_go_as_well(
+    tmp_path: Path, make: Callable[[Path], None], kind: str
+) -> None:
+    build(tmp_path / "b")
+    make(tmp_path / f".b.{kind}-1a2b3c")
+    signal.alarm(10)
+    try:
+        tidy(tmp_path / "b")
+    finally:
+        signal.alarm(0)
+    assert leftovers(tmp_path / "b") == set()
 
 
 def test_what_another_process_is_building_is_left_alone(tmp_path: Path) -> None:
