@@ -24,7 +24,7 @@ LETTERS = BASES + "U" + AMBIGUOUS
 SPECIAL_TOKENS = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2, "[PAD]": 3, "[MASK]": 4}
 
 # Twenty times a published one.
-_MOST_BYTES = 32 * 2**20
+MOST_BYTES = 32 * 2**20
 # What encoding uses. The others, padding and truncation among them, are left aside; [CLS] and [SEP]
 # are put around by `DnaTokenizer.window`.
 _PARTS = ("added_tokens", "normalizer", "pre_tokenizer", "model")
@@ -43,6 +43,8 @@ _WRAPPED = [("SpecialToken", "[CLS]"), ("Sequence", "A"), ("SpecialToken", "[SEP
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized")
 # A run of one letter, as N{10,}: found in one pass, whatever is searched.
 _RUN = re.compile(r"[A-Za-z](\+|\{[1-9]\d{0,3}(,\d{0,4})?\})?", re.ASCII)
+# Each goes over the whole sequence; published files have two.
+_MOST_NORMALIZERS = 32
 
 
 def read_tokenizer(path: Path, content: bytes | None = None) -> Tokenizer:
@@ -56,9 +58,9 @@ def read_tokenizer(path: Path, content: bytes | None = None) -> Tokenizer:
     """
     try:
         raw = (
-            read_json_object(path, _MOST_BYTES)
+            read_json_object(path, MOST_BYTES)
             if content is None
-            else parse_json_object(content, _MOST_BYTES)
+            else parse_json_object(content, MOST_BYTES)
         )
     except UnreadableJsonError as error:
         raise TokenizerError(f"{path} {error}.") from error
@@ -81,6 +83,7 @@ def _fault(raw: Mapping[str, Any]) -> str | None:
             or _fault_of_ids(raw["model"]["vocab"], raw["added_tokens"])
             or _fault_of_added_tokens(raw["added_tokens"])
             or _fault_of_normalizer(raw["normalizer"])
+            or _fault_of_number(raw["normalizer"])
             or _fault_of_pre_tokenizer(raw["pre_tokenizer"])
             or _fault_of_post_processor(raw["post_processor"])
         )
@@ -141,6 +144,18 @@ def _fault_of_normalizer(normalizer: Mapping[str, Any] | None) -> str | None:
     if len(content) > 1 or (not content and not (plain and not pattern["String"].isalpha())):
         return "it replaces a letter by none or by several"
     return None
+
+
+def _fault_of_number(normalizer: Mapping[str, Any] | None) -> str | None:
+    number = _number(normalizer)
+    return f"it has {number} normalizers" if number > _MOST_NORMALIZERS else None
+
+
+def _number(normalizer: Mapping[str, Any] | None) -> int:
+    """Of normalizers, in whatever sequences."""
+    if normalizer is None or normalizer["type"] != "Sequence":
+        return 1
+    return sum(map(_number, normalizer["normalizers"]))
 
 
 def _fault_of_pre_tokenizer(pre_tokenizer: Mapping[str, Any] | None) -> str | None:

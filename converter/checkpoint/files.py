@@ -9,6 +9,7 @@ from converter.checkpoint.hub import fetch_snapshot
 from converter.digests import sha256_file
 from converter.errors import CheckpointError, CheckpointUnavailableError, brief_repr
 from converter.paths import existing_folder
+from converter.tokenizer_file import MOST_BYTES as MOST_TOKENIZER_BYTES
 
 DEFAULT_MODEL = "AIRI-Institute/gena-lm-bert-base"
 
@@ -25,6 +26,10 @@ SHIPPED_MODELS = {"gena-mini": _shipped("gena-mini")}
 _CONFIG, _TOKENIZER = "config.json", "tokenizer.json"
 # In order of preference.
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+# Said before anything is read, or hashed. A published config has a kilobyte, and a list of many
+# labels may be in it; bert-large has 1.4 GB of weights.
+MOST_CONFIG_BYTES = 4 * 2**20
+_MOST_WEIGHTS_BYTES = 16 * 2**30
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -103,6 +108,10 @@ def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles
     weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise CheckpointError(f"{source}: neither {' nor '.join(_WEIGHTS)} is in {folder}.")
+    most = {folder / _CONFIG: MOST_CONFIG_BYTES, folder / _TOKENIZER: MOST_TOKENIZER_BYTES}
+    for path, size in {**most, weights: _MOST_WEIGHTS_BYTES}.items():
+        if path.stat().st_size > size:
+            raise CheckpointError(f"{path} is larger than the {size} bytes that it may have.")
     return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
 
 

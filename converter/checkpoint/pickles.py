@@ -6,13 +6,14 @@ bytes may ask it for a hundred gigabytes. A state dict needs very little; nothin
 """
 
 import io
+import pickle
 import pickletools
 import re
 import zipfile
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from converter.errors import CheckpointError, brief
 
@@ -25,6 +26,8 @@ _NEEDED = {
 _STORAGE = re.compile(r"torch (Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage")
 # A model's pickle says where its tensors lie: a hundred bytes or two each.
 _MOST_PICKLE_BYTES = 4 * 2**20
+# Of the values on a stack: what holds others, beside what holds none, and names of imports.
+_CONTAINER, _PLAIN, _MARK = "container", "plain", "mark"
 # Before 2020 there was no archive: magic number, version, machine, tensors, names of their data.
 _OLD_PICKLES = 5
 _NAME = re.compile(r"[A-Za-z_]\w*(\.\w+)*", re.ASCII)
@@ -76,8 +79,14 @@ def _at_the_beginning(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _imports(file: IO[bytes]) -> Iterator[str]:
-    """All that a pickle imports, as "module name"; incomplete where it does not say so plainly."""
+    """All that a pickle imports, as "module name"; incomplete where it does not say so plainly.
+
+    Raises:
+        UnpicklingError: it puts a container into several places.
+    """
     texts = deque(["", ""], maxlen=2)
+    stack: list[str] = []
+    memory: dict[int, str] = {}
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name in ("GLOBAL", "INST"):
             yield str(argument)
@@ -89,6 +98,52 @@ def _imports(file: IO[bytes]) -> Iterator[str]:
             texts.append(argument)
         elif opcode.name.endswith("GET"):  # a text that was named before
             texts.append("")
+        _follow(opcode, argument, stack, memory)
+
+
+def _follow(
+    opcode: pickletools.OpcodeInfo, argument: Any, stack: list[str], memory: dict[int, str]
+) -> None:
+    """Do what an instruction does, with kinds for values.
+
+    Pairs of one pair, sixty deep, are a hundred bytes, and have no end for whoever walks them: to
+    hash a key, or to show a value in a message. In a state dict, tensors and names repeat only.
+    """
+    name = opcode.name
+    if name.endswith("PUT") or name == "MEMOIZE":
+        memory[len(memory) if argument is None else argument] = stack[-1]
+        return
+    if name.endswith("GET"):
+        if memory[argument] == _CONTAINER:
+            raise pickle.UnpicklingError("it puts a container into several places")
+        stack.append(memory[argument])
+        return
+    taken = _take(opcode, stack)
+    made = _CONTAINER
+    if name == "GLOBAL":
+        made = str(argument)
+    elif name == "MARK":
+        made = _MARK
+    elif _makes_plain(opcode, taken):
+        made = _PLAIN
+    stack += [made] * len(opcode.stack_after)
+
+
+def _makes_plain(opcode: pickletools.OpcodeInfo, taken: list[str]) -> bool:
+    """Whether a tensor, its data, a number or a text comes of an instruction."""
+    if opcode.name == "REDUCE":
+        return taken[0].startswith("torch._utils ")
+    return opcode.name == "BINPERSID" or not (opcode.stack_before or opcode.name[:6] == "EMPTY_")
+
+
+def _take(opcode: pickletools.OpcodeInfo, stack: list[str]) -> list[str]:
+    """What an instruction takes from the stack; IndexError where that is not there."""
+    singly = [kind.name for kind in opcode.stack_before]
+    if "mark" in singly:
+        while stack.pop() != _MARK:
+            pass
+        singly = singly[: singly.index("mark")]
+    return [stack.pop() for _ in singly][::-1]
 
 
 def _more_than_tensors(path: Path, name: str) -> str:

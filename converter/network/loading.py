@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from converter.checkpoint.files import CheckpointFiles
+from converter.checkpoint.files import MOST_CONFIG_BYTES, CheckpointFiles
 from converter.checkpoint.tensors import read_tensors, why_not_numbers
 from converter.errors import CheckpointError, brief
 from converter.json_files import UnreadableJsonError, read_json_object
@@ -24,8 +24,6 @@ _WORDS = "embeddings.word_embeddings.weight"
 _HEAD_PREFIX = "cls.predictions."
 _LAYERS = "encoder.layer."
 _LAYER = re.compile(re.escape(_LAYERS) + r"(\d+)\.", re.ASCII)
-# A published one has a kilobyte; a list of many labels may be in it.
-_MOST_CONFIG_BYTES = 4 * 2**20
 # Present in published files and not part of the encoder (names without the prefix "bert.").
 _NOT_ENCODER = re.compile(
     r"cls\..+|pooler\..+|classifier\..+|embeddings\.(position_ids|token_type_ids)"
@@ -93,7 +91,7 @@ def read_config(path: Path) -> EncoderConfig:
         UnsupportedModelError, CheckpointError: as `EncoderConfig.from_dict`.
     """
     try:
-        raw = read_json_object(path, _MOST_CONFIG_BYTES)
+        raw = read_json_object(path, MOST_CONFIG_BYTES)
     except UnreadableJsonError as error:
         raise CheckpointError(f"{path} {error}.") from error
     return EncoderConfig.from_dict(raw)
@@ -138,15 +136,18 @@ def _encoder_shapes(
     Raises:
         CheckpointError: the configuration has more layers than the file.
     """
-    layers = len({found[1] for found in map(_LAYER.match, tensors) if found})
+    with torch.device("meta"):
+        one_layer = GenaEncoder(replace(config, num_hidden_layers=1)).state_dict()
+    first = f"{_LAYERS}0."
+    names = len([name for name in one_layer if name.startswith(first)])
+    numbers = {found[1] for found in map(_LAYER.match, tensors) if found}
+    # A number may stand in one name only: so many layers can be whole.
+    layers = min(len(numbers), len(tensors) // names)
     if config.num_hidden_layers > layers:
         raise CheckpointError(
             f"{path} holds {layers} encoder layers; num_hidden_layers in config.json is "
             f"{config.num_hidden_layers}. Does config.json belong to these weights?"
         )
-    with torch.device("meta"):
-        one_layer = GenaEncoder(replace(config, num_hidden_layers=1)).state_dict()
-    first = f"{_LAYERS}0."
     shapes = {name: t.shape for name, t in one_layer.items() if not name.startswith(first)}
     for number in range(config.num_hidden_layers):
         shapes |= {

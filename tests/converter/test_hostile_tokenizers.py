@@ -68,6 +68,7 @@ def nests(raw: dict[str, Any]) -> None:
         raw["normalizer"] = {"type": "Sequence", "normalizers": [raw["normalizer"]]}
 
 
+SEQUENCE_OF_STRIPS = {"type": "Sequence", "normalizers": [{"type": "Strip"}] * 9}
 NOT_A_RUN = "it replaces what is neither a letter nor a run of one letter"
 GROWS = "it replaces a letter by none or by several"
 NOT_SPELLED = r"something else of real DNA.* of \d+ are \[UNK\]"
@@ -101,6 +102,14 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "bytes": (normalizer("ByteLevel"), "normalizer 'ByteLevel'"),
     "a normalizer's name": (normalizer("\x1b[31m" + "x" * 10**6), r"normalizer '\\x1b"),
+    "normalizers without end": (
+        normalizer("Sequence", normalizers=[{"type": "Strip"}] * 100_000),
+        "it has 100000 normalizers",
+    ),
+    "a tree of normalizers": (
+        normalizer("Sequence", normalizers=[SEQUENCE_OF_STRIPS] * 9),
+        "it has 81 normalizers",
+    ),
     "nested normalizers": (nests, "not a tokenizer file.*recursion"),
     "drops a letter": (splits("Removed", String="A"), SPLITS),
     "splits by nothing": (splits(String=""), SPLITS),

@@ -106,6 +106,38 @@ def repeats_without_end(checkpoint: Path) -> None:
     torch.save({**tensors_of(checkpoint), WORDS: huge}, checkpoint / BIN)
 
 
+def pairs_of_pairs(before: bytes = b"\x80\x02}", after: bytes = b"Ns.") -> bytes:
+    """A pickle with a pair of one pair twice, and so on: a hundred bytes that nobody can walk."""
+    pair = b")q\0" + b"".join(b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(60))
+    return before + pair + after
+
+
+def lists_of_lists() -> bytes:
+    """The same of lists: no key, but shown in a message."""
+    return b"]q\0" + b"".join(
+        b"]q" + bytes([n + 1]) + (b"h" + bytes([n]) + b"a") * 2 for n in range(60)
+    )
+
+
+def before_2020(pickled: bytes) -> Spoil:
+    """A file of five pickles, of which this is the fourth, the tensors."""
+    front = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True})
+    return written(b"".join(pickle.dumps(v, protocol=2) for v in front) + pickled + b"\x80\x02].")
+
+
+def names_layers(checkpoint: Path) -> None:
+    """A layer takes sixteen tensors, and each of these names another one."""
+    write_json(checkpoint / "config.json", num_hidden_layers=48)
+    named = {f"encoder.layer.{n}.x": entry("F32", [0], 0) for n in range(48)}
+    write_safetensors(checkpoint / SAFETENSORS, named)
+
+
+def sparse(file: Path) -> None:
+    """A terabyte that takes no room."""
+    file.touch()
+    os.truncate(file, 2**40)
+
+
 def hides_a_second_pickle(checkpoint: Path) -> None:
     """PyTorch finds names whatever their case, and the first that fits."""
     with zipfile.ZipFile(checkpoint / BIN, "w") as archive:
@@ -203,6 +235,18 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "built of a text": (pickled(b"\x80\x02}X\1\0\0\0aX\1\0\0\0bb."), BROKEN),
     "a deep list": (pickled(b"\x80\x02" + b"]" * 10**4 + b"a" * (10**4 - 1) + b"."), "state dict"),
     "a deep key": (pickled(b"\x80\x02})" + b"\x85" * 10**4 + b"Ns."), "state dict"),
+    "a key without end": (pickled(pairs_of_pairs()), BROKEN),
+    "a key without end in another": (
+        pickled(pairs_of_pairs(b"\x80\x02" + imported("collections", "OrderedDict") + b")R")),
+        BROKEN,
+    ),
+    "a key without end before 2020": (before_2020(pairs_of_pairs()), BROKEN),
+    "a type without end": (pickled(pairs_of_pairs(b"\x80\x02(", b"NNNNtQ.")), BROKEN),
+    "a type of lists without end": (
+        pickled(b"\x80\x02(" + lists_of_lists() + b"NNNNtQ."),
+        BROKEN,
+    ),
+    "a dict in itself": (pickled(b"\x80\x02}q\0X\1\0\0\0ah\0s."), BROKEN),
     "a long pickle": (pickled(b"\x80\x02" + b"N0" * 4_000_000 + b"}."), "far too long"),
     "packed": (
         pickled(state_dict_of(**{"a" * 10**6: b"N"}), compression=zipfile.ZIP_DEFLATED),
@@ -223,6 +267,9 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "safe: a hole": (header({"a": entry("F32", [1], 4)}, bytes(8)), SAFE),
     "safe: below nothing": (header({"a": entry("F32", [-1], 4)}, bytes(4)), SAFE),
     "safe: deep": (header(b'{"a":' + b"[" * 10**5), SAFE),
+    "safe: layers by name": (names_layers, "holds 3 encoder layers.* is 48"),
+    "safe: a terabyte": (lambda c: sparse(c / SAFETENSORS), r"safetensors is larger than the \d+"),
+    "a terabyte of zeros": (lambda c: sparse(c / BIN), r"bin is larger than the \d+ bytes"),
     "safe: no header": (header_only(b""), SAFE),
     "safe: a long header": (header_only(struct.pack("<Q", 2**60)), SAFE),
     "safe: not a tensor": (header({"a": entry("F32", [0, 10**9], 0)}), "0 encoder layers"),

@@ -1,5 +1,6 @@
 """`config.json` of strangers: refused in a sentence, before any network of such a size is built."""
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "sparse_attention=",
     ),
     "5 MB": (says(labels="x" * 5_000_000), "is larger than"),
+    "a terabyte": (lambda file: os.truncate(file, 2**40), "config.json is larger than"),
     "a long value": (says(model_type="x" * 10**6), "model_type='x+.*supports only"),
     "what a terminal obeys": (says(hidden_act="\x1b]0;owned\x07\x1b[2J"), "hidden_act="),
     "half a character": (replaces("model_type", r'"\ud800"'), "model_type="),
