@@ -29,7 +29,7 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # Said before anything is read, or hashed. A published config has a kilobyte, and a list of many
 # labels may be in it; bert-large has 1.4 GB of weights.
 MOST_CONFIG_BYTES = 4 * 2**20
-_MOST_WEIGHTS_BYTES = 16 * 2**30
+_MOST_WEIGHTS_BYTES = 4 * 2**30
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 

@@ -24,8 +24,8 @@ _NEEDED = {
     "torch._utils _rebuild_tensor_v2",
 }
 _STORAGE = re.compile(r"torch (Float|Half|BFloat16|Double|Long|Int|Short|Char|Byte|Bool)Storage")
-# A model's pickle says where its tensors lie: a hundred bytes or two each.
-_MOST_PICKLE_BYTES = 4 * 2**20
+# What a file says of where its tensors lie: a hundred bytes or two each, so bert-large has 0.1 MB.
+MOST_LIST_BYTES = 2**20
 # Of the values on a stack: what holds others, beside what holds none, and names of imports.
 _CONTAINER, _PLAIN, _MARK = "container", "plain", "mark"
 # Before 2020 there was no archive: magic number, version, machine, tensors, names of their data.
@@ -64,16 +64,16 @@ def _in_archive(path: Path) -> Iterator[IO[bytes]]:
         if packed or sum(entry.file_size for entry in entries) > path.stat().st_size:
             raise CheckpointError(f"{path} unpacks to more than it is: PyTorch wrote no such file.")
         # PyTorch finds "data.pkl" whatever the case of its letters.
-        for entry in entries:
-            if entry.filename.lower().endswith(".pkl"):
-                if entry.file_size > _MOST_PICKLE_BYTES:
-                    raise CheckpointError(f"{path}: its list of tensors is far too long.")
-                yield io.BytesIO(archive.read(entry))
+        pickles = [entry for entry in entries if entry.filename.lower().endswith(".pkl")]
+        if sum(entry.file_size for entry in pickles) > MOST_LIST_BYTES:
+            raise CheckpointError(f"{path}: its list of tensors is far too long.")
+        for entry in pickles:
+            yield io.BytesIO(archive.read(entry))
 
 
 def _at_the_beginning(path: Path) -> Iterator[IO[bytes]]:
     with path.open("rb") as file:
-        beginning = io.BytesIO(file.read(_MOST_PICKLE_BYTES))
+        beginning = io.BytesIO(file.read(MOST_LIST_BYTES))
     for _ in range(_OLD_PICKLES):
         yield beginning
 

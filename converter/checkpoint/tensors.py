@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from converter.checkpoint.pickles import is_archive, require_only_tensors
+from converter.checkpoint.pickles import MOST_LIST_BYTES, is_archive, require_only_tensors
 from converter.errors import CheckpointError, brief
 from converter.panics import panics_as_errors
 
@@ -73,6 +73,9 @@ def _reason(error: Exception) -> str:
 
 def _load(path: Path) -> Any:
     if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            if int.from_bytes(file.read(8), "little") > MOST_LIST_BYTES:
+                raise ValueError("its list of tensors is far too long")
         return load_file(path)
     require_only_tensors(path)
     return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))

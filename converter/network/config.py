@@ -97,7 +97,7 @@ class EncoderConfig:
 
 def _require_supported(raw: Mapping[str, Any]) -> None:
     for key, supported in _SUPPORTED_VALUES.items():
-        if key in _REQUIRED and key not in raw:
+        if key in _REQUIRED and raw.get(key) is None:
             raise CheckpointError(f"config.json has no {key!r}; expected {supported!r}.")
         value = raw.get(key, supported)
         if value is not None and value != supported:

@@ -125,6 +125,12 @@ def before_2020(pickled: bytes) -> Spoil:
     return written(b"".join(pickle.dumps(v, protocol=2) for v in front) + pickled + b"\x80\x02].")
 
 
+def holds_many_pickles(checkpoint: Path) -> None:
+    with zipfile.ZipFile(checkpoint / BIN, "w") as archive:
+        for number in range(5):
+            archive.writestr(f"archive/{number}.pkl", b"\x80\x02" + b"N" * 300_000 + b".")
+
+
 def names_layers(checkpoint: Path) -> None:
     """A layer takes sixteen tensors, and each of these names another one."""
     write_json(checkpoint / "config.json", num_hidden_layers=48)
@@ -235,6 +241,11 @@ CASES: dict[str, tuple[Spoil, str]] = {
     "built of a text": (pickled(b"\x80\x02}X\1\0\0\0aX\1\0\0\0bb."), BROKEN),
     "a deep list": (pickled(b"\x80\x02" + b"]" * 10**4 + b"a" * (10**4 - 1) + b"."), "state dict"),
     "a deep key": (pickled(b"\x80\x02})" + b"\x85" * 10**4 + b"Ns."), "state dict"),
+    "many long pickles": (holds_many_pickles, "far too long"),
+    "safe: many tensors": (
+        header({f"t{n}": entry("F32", [0], 0) for n in range(20_000)}),
+        r"safetensors cannot be read as weights \(its list of tensors is far too long\)",
+    ),
     "a key without end": (pickled(pairs_of_pairs()), BROKEN),
     "a key without end in another": (
         pickled(pairs_of_pairs(b"\x80\x02" + imported("collections", "OrderedDict") + b")R")),

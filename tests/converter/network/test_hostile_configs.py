@@ -73,6 +73,7 @@ CASES: dict[str, tuple[Spoil, str]] = {
         "sparse_attention=",
     ),
     "5 MB": (says(labels="x" * 5_000_000), "is larger than"),
+    "no architecture": (says(model_type=None), "has no 'model_type'"),
     "a terabyte": (lambda file: os.truncate(file, 2**40), "config.json is larger than"),
     "a long value": (says(model_type="x" * 10**6), "model_type='x+.*supports only"),
     "what a terminal obeys": (says(hidden_act="\x1b]0;owned\x07\x1b[2J"), "hidden_act="),
