@@ -1,5 +1,6 @@
 """What asks a command to end before it is done: Ctrl-C, SIGTERM, the end of its terminal."""
 
+import atexit
 import signal
 import sys
 import threading
@@ -56,6 +57,8 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
         if not first.is_set():
             number = signal.Signals(received)
             first.set()
+            # What libraries do at the exit is not to be torn either: there is nothing left to end.
+            atexit.register(_ignore)
         if not isinstance(sys.exception(), KeyboardInterrupt):
             raise Interrupted(number)
 
@@ -72,3 +75,8 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
     finally:
         for each, handler in before.items():
             signal.signal(each, handler)
+
+
+def _ignore() -> None:
+    for each in _SIGNALS:
+        signal.signal(each, signal.SIG_IGN)

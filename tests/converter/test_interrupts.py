@@ -57,6 +57,22 @@ def test_what_is_to_be_ignored_is_ignored_and_handlers_come_back() -> None:
     assert others == {each: signal.getsignal(each) for each in others}
 
 
+def test_none_tears_what_a_library_does_at_the_exit() -> None:
+    code = """
+    import atexit, os, signal
+    from contextlib import suppress
+    from converter.interrupts import lasting_interrupts
+
+    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
+    with suppress(KeyboardInterrupt), lasting_interrupts():
+        os.kill(os.getpid(), signal.SIGINT)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
 @pytest.mark.parametrize(
     ("command", "module"), [("convert", "converter.conversion.convert"), ("serve", "app.main")]
 )
