@@ -57,8 +57,6 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
         if not first.is_set():
             number = signal.Signals(received)
             first.set()
-            # What libraries do at the exit is not to be torn either: there is nothing left to end.
-            atexit.register(_ignore)
         if not isinstance(sys.exception(), KeyboardInterrupt):
             raise Interrupted(number)
 
@@ -73,6 +71,9 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
     try:
         yield require_none
     finally:
+        if first.is_set():
+            # Registered last, so called first: what libraries do at the exit is not torn either.
+            atexit.register(_ignore)
         for each, handler in before.items():
             signal.signal(each, handler)
 

@@ -63,9 +63,11 @@ def test_none_tears_what_a_library_does_at_the_exit() -> None:
     from contextlib import suppress
     from converter.interrupts import lasting_interrupts
 
-    atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
     with suppress(KeyboardInterrupt), lasting_interrupts():
-        os.kill(os.getpid(), signal.SIGINT)
+        try:
+            os.kill(os.getpid(), signal.SIGINT)
+        finally:  # as a library that is imported after the interrupt
+            atexit.register(lambda: os.kill(os.getpid(), signal.SIGINT))
     """
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, capture_output=True, text=True
