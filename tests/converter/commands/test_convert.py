@@ -165,7 +165,8 @@ def test_an_interrupt_leaves_nothing_behind(
     lines_until(child, "convert")
     child.send_signal(number)
     _, errors = child.communicate(timeout=60)  # closes stdin, which interrupts once more
-    assert child.returncode == 128 + number
+    # Where both arrive in a long call of a library, Python hands on the lower number first.
+    assert child.returncode in (128 + number, 128 + signal.SIGINT)
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert debris(tmp_path) == []
