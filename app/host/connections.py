@@ -71,11 +71,16 @@ class Connections:
             each.transport.abort()
 
     def _look(self) -> None:
-        for each in list(self._open):
-            each.look()
-            if self._is_closed and self._is_settled(each):
-                each.close()
+        # First: whatever happens to one of them, the others are looked at again.
         self._loop.call_later(_LOOK_SECONDS, self._look)
+        for each in list(self._open):
+            try:
+                each.look()
+                if self._is_closed and self._is_settled(each):
+                    each.close()
+            except Exception:
+                logger.exception("a connection is cut off: looking at it failed")
+                each.transport.abort()
 
     def _go_on(self) -> None:
         if not self._is_closed:

@@ -142,7 +142,9 @@ class HttpProtocol(H11Protocol):
             h11.EndOfMessage(),
         ):
             self.transport.write(self.conn.send(event) or b"")
-        self.transport.write_eof()
+        # A client that has just reset the connection waits for no end.
+        with contextlib.suppress(OSError):
+            self.transport.write_eof()
         self.loop.call_later(_DROP_SECONDS, self.transport.close)
 
     # What asyncio calls.

@@ -1,19 +1,28 @@
 """Connections that do nothing: they neither use up the descriptors nor the log, nor stay."""
 
+import asyncio
 import contextlib
 import json
 import socket
+import struct
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any, cast
 
 import httpx
 import pytest
+import uvicorn
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from app.host.connections import Connections
+from app.host.protocol import HttpProtocol
 from tests.support.raw_http import read_answer
 from tests.support.running import STAND_IN_SERVER, Server, running
-from tests.support.scenarios import until
+from tests.support.scenarios import scenario, until
 from tests.support.stand_in_bundle import make_bundle
 
 FILES = 256
@@ -206,3 +215,70 @@ def test_a_kept_connection_serves_again_after_a_while(impatient: Server) -> None
         assert kept.getresponse().read()
     assert kept.sock is connection
     kept.close()
+
+
+class ResetBeforeTheEnd:
+    """A transport whose client resets the connection just before its end is written."""
+
+    def __init__(self, transport: asyncio.Transport, client: socket.socket) -> None:
+        self._transport, self._client = transport, client
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write_eof(self) -> None:
+        self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._client.close()
+        self._transport.write_eof()
+
+
+async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    """None of the connections asks for anything."""
+
+
+@asynccontextmanager
+async def two_clients() -> AsyncIterator[tuple[list[HttpProtocol], list[socket.socket]]]:
+    """Connections without a server around them; two clients, and their protocols here."""
+    config = uvicorn.Config(app, interface="asgi3", h11_max_incomplete_event_size=2**16)
+    config.load()
+    made: list[HttpProtocol] = []
+
+    def make(on_lost: Callable[[HttpProtocol], None]) -> HttpProtocol:
+        protocol = HttpProtocol(config, ServerState(), {}, stall_seconds=1, on_lost=on_lost)
+        made.append(protocol)
+        return protocol
+
+    with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
+        connections = Connections(listener, 10, make)
+        address = listener.getsockname()
+        pair = [stack.enter_context(socket.create_connection(address, 10)) for _ in range(2)]
+        while len(made) < 2 or not all(hasattr(each, "transport") for each in made):
+            await asyncio.sleep(0.01)
+        yield made, pair
+        connections.close()
+        connections.cut()
+
+
+@scenario
+async def test_one_that_is_reset_while_it_is_refused_leaves_the_others_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with two_clients() as (made, (reset, idle)):
+        transport = ResetBeforeTheEnd(made[0].transport, reset)
+        made[0].transport = cast("asyncio.Transport", transport)
+        reset.sendall(HALF_HEADER)
+        # The other one's turn ends a look later.
+        made[1].still_since += 1
+        assert await asyncio.to_thread(idle.recv, 1) == b""
+    assert not [each for each in caplog.records if each.levelname == "ERROR"]
+
+
+@scenario
+async def test_one_that_cannot_be_looked_at_is_cut_and_the_others_stay_bounded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with two_clients() as (made, pair):
+        monkeypatch.setattr(made[0], "look", lambda: 1 / 0)
+        for each in pair:
+            assert await asyncio.to_thread(each.recv, 1) == b""
+    assert "looking at it failed" in caplog.text
