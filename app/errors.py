@@ -49,11 +49,13 @@ class ProblemError(Exception):
         return problem_document(self.code, self.kind, self.detail, self.members)
 
 
-def deadline_exceeded(seconds: float) -> ProblemError:
-    """Time ran out, whether in the queue or elsewhere."""
-    return ProblemError(
-        "deadline.exceeded", f"The answer was not ready after {seconds:g} s.", limit=seconds
-    )
+def deadline_exceeded(what: str, seconds: float) -> ProblemError:
+    """Time ran out, whether in the queue or elsewhere.
+
+    Args:
+        what: did not happen meanwhile, as the beginning of a sentence.
+    """
+    return ProblemError("deadline.exceeded", f"{what} for {seconds:g} s.", limit=seconds)
 
 
 def request_timeout(seconds: float) -> ProblemError:

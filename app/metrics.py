@@ -19,6 +19,7 @@ class Metrics:
         request_bytes, response_bytes: bodies, by route.
         tokens: computed or taken from the cache, specials included, padding not.
         records: answered.
+        answers_cut_off: answers with status 200 that ended early, by the code of the reason.
         stage_seconds: by `Stage`.
         cache_hits, cache_misses: windows found, or not, in the cache of repeated windows.
         model_restarts: starts of the model's process after its first.
@@ -27,50 +28,32 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter(
-            "gena_requests",
-            "Requests answered.",
-            ("route", "method", "status"),
-            registry=self.registry,
+        self.requests = self._counter(
+            "gena_requests", "Requests answered.", "route", "method", "status"
         )
-        self.request_seconds = Histogram(
-            "gena_request_seconds",
-            "Time from a request to the end of its answer.",
-            ("route",),
-            buckets=_SECONDS,
-            registry=self.registry,
+        self.request_seconds = self._histogram(
+            "gena_request_seconds", "Time from a request to the end of its answer.", "route"
         )
-        self.request_bytes = Counter(
-            "gena_request_bytes", "Bytes of request bodies.", ("route",), registry=self.registry
+        self.request_bytes = self._counter(
+            "gena_request_bytes", "Bytes of request bodies.", "route"
         )
-        self.response_bytes = Counter(
-            "gena_response_bytes", "Bytes of answers.", ("route",), registry=self.registry
+        self.response_bytes = self._counter("gena_response_bytes", "Bytes of answers.", "route")
+        self.tokens = self._counter("gena_tokens", "Tokens answered for, specials included.")
+        self.records = self._counter("gena_records", "Records answered.")
+        self.answers_cut_off = self._counter(
+            "gena_answers_cut_off", "Answers that had begun and could not be finished.", "code"
         )
-        self.tokens = Counter(
-            "gena_tokens", "Tokens answered for, specials included.", registry=self.registry
-        )
-        self.records = Counter("gena_records", "Records answered.", registry=self.registry)
-        self.stage_seconds = Histogram(
+        self.stage_seconds = self._histogram(
             "gena_stage_seconds",
             "Time of a window queued or predicting, of a record tokenizing, of an answer encoding.",
-            ("stage",),
-            buckets=_SECONDS,
-            registry=self.registry,
+            "stage",
         )
-        self.cache_hits = Counter(
-            "gena_cache_hits", "Windows found in the cache.", registry=self.registry
+        self.cache_hits = self._counter("gena_cache_hits", "Windows found in the cache.")
+        self.cache_misses = self._counter("gena_cache_misses", "Windows not found in the cache.")
+        self.model_restarts = self._counter(
+            "gena_model_restarts", "Starts of the model's process after its first."
         )
-        self.cache_misses = Counter(
-            "gena_cache_misses", "Windows not found in the cache.", registry=self.registry
-        )
-        self.model_restarts = Counter(
-            "gena_model_restarts",
-            "Starts of the model's process after its first.",
-            registry=self.registry,
-        )
-        self.conversions = Counter(
-            "gena_conversions", "Conversions that ended.", ("result",), registry=self.registry
-        )
+        self.conversions = self._counter("gena_conversions", "Conversions that ended.", "result")
         # They are there from the start, with zeros.
         for stage in get_args(Stage):
             self.stage_seconds.labels(stage=stage)
@@ -78,6 +61,12 @@ class Metrics:
     def observe_stage(self, stage: Stage, seconds: float) -> None:
         """Record the time of one stage."""
         self.stage_seconds.labels(stage=stage).observe(seconds)
+
+    def _counter(self, name: str, help_text: str, *labels: str) -> Counter:
+        return Counter(name, help_text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, help_text: str, *labels: str) -> Histogram:
+        return Histogram(name, help_text, labels, buckets=_SECONDS, registry=self.registry)
 
     def gauge(self, name: str, help_text: str, read: Callable[[], float]) -> None:
         """A gauge that is read when the metrics are."""

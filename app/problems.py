@@ -322,7 +322,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     "deadline.exceeded": ProblemKind(
         504,
         "The request took too long",
-        "The answer was not ready after 600 s.",
+        "The answer did not begin for 600 s.",
         hint="Send fewer records at a time, or raise GENA_DEADLINE_SECONDS.",
         members={"limit": 600},
     ),

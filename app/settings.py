@@ -151,7 +151,11 @@ class Settings(BaseSettings):
         description="Room in the queue. Each request in progress holds at least one window "
         f"({WINDOW}).",
     )
-    deadline_seconds: float = Field(600, gt=0, description="Longest time for one request.")
+    deadline_seconds: float = Field(
+        600,
+        gt=0,
+        description="Longest time for an answer to begin, and then without one more window of it.",
+    )
     stall_seconds: float = Field(
         60,
         gt=0,

@@ -1,8 +1,7 @@
-"""One request on its way to an answer: whose it is, what it may use, and how long it may take."""
+"""One request on its way to an answer: whose it is, what it may use, and how long it may wait."""
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -39,7 +38,6 @@ class Exchange:
         self.metrics = services.metrics
         self._bulk_threads = services.bulk_threads
         self.stages: dict[str, float] = {}
-        self._deadline = time.monotonic() + services.settings.deadline_seconds
         _refuse_repeated_options(request)
 
     @property
@@ -58,23 +56,19 @@ class Exchange:
             json_bytes=settings.max_json_bytes,
         )
 
-    @property
-    def remaining(self) -> float:
-        """Seconds until the deadline."""
-        return max(0.0, self._deadline - time.monotonic())
-
     @asynccontextmanager
     async def in_time(self) -> AsyncIterator[None]:
-        """Bounds what is awaited inside by the deadline.
+        """Bounds what is awaited inside, until the answer begins, by the deadline.
 
         Raises:
             ProblemError: 504 deadline.exceeded.
         """
+        seconds = self.settings.deadline_seconds
         try:
-            async with asyncio.timeout(self.remaining):
+            async with asyncio.timeout(seconds):
                 yield
         except TimeoutError:
-            raise deadline_exceeded(self.settings.deadline_seconds) from None
+            raise deadline_exceeded("The answer did not begin", seconds) from None
 
     async def in_thread(self, work: Callable[[threading.Event], T], *, bulk: bool) -> T:
         """Run `work` in a thread; its argument is set when nobody waits any more.

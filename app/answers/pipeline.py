@@ -39,7 +39,7 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
         resources.callback(received.close)
         flow = None
         if reader.uses_model:
-            place = exchange.model.open_flow(exchange.remaining)
+            place = exchange.model.open_flow(exchange.settings.deadline_seconds)
             flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
             partial(_read_and_prepare, exchange, reader, received), bulk=received.is_bulk
@@ -107,10 +107,10 @@ class _Computation:
         if writer.length is not None:
             stamp["Content-Length"] = str(writer.length)
         return StreamedAnswer(
-            self._exchange,
             start,
             chunks,
             resources.pop_all(),
+            self._exchange.metrics,
             headers=stamp,
             media_type=writer.media_type,
         )

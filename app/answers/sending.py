@@ -7,10 +7,10 @@ from contextlib import AsyncExitStack
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from app.answers.exchange import Exchange
 from app.answers.writer import Chunk
 from app.dependencies import unavailable_problem
 from app.errors import ProblemError
+from app.metrics import Metrics
 from app.model.state import ModelUnavailableError
 
 logger = logging.getLogger("gena.answers")
@@ -47,18 +47,19 @@ class ComputedAnswer(Response):
 
 
 class StreamedAnswer(Response):
-    """An answer that is sent while it is computed.
+    """An answer that is sent while it is computed, for as long as it advances.
 
-    When that fails, the response is left unfinished: the server then cuts the connection, which
-    every client sees.
+    It waits for the model, as long as its flow lets it, and for its client, as long as that does
+    its part. When that fails, the response is left unfinished: the server then cuts the
+    connection, which every client sees.
     """
 
     def __init__(
         self,
-        exchange: Exchange,
         start: Sequence[Chunk],
         rest: AsyncIterator[Chunk],
         resources: AsyncExitStack,
+        metrics: Metrics,
         *,
         headers: Mapping[str, str],
         media_type: str,
@@ -67,7 +68,7 @@ class StreamedAnswer(Response):
         self.media_type = media_type
         self.background = None
         self.init_headers(headers)
-        self._exchange = exchange
+        self._metrics = metrics
         self._start = start
         self._rest = rest
         self._resources = resources
@@ -76,13 +77,14 @@ class StreamedAnswer(Response):
         """Send everything; returns without the last message when the answer fails."""
         async with self._resources:
             try:
-                async with self._exchange.in_time():
-                    await self._send(send)
+                await self._send(send)
             except (ProblemError, ModelUnavailableError) as error:
                 told = error if isinstance(error, ProblemError) else unavailable_problem(error)
                 logger.warning("answer cut off: %s: %s", told.code, told.detail)
+                self._metrics.answers_cut_off.labels(code=told.code).inc()
             except Exception:
                 logger.exception("answer cut off")
+                self._metrics.answers_cut_off.labels(code="internal").inc()
 
     async def _send(self, send: Send) -> None:
         await _send_start(self, send)

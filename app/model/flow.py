@@ -65,6 +65,7 @@ class Flow:
         self._unanswered: set[QueuedWindow] = set()
         self._unanswered_since = 0.0
         self._unanswered_seconds = 0.0
+        self._answered_at = 0.0
 
     @property
     def queued_windows(self) -> int:
@@ -88,6 +89,13 @@ class Flow:
         if self._unanswered:
             passed += time.perf_counter() - self._unanswered_since
         return max(0.0, passed - self.predicting_seconds)
+
+    @property
+    def stuck_seconds(self) -> float:
+        """Time that it has waited for an answer since the last one; 0 where it waits for none."""
+        if not self._unanswered:
+            return 0.0
+        return time.perf_counter() - max(self._unanswered_since, self._answered_at)
 
     async def predict(self, window: WindowIds) -> Rows:
         """Features of one window.
@@ -126,6 +134,7 @@ class Flow:
     def deliver(self, queued: QueuedWindow, prediction: Prediction) -> None:
         """Answer a window that was handed to the model."""
         self.predicting_seconds += prediction.seconds
+        self._answered_at = time.perf_counter()
         if not queued.answer.done():
             queued.answer.set_result(prediction.features)
 

@@ -74,7 +74,8 @@ class Scheduler:
 
         Args:
             fingerprint: of the bundle that the request was prepared for: no other answers it.
-            deadline_seconds: from now until everything asked for fails with 504.
+            deadline_seconds: that it may wait without an answer from the model until everything
+                asked for fails with 504. Who is answered, slowly or not, goes on.
 
         Raises:
             ProblemError: on entry 429 queue.full, with Retry-After, and 503 model.replaced.
@@ -89,12 +90,11 @@ class Scheduler:
             raise self._full(held)
         flow = Flow(self, fingerprint)
         self._flows.add(flow)
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(deadline_seconds, self._expire, flow, deadline_seconds)
+        watch = asyncio.create_task(self._end_when_stuck(flow, deadline_seconds))
         try:
             yield flow
         finally:
-            timer.cancel()
+            watch.cancel()
             self._flows.discard(flow)
             flow.end(RuntimeError("this flow is closed"))
             self.make_room()
@@ -161,8 +161,10 @@ class Scheduler:
             limit=self._limit,
         )
 
-    def _expire(self, flow: Flow, seconds: float) -> None:
-        flow.end(deadline_exceeded(seconds))
+    async def _end_when_stuck(self, flow: Flow, seconds: float) -> None:
+        while (left := seconds - flow.stuck_seconds) > 0:
+            await asyncio.sleep(left)
+        flow.end(deadline_exceeded("The model answered nothing", seconds))
         self.make_room()
 
     def _line_up(self, flow: Flow) -> None:

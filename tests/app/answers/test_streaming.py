@@ -1,9 +1,11 @@
 """Big answers on real sockets: whole or visibly broken, in bounded memory, dropped with clients."""
 
+import asyncio
 import gzip
 import io
 import json
 import threading
+import time
 import tracemalloc
 
 import httpx
@@ -125,8 +127,8 @@ def test_the_deadline_ends_a_request_that_waits(truth):
         assert service.lifecycle.scheduler.open_flows == 0
 
 
-def test_the_deadline_cuts_an_answer_off(truth):
-    with running(truth, deadline_seconds=3, cache_bytes=0) as service:
+def test_the_deadline_cuts_off_an_answer_that_stands_still(truth, caplog):
+    with running(truth, deadline_seconds=0.5, cache_bytes=0) as service:
         with service.client.stream("POST", "/embeddings?format=tsv", content=MANY) as response:
             lines = response.iter_lines()
             next(lines)
@@ -135,6 +137,26 @@ def test_the_deadline_cuts_an_answer_off(truth):
                 list(lines)
 
         assert service.lifecycle.scheduler.open_flows == 0
+        counts = service.client.get("/metrics").text
+    assert 'gena_answers_cut_off_total{code="deadline.exceeded"} 1.0' in counts
+    (cut,) = [each for each in caplog.records if "cut off" in each.message]
+    assert "deadline.exceeded: The model answered nothing for 0.5 s." in cut.message
+
+
+def test_an_answer_that_advances_takes_longer_than_the_deadline(truth, monkeypatch):
+    with running(truth, deadline_seconds=0.5, cache_bytes=0) as service:
+        predict = service.model.predict
+
+        async def slowly(window):
+            await asyncio.sleep(0.008)
+            return await predict(window)
+
+        monkeypatch.setattr(service.model, "predict", slowly)
+        began = time.monotonic()
+        answer = service.post("/embeddings?format=tsv", content=MANY)
+
+        assert time.monotonic() - began > 1
+        assert answer.text.count("\n") == 301
 
 
 def test_a_full_queue_is_429_with_retry_after(truth):

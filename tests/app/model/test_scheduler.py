@@ -166,6 +166,23 @@ async def test_the_deadline_ends_what_waits_with_504() -> None:
 
 
 @scenario
+async def test_a_flow_that_is_answered_goes_on_after_the_deadline() -> None:
+    scheduler, model = Scheduler(5120), FakeModel()
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 0.1) as flow:
+        for _ in range(3):
+            tasks = ask(flow, window(1))
+            await asyncio.sleep(0.06)
+            await model.answer()
+            await asyncio.gather(*tasks)
+        await asyncio.sleep(0.12)  # its client's time, in which it asks for nothing
+        tasks = ask(flow, window(1))
+        await settle()
+        await model.answer()
+        await asyncio.gather(*tasks)
+
+
+@scenario
 async def test_what_a_client_left_behind_is_dropped() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model, A)
