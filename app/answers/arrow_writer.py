@@ -16,7 +16,10 @@ _RECORDS = 64
 
 
 class ArrowWriter(Writer):
-    """A batch whenever enough records are there; what was skipped is in the schema's metadata."""
+    """A batch whenever enough records are there.
+
+    The schema's metadata says how many records will come, and which were skipped.
+    """
 
     media_type = media_types.ARROW
     needs_pooling = True
@@ -35,6 +38,7 @@ class ArrowWriter(Writer):
             ],
             metadata={
                 **plan.stamp,
+                "records": str(len(plan.prepared.records)),
                 "pooling": plan.prepared.choices.pooling,
                 "skipped": orjson.dumps(skipped),
             },

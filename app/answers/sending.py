@@ -50,8 +50,8 @@ class StreamedAnswer(Response):
     """An answer that is sent while it is computed, for as long as it advances.
 
     It waits for the model, as long as its flow lets it, and for its client, as long as that does
-    its part. When that fails, the response is left unfinished: the server then cuts the
-    connection, which every client sees.
+    its part. When that fails, the response is left unfinished: the server then resets the
+    connection, which every client sees (`app.host.protocol`).
     """
 
     def __init__(

@@ -72,6 +72,7 @@ def configure_logging(settings: Settings) -> None:
     """
     formatter = JsonFormatter() if settings.log_format == "json" else TextFormatter()
     handler = Backlog(_output(settings), formatter)
+    handler.addFilter(_is_news)
     handler.addFilter(FloodFilter())
     root = logging.getLogger()
     root.handlers[:] = [handler]
@@ -81,6 +82,11 @@ def configure_logging(settings: Settings) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
     # Else they go to stderr by themselves, and wait for who reads it.
     logging.captureWarnings(True)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether nobody has said it: an answer that is left unfinished on purpose, whoever did so."""
+    return record.msg != "ASGI callable returned without completing response."
 
 
 def _output(settings: Settings) -> logging.Handler:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import re
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -54,7 +55,7 @@ class HttpProtocol(H11Protocol):
         on_lost: Callable[["HttpProtocol"], None],
     ) -> None:
         super().__init__(config, server_state, app_state)
-        self.conn = _Requests(h11.SERVER, config.h11_max_incomplete_event_size or 0)
+        self.conn = _Exchanges(config.h11_max_incomplete_event_size or 0, self._on_send)
         self.still_since = self.loop.time()
         self._stall_seconds = stall_seconds
         self._on_lost = on_lost
@@ -188,6 +189,26 @@ class HttpProtocol(H11Protocol):
 
     # What uvicorn calls.
 
+    def _on_send(self, event: h11.Event) -> None:
+        """While an answer of unknown length is on its way, its end is no orderly one.
+
+        Whatever ends it then, be it the end of this process, resets the connection: HTTP/1.0, which
+        proxies speak, takes a connection that is closed for the end of the answer.
+        """
+        if isinstance(event, h11.Response):
+            names = {name for name, _ in event.headers}
+            if b"content-length" not in names and self.scope["method"] != "HEAD":
+                self._reset_at_close(True)
+        elif isinstance(event, h11.EndOfMessage):
+            self._reset_at_close(False)
+
+    def _reset_at_close(self, on: bool) -> None:
+        # Gone already, where it fails.
+        with contextlib.suppress(AttributeError, OSError):
+            self.transport.get_extra_info("socket").setsockopt(
+                socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", on, 0)
+            )
+
     def _should_upgrade(self) -> bool:
         """Nothing is offered to upgrade to, and nobody needs to be advised to install it."""
         return False
@@ -213,8 +234,21 @@ class HttpProtocol(H11Protocol):
             self.refuse(ProblemError("request.malformed"))
 
 
-class _Requests(h11.Connection):
-    """Requests in the one form that the application knows, whichever they came in."""
+class _Exchanges(h11.Connection):
+    """Requests in the one form that the application knows, whichever they came in.
+
+    Args:
+        max_size: bytes of what is no whole event yet.
+        on_send: called with every event before it is sent.
+    """
+
+    def __init__(self, max_size: int, on_send: Callable[[h11.Event], None]) -> None:
+        super().__init__(h11.SERVER, max_size)
+        self._on_send = on_send
+
+    def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
+        self._on_send(event)
+        return super().send(event)
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super().next_event()

@@ -54,7 +54,8 @@ export async function post(path, body, { signal, onBytes = () => {} } = {}) {
     return { buffer: await receive(response, onBytes), headers: response.headers };
   } catch (error) {
     if (error.name === 'AbortError') throw error;
-    throw new ServiceError('The connection broke before the answer was complete.', 0);
+    const broken = 'The connection broke before the answer was complete.';
+    throw new ServiceError(`${broken} The log of the service says why.`, 0);
   }
 }
 

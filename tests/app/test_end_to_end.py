@@ -1,9 +1,12 @@
 """`gena serve` as it is: the converter, the package and its executor behind it."""
 
+import contextlib
 import io
 import os
 import signal
+import socket
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +28,17 @@ def features(server: Server) -> np.ndarray:
     answer = server.http.post("/features?format=npy", json={"sequence": DNA})
     assert answer.status_code == 200, answer.text
     return np.load(io.BytesIO(answer.content))
+
+
+@contextlib.contextmanager
+def an_answer_of_http_1_0(server: Server) -> Iterator[socket.socket]:
+    """The connection of an answer that has begun; it takes seconds."""
+    body = "".join(f">r{n}\n{n:b}\n" for n in range(4000)).replace("0", "A").replace("1", "C")
+    head = f"POST /embeddings?format=tsv HTTP/1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall((head + body).encode())
+        assert connection.recv(2**12).startswith(b"HTTP/1.1 200")
+        yield connection
 
 
 def test_a_bundle_is_served_and_survives_the_death_of_its_model(
@@ -50,8 +64,13 @@ def test_a_bundle_is_served_and_survives_the_death_of_its_model(
         assert not {"torch", "coremltools"} & server.imported()
 
         (model,) = server.children()
-        os.kill(model, signal.SIGKILL)
+        with an_answer_of_http_1_0(server) as answer:
+            os.kill(model, signal.SIGKILL)
+            with pytest.raises(ConnectionResetError):
+                list(iter(lambda: answer.recv(2**16), b""))
         server.wait_for("ready", restarts=1)
+        assert "answer cut off: model.crashed" in server.text
+        assert "ASGI" not in server.text
         np.testing.assert_array_equal(features(server), answered)
         (model,) = server.children()
         assert server.stop() == 0

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
+from app.host.protocol import HttpProtocol
 from app.main import create_app
 from app.metrics import Metrics
 from app.model.lifecycle import ReadyModel
@@ -147,6 +148,22 @@ class Service:
         return self.client.post(path, **arguments)
 
 
+class _Protocol(HttpProtocol):
+    """The server's own, which looks at its client by itself."""
+
+    def __init__(self, *, _loop: None = None, **arguments: Any) -> None:
+        super().__init__(**arguments, stall_seconds=60, on_lost=lambda _: None)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._look_again()
+
+    def _look_again(self) -> None:
+        if not self.transport.is_closing():
+            self.look()
+            self.loop.call_later(0.1, self._look_again)
+
+
 @contextlib.contextmanager
 def running(truth: Truth, **settings: Any) -> Iterator[Service]:
     """A server on a free port."""
@@ -155,7 +172,15 @@ def running(truth: Truth, **settings: Any) -> Iterator[Service]:
     lifecycle = ReadyLifecycle(configured, truth, model)
     app = create_app(configured, lifecycle)  # type: ignore[arg-type]
     server = uvicorn.Server(
-        uvicorn.Config(app, port=0, http="h11", log_config=None, lifespan="on", ws="none")
+        uvicorn.Config(
+            app,
+            port=0,
+            http=_Protocol,
+            h11_max_incomplete_event_size=configured.max_header_bytes,
+            log_config=None,
+            lifespan="on",
+            ws="none",
+        )
     )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
