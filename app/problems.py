@@ -241,6 +241,15 @@ PROBLEMS: dict[str, ProblemKind] = {
             "problems": [{"where": "pooling", "message": "Input should be 'none', ..."}],
         },
     ),
+    "tokens.refused": ProblemKind(
+        422,
+        "Token ids where DNA is expected",
+        hint="input holds token ids. Those of another tokenizer would be read as other DNA; "
+        "LangChain's OpenAIEmbeddings sends such ids unless it is made with "
+        "check_embedding_ctx_length=False. Send DNA as text, or, for ids of POST /tokenize, "
+        "token_ids=accept.",
+        members={"param": "input"},
+    ),
     "tokens.invalid": ProblemKind(
         422,
         "Not a token of a sequence",

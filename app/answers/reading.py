@@ -112,7 +112,8 @@ class OpenAIReader:
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         body = read_only_json(received, OpenAIEmbeddingsBody, file, exchange.limits)
-        _check_model(body, exchange.model)
+        check_model(body.model, exchange.model)
+        _check_dimensions(body, exchange.model)
         choices = choose(body)
         writer = partial(OpenAIWriter, model=body.model, as_base64=body.encoding_format == "base64")
         return Reading(_inputs(body, choices), choices, single=False, writer=writer)
@@ -135,10 +136,14 @@ def _read_sequences(
     return submission, choose(*places)
 
 
-def _check_model(body: OpenAIEmbeddingsBody, model: ReadyModel) -> None:
+def check_model(name: str, model: ReadyModel) -> None:
+    """Raise 404 model.unknown unless a model of this name is served, with its owner or without."""
     served = model.manifest.model
-    if body.model not in (served, served.rpartition("/")[2]):
+    if name not in (served, served.rpartition("/")[2]):
         raise ProblemError("model.unknown", f"Served is {served}.", param="model")
+
+
+def _check_dimensions(body: OpenAIEmbeddingsBody, model: ReadyModel) -> None:
     hidden_size = model.manifest.hidden_size
     if body.dimensions not in (None, hidden_size):
         raise ProblemError(
@@ -153,8 +158,13 @@ def _inputs(body: OpenAIEmbeddingsBody, choices: Choices) -> Iterator[Submitted 
     """The inputs as records 1, 2, ...; the schema has made sure that they are all of one kind."""
     given = body.input
     inputs = [given] if isinstance(given, str) or isinstance(given[0], int) else given
-    if not isinstance(inputs[0], str) and choices.strand != "forward":
-        raise conflict("Token ids have one direction: strand must be forward.", "strand", "input")
+    if not isinstance(inputs[0], str):
+        if body.token_ids == "error":
+            raise ProblemError("tokens.refused", param="input")
+        if choices.strand != "forward":
+            raise conflict(
+                "Token ids have one direction: strand must be forward.", "strand", "input"
+            )
     return (
         Submitted(str(number), each) if isinstance(each, str) else SubmittedIds(str(number), each)
         for number, each in enumerate(inputs, start=1)

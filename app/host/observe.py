@@ -92,7 +92,7 @@ class Observe:
                 # A broken connection is the only way left to say that the answer is not whole.
                 raise
             logger.exception("unexpected failure", extra={"request_id": request_id})
-            answer = problem_response(ProblemError("internal"), request_id)
+            answer = problem_response(ProblemError("internal"), request_id, scope["path"])
             await answer(scope, counted_receive, stamped_send)
         finally:
             self._record(scope, seen, time.perf_counter() - began)

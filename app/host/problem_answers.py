@@ -23,12 +23,30 @@ from converter.errors import GenaError, is_full_disk
 # nginx's status for a client that left before its answer; nobody receives it, the log shows it.
 CLIENT_GONE = 499
 
+_OPENAI_PATHS = "/v1/"
+# OpenAI's names of kinds; of other statuses below 500 it is the request's fault.
+_OPENAI_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
 logger = logging.getLogger("gena.errors")
 
 
-def problem_response(problem: ProblemError, request_id: str | None = None) -> Response:
-    """A problem as an answer."""
+def problem_response(
+    problem: ProblemError, request_id: str | None = None, path: str = ""
+) -> Response:
+    """A problem as an answer.
+
+    Args:
+        path: of the request. Under /v1 the clients are OpenAI's, which show people the message of
+            a member `error` and nothing else.
+    """
     document = problem.as_dict()
+    if path.startswith(_OPENAI_PATHS):
+        document["error"] = _openai_error(problem)
     if request_id is not None:
         document["request_id"] = request_id
     return Response(
@@ -51,20 +69,35 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
+def _openai_error(problem: ProblemError) -> dict[str, str | None]:
+    status = problem.kind.status
+    usual = "server_error" if status >= 500 else "invalid_request_error"
+    return {
+        "message": problem.detail or problem.kind.title,
+        "type": _OPENAI_TYPES.get(status, usual),
+        "code": problem.code,
+        "param": problem.members.get("param"),
+    }
+
+
+def _answer(request: Request, problem: ProblemError) -> Response:
+    return problem_response(problem, _request_id(request), request.url.path)
+
+
 def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
-    return problem_response(error, _request_id(request))
+    return _answer(request, error)
 
 
 def _answer_unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, ModelUnavailableError)
-    return problem_response(unavailable_problem(error), _request_id(request))
+    return _answer(request, unavailable_problem(error))
 
 
 def _answer_gena_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, GenaError)
     logger.error("%s: %s", error.code, error)
-    return problem_response(ProblemError("internal"), _request_id(request))
+    return _answer(request, ProblemError("internal"))
 
 
 def _answer_os_error(request: Request, error: Exception) -> Response:
@@ -73,20 +106,19 @@ def _answer_os_error(request: Request, error: Exception) -> Response:
         raise error
     problem = ProblemError("disk.full")
     logger.error("%s: %s", problem.code, error.strerror, extra={"folder": tempfile.gettempdir()})
-    return problem_response(problem, _request_id(request))
+    return _answer(request, problem)
 
 
 def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return problem_response(validation_problem(error.errors()), _request_id(request))
+    return _answer(request, validation_problem(error.errors()))
 
 
 def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = http_code(error.status_code)
     detail = str(error.detail) if code.startswith("http.") else ""
-    problem = ProblemError(code, detail, headers=error.headers)
-    return problem_response(problem, _request_id(request))
+    return _answer(request, ProblemError(code, detail, headers=error.headers))
 
 
 def _answer_nobody(_request: Request, _error: Exception) -> Response:
@@ -94,7 +126,7 @@ def _answer_nobody(_request: Request, _error: Exception) -> Response:
 
 
 def _answer_unexpected(request: Request, _error: Exception) -> Response:
-    return problem_response(ProblemError("internal"), _request_id(request))
+    return _answer(request, ProblemError("internal"))
 
 
 def _request_id(request: Request) -> str | None:

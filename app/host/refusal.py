@@ -23,7 +23,7 @@ async def refuse(error: ProblemError, scope: Scope, receive: Receive, send: Send
     drains = has_body and "expect" not in headers
     if has_body:
         error.headers["Connection"] = "close"
-    answer = problem_response(error, scope.get("state", {}).get("request_id"))
+    answer = problem_response(error, scope.get("state", {}).get("request_id"), scope["path"])
     await send(
         {"type": "http.response.start", "status": error.kind.status, "headers": answer.raw_headers}
     )

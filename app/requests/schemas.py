@@ -40,6 +40,10 @@ _ID_SCHEMA: dict[str, Any] = {
 }
 
 
+# Fields of which a body has one.
+_SEQUENCES = {"sequence", "sequences"}
+
+
 class SequenceRecord(Strict):
     """A sequence and what it is called."""
 
@@ -74,6 +78,18 @@ SequenceItem = Annotated[
 
 class SubmittedSequences(Strict):
     """One `sequence` or several `sequences`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_openai(cls, value: Any) -> Any:
+        """Lead clients of OpenAI whose base URL lacks /v1 to where they want to be."""
+        if isinstance(value, dict) and "input" in value and value.keys().isdisjoint(_SEQUENCES):
+            raise PydanticCustomError(
+                OUR_COMPLAINT,
+                "this is what OpenAI's clients send; it goes to /v1/embeddings "
+                "(base_url ends with /v1)",
+            )
+        return value
 
     sequence: str = Field(
         "",
@@ -166,9 +182,14 @@ OpenAIInput = Annotated[
 class _OpenAIFields(Strict):
     """What OpenAI's clients send of themselves."""
 
-    input: OpenAIInput = Field(description="DNA, or token ids as `POST /tokenize` gives them.")
+    input: OpenAIInput = Field(description="DNA.")
+    token_ids: Literal["error", "accept"] = Field(
+        "error",
+        description="`accept`: `input` may also hold lists of token ids, as `POST /tokenize` gives "
+        "them. `error`: such lists are refused, as ids of other tokenizers would be read as DNA.",
+    )
     model: str = Field(min_length=1, description="The id of the model that is served.")
-    encoding_format: Literal["float", "base64"] = Field(
+    encoding_format: Literal["float", "base64"] | None = Field(
         "float", description="`base64`: little-endian float32."
     )
     dimensions: Annotated[int, Field(ge=1), BeforeValidator(whole_number)] | None = Field(

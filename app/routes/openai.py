@@ -1,18 +1,35 @@
-"""POST /v1/embeddings: what OpenAI's clients send and expect."""
+"""/v1: what OpenAI's clients send and expect."""
 
+from typing import Any
+
+import orjson
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
+from app import media_types
 from app.answers.exchange import Exchange
 from app.answers.pipeline import answer
-from app.answers.reading import OpenAIReader
+from app.answers.reading import OpenAIReader, check_model
 from app.dependencies import ReadyModelDep, ServicesDep
+from app.model.lifecycle import ReadyModel
 from app.requests.schemas import OpenAIEmbeddingsBody
 from app.routes.openapi.answers import OPENAI_ANSWER
 from app.routes.openapi.problems import problem_responses
 from app.routes.openapi.requests import json_request
 
 router = APIRouter(tags=["data"])
+
+_MODELS_EXAMPLE = {
+    "object": "list",
+    "data": [
+        {
+            "id": "AIRI-Institute/gena-lm-bert-base",
+            "object": "model",
+            "created": 0,
+            "owned_by": "AIRI-Institute",
+        }
+    ],
+}
 
 
 @router.post(
@@ -40,3 +57,37 @@ async def openai_embeddings(
     ```
     """
     return await answer(Exchange(request, model, services), OpenAIReader())
+
+
+@router.head("/v1/models", include_in_schema=False)
+@router.get(
+    "/v1/models",
+    summary="The model, for OpenAI's clients",
+    response_class=Response,
+    responses={200: {"content": {media_types.JSON: {"example": _MODELS_EXAMPLE}}}},
+)
+async def openai_models(model: ReadyModelDep) -> Response:
+    """The one model that is served.
+
+    `curl http://127.0.0.1:8000/v1/models`
+    """
+    return _json({"object": "list", "data": [_described(model)]})
+
+
+@router.head("/v1/models/{name:path}", include_in_schema=False)
+@router.get("/v1/models/{name:path}", include_in_schema=False)
+async def openai_model(name: str, model: ReadyModelDep) -> Response:
+    """The model by its name, which may hold a slash."""
+    check_model(name, model)
+    return _json(_described(model))
+
+
+def _described(model: ReadyModel) -> dict[str, Any]:
+    served = model.manifest.model
+    owner = served.rpartition("/")[0] or "gena-coreml"
+    # When it was made is not known: equal bundles are equal whenever they are built.
+    return {"id": served, "object": "model", "created": 0, "owned_by": owner}
+
+
+def _json(document: dict[str, Any]) -> Response:
+    return Response(orjson.dumps(document), media_type=media_types.JSON)

@@ -97,6 +97,7 @@ _HEALTH_EXAMPLES = {
 }
 
 
+@router.head("/health", include_in_schema=False)
 @router.get(
     "/health",
     response_model=Health,
@@ -156,6 +157,7 @@ async def retry(services: ServicesDep) -> Retry:
     return Retry(retrying=True, status=lifecycle.state.status)
 
 
+@router.head("/info", include_in_schema=False)
 @router.get(
     "/info",
     responses={200: {"content": {media_types.JSON: {}}}},
@@ -170,6 +172,7 @@ async def info(services: ServicesDep) -> Response:
     return Response(orjson.dumps(facts), media_type=media_types.JSON)
 
 
+@router.head("/metrics", include_in_schema=False)
 @router.get("/metrics", response_class=Response, summary="Prometheus metrics")
 async def metrics(services: ServicesDep) -> Response:
     """Requests, tokens, queue, stages, restarts, cache, in the Prometheus text format.

@@ -81,7 +81,7 @@ def test_every_body_example_is_answered(document, service, path):
         ("/tokenize", {"sequence": "ACGTNR"}),
         ("/tokenize", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
         ("/v1/embeddings", {"model": "model", "input": "ACGT", "encoding_format": "base64"}),
-        ("/v1/embeddings", {"model": "model", "input": [[5, 6]]}),
+        ("/v1/embeddings", {"model": "model", "input": [[5, 6]], "token_ids": "accept"}),
     ],
 )
 def test_answers_fit_the_schema(document, service, path, body):

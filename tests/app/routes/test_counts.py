@@ -6,6 +6,7 @@ import pytest
 # N is one token each, and one [UNK].
 OWN = 600
 SEQUENCE = "N" * OWN
+IDS = {"model": "model", "token_ids": "accept"}
 
 
 def test_tokenize_and_too_long_and_truncated_agree(service):
@@ -27,7 +28,7 @@ def test_ids_are_counted_as_their_sequence_is(service, wrapped):
     ids = [5] * OWN
     given = [1, *ids, 2] if wrapped else ids
 
-    refused = service.post("/v1/embeddings", json={"model": "model", "input": given}).json()
+    refused = service.post("/v1/embeddings", json={**IDS, "input": given}).json()
 
     assert (refused["code"], refused["count"], refused["limit"]) == (
         "sequence.too_long",

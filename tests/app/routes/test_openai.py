@@ -7,12 +7,15 @@ import openai
 import pytest
 
 from tests.support.dna import close, dna, merged
-from tests.support.live_service import HIDDEN
+from tests.support.live_service import HIDDEN, running
 
 
 @pytest.fixture
 def client(service) -> openai.OpenAI:
     return openai.OpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0)
+
+
+IDS = {"token_ids": "accept"}
 
 
 def mean(truth, sequence: str) -> np.ndarray:
@@ -41,8 +44,8 @@ def test_token_ids(client, service, truth, with_specials):
     if with_specials:
         ids = service.post("/tokenize", json={"sequence": sequence}).json()["input_ids"]
 
-    one = client.embeddings.create(model="lab/model", input=ids)
-    several = client.embeddings.create(model="lab/model", input=[ids, [5, 6]])
+    one = client.embeddings.create(model="lab/model", input=ids, extra_body=IDS)
+    several = client.embeddings.create(model="lab/model", input=[ids, [5, 6]], extra_body=IDS)
 
     close(one.data[0].embedding, mean(truth, sequence))
     close(several.data[0].embedding, mean(truth, sequence))
@@ -90,8 +93,56 @@ def test_errors_are_those_that_the_client_knows(client):
 
     assert (unknown.value.code, unknown.value.param) == ("model.unknown", "model")
     assert letter.value.code == "sequence.invalid_letter"
-    assert letter.value.body["record"] == "2"
-    assert "64" in size.value.body["detail"]
+    # What people see of an exception, and nothing else of the answer.
+    assert "Served is lab/model." in str(unknown.value)
+    assert "Record '2': 'X' at position 2" in str(letter.value)
+    assert "64" in str(size.value)
+
+
+def test_who_is_not_let_in_hears_why(truth):
+    with running(truth, api_key="secret") as service:
+        client = openai.OpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0)
+        with pytest.raises(openai.AuthenticationError, match="The key is missing or wrong"):
+            client.embeddings.create(model="lab/model", input="ACGT")
+
+
+@pytest.mark.parametrize("ids", [[835, 23050, 26460], [[835, 23050], [5, 6]], [[5, 6]]])
+def test_ids_are_refused_unless_they_are_asked_for(client, ids):
+    """What LangChain sends unless it is told otherwise: ids of OpenAI's tokenizer."""
+    with pytest.raises(openai.UnprocessableEntityError, match=r"check_embedding_ctx_length=False"):
+        client.embeddings.create(model="lab/model", input=ids)
+
+
+def test_null_is_the_default(service):
+    body = {"model": "lab/model", "input": "ACGT", "dimensions": None, "user": None}
+
+    answer = service.post("/v1/embeddings", json={**body, "encoding_format": None})
+
+    assert isinstance(answer.json()["data"][0]["embedding"], list)
+
+
+def test_models_are_listed_and_found(client):
+    (listed,) = client.models.list()
+
+    assert (listed.id, listed.owned_by) == ("lab/model", "lab")
+    assert client.models.retrieve("lab/model") == client.models.retrieve("model") == listed
+    with pytest.raises(openai.NotFoundError, match=r"Served is lab/model\."):
+        client.models.retrieve("text-embedding-3-small")
+
+
+@pytest.mark.parametrize("path", ["/embeddings", "/features"])
+def test_a_client_whose_base_url_lacks_v1_is_led_there(service, path):
+    answer = service.post(path, json={"model": "lab/model", "input": ["ACGT"]})
+
+    assert answer.status_code == 422
+    assert "/v1/embeddings (base_url ends with /v1)" in answer.json()["detail"]
+
+
+def test_a_slash_too_many_is_told_to_the_client(service):
+    answer = service.post("/v1/embeddings/", json={"model": "lab/model", "input": "ACGT"})
+
+    assert (answer.status_code, answer.json()["code"]) == (404, "route.not_found")
+    assert "/docs" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +162,7 @@ def test_errors_are_those_that_the_client_knows(client):
     ],
 )
 def test_ids_that_are_no_tokens_of_a_sequence(service, ids, code):
-    response = service.post("/v1/embeddings", json={"model": "lab/model", "input": ids})
+    response = service.post("/v1/embeddings", json={"model": "lab/model", "input": ids, **IDS})
 
     assert (response.status_code, response.json()["code"]) == (422, code)
 
@@ -124,7 +175,7 @@ def test_it_takes_json_only(service):
 
 
 def test_ids_have_no_other_strand(service):
-    body = {"model": "lab/model", "input": [5, 6], "strand": "both"}
+    body = {"model": "lab/model", "input": [5, 6], "strand": "both", **IDS}
 
     response = service.post("/v1/embeddings", json=body)
 

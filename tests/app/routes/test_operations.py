@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -40,6 +41,27 @@ def test_documentation_is_one_page_without_scripts(server: Server) -> None:
     assert "<script" not in page.text
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text)
     assert not re.search(r"style=|<style", page.text)
+
+
+PATHS = ["/", "/docs", "/openapi.json", "/static/main.js", "/health", "/info", "/v1/models"]
+
+
+def test_head_says_what_get_would(server: Server) -> None:
+    """`curl -I`, `wget --spider` and monitors ask so."""
+    for path in [*PATHS, "/v1/models/stand-in", "/metrics"]:
+        asked, got = server.http.head(path), server.http.get(path)
+        assert asked.status_code == got.status_code, path
+        assert asked.headers["content-type"] == got.headers["content-type"], path
+        assert asked.headers["content-length"] == got.headers["content-length"], path
+        assert not asked.content
+
+
+def test_head_says_it_when_there_is_no_model(tmp_path: Path) -> None:
+    with running(GENA_BUNDLE=str(tmp_path / "none")) as server:
+        server.wait_for("failed")
+        for path in [*PATHS, "/metrics"]:
+            assert server.http.head(path).status_code == server.http.get(path).status_code, path
+        assert server.http.head("/health").status_code == 503
 
 
 def test_metrics_can_be_off(server: Server) -> None:
