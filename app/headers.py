@@ -13,6 +13,7 @@ WINDOWS = "X-Gena-Windows"
 RECORDS = "X-Gena-Records"
 SKIPPED = "X-Gena-Skipped"
 TRUNCATED = "X-Gena-Truncated"
+WARNING = "X-Gena-Warning"
 SERVER_TIMING = "Server-Timing"
 REQUEST_ID = "X-Request-ID"
 RETRY_AFTER = "Retry-After"
@@ -53,4 +54,7 @@ HEADERS: dict[str, HeaderKind] = {
     RECORDS: HeaderKind("Records answered, where the answer is a list."),
     SKIPPED: HeaderKind("Records left out by on_error=skip, if any."),
     TRUNCATED: HeaderKind("Records cut by overflow=truncate, if any."),
+    WARNING: HeaderKind(
+        "What was answered and hardly meant, as a sentence about the first such record, if any."
+    ),
 }

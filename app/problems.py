@@ -183,6 +183,20 @@ PROBLEMS: dict[str, ProblemKind] = {
         "expected.",
         members={"record": "gene1", "position": 7, "letter": "E"},
     ),
+    "sequence.ambiguous": ProblemKind(
+        422,
+        "This looks like a protein",
+        "Record 'p': 16 of its 24 letters (67%) are none of A, C, G, T and N.",
+        hint="More than a third of them cannot be: this is most likely a protein. If it is DNA, "
+        "choose ambiguous=accept.",
+        members={"record": "p", "count": 16},
+    ),
+    "sequence.missing": ProblemKind(
+        422,
+        "A missing value where a sequence is expected",
+        "Record '2' is 'NA', a missing value of R. Leave it out. If it is DNA, write na.",
+        members={"record": "2"},
+    ),
     "sequence.empty": ProblemKind(
         422,
         "The sequence is empty",

@@ -26,7 +26,7 @@ class ArrowWriter(Writer):
 
     def __init__(self, plan: AnswerPlan) -> None:
         super().__init__(plan)
-        item = pa.float32() if plan.dtype.itemsize == 4 else pa.float16()
+        item = pa.from_numpy_dtype(plan.dtype)
         self._features = pa.list_(item, plan.hidden_size)
         skipped = [skipped.as_dict() for skipped in plan.prepared.skipped]
         self._schema = pa.schema(

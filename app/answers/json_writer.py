@@ -75,6 +75,8 @@ class JsonWriter(Writer):
             "n_tokens": record.n_tokens,
             "n_unknown": record.n_unknown,
         }
+        if record.warning is not None:
+            described["warning"] = record.warning
         if record.truncation is not None:
             described["truncated"] = record.truncation.as_dict()
         if self.plan.prepared.choices.overflow == "window":

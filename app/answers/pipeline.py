@@ -187,6 +187,8 @@ def _headers(exchange: Exchange, plan: AnswerPlan) -> dict[str, str]:
         stamp[headers.RECORDS] = str(len(prepared.records))
     if prepared.skipped:
         stamp[headers.SKIPPED] = str(len(prepared.skipped))
+    if prepared.warning is not None:
+        stamp[headers.WARNING] = prepared.warning
     if prepared.n_truncated:
         stamp[headers.TRUNCATED] = str(prepared.n_truncated)
     stages = (f"{name};dur={1000 * seconds:.2f}" for name, seconds in exchange.stages.items())

@@ -86,6 +86,12 @@ class SequencesReader:
                 "format",
                 "pooling",
             )
+        if writer.is_text and choices.dtype == "float64":
+            raise conflict(
+                f"dtype=float64 is for npy, npz and arrow; {chosen} has its numbers as text.",
+                "format",
+                "dtype",
+            )
         single = submission.single and not self.always_list
         return Reading(writer.checked(submission.records), choices, single, writer)
 

@@ -69,4 +69,5 @@ def _described(record: Record) -> dict[str, object]:
         "limit": WINDOW,
         "n_bases": record.n_bases,
         "changes": record.changes,
+        **({} if record.warning is None else {"warning": record.warning}),
     }

@@ -46,7 +46,7 @@ class AnswerPlan:
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the features, little-endian."""
-        return np.dtype("<f4" if self.prepared.choices.dtype == "float32" else "<f2")
+        return np.dtype(self.prepared.choices.dtype).newbyteorder("<")
 
     @property
     def is_base(self) -> bool:

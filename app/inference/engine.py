@@ -27,7 +27,7 @@ _AHEAD = 4
 # Rows of one block at base resolution: a token can stand for thousands of bases (N).
 _BASE_ROWS = 2048
 
-Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16]
+Features: TypeAlias = NDArray[np.float32] | NDArray[np.float16] | NDArray[np.float64]
 
 
 class Predictor:
@@ -224,6 +224,8 @@ class _PooledBlocks:
 def _cast(values: NDArray[np.float32], choices: Choices) -> Features:
     if choices.dtype == "float32":
         return values
+    if choices.dtype == "float64":
+        return values.astype(np.float64)
     with np.errstate(over="ignore"):
         half = values.astype(np.float16)
     if not np.isfinite(half).all():

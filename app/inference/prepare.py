@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ProblemError
+from app.inference.plausibility import check_letters, check_text, note_on_lines, who
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
 from app.inference.windows import SPECIALS
@@ -170,10 +171,12 @@ class _RecordReader:
         ids = np.array(_own_ids(submitted.ids, self.tokenizer, name), np.int32)
         strand = self._keep_strand(ids, np.zeros(len(ids), np.int64), 0, name, reverse=False)
         n_unknown = self._count_unknown(ids[: strand.own_tokens])
-        return Record(submitted.id, 0, n_unknown, (strand,), None, {})
+        return Record(submitted.id, 0, n_unknown, (strand,), None, {}, None)
 
     def _read_text(self, submitted: Submitted, name: str | None) -> Record:
+        check_text(submitted.text, name)
         cleaned = _clean(submitted.text, self.max_bases, name)
+        check_letters(cleaned, self.choices, name)
         n_bases = len(cleaned.sequence)
         strands = []
         n_unknown = 0
@@ -188,7 +191,13 @@ class _RecordReader:
             n_unknown += self._count_unknown(ids[: strand.own_tokens])
             truncation = truncation or self._truncation(strand, len(ids))
         return Record(
-            submitted.id, n_bases, n_unknown, tuple(strands), truncation, _changes(cleaned)
+            submitted.id,
+            n_bases,
+            n_unknown,
+            tuple(strands),
+            truncation,
+            _changes(cleaned),
+            note_on_lines(submitted.text),
         )
 
     def _keep_strand(
@@ -221,10 +230,6 @@ def reverse_complement(sequence: str) -> str:
     return sequence.translate(_COMPLEMENT)[::-1]
 
 
-def _who(name: str | None) -> str:
-    return "The sequence" if name is None else f"Record {name!r}"
-
-
 def _clean(text: str, max_bases: int, name: str | None) -> CleanSequence:
     """Clean DNA of at least one base and at most `max_bases`."""
     try:
@@ -232,18 +237,18 @@ def _clean(text: str, max_bases: int, name: str | None) -> CleanSequence:
     except SequenceError as error:
         raise ProblemError(
             error.code,
-            f"{_who(name)}: {error}",
+            f"{who(name)}: {error}",
             record=name,
             position=error.position,
             letter=error.letter,
         ) from None
     n_bases = len(cleaned.sequence)
     if not n_bases:
-        raise ProblemError("sequence.empty", f"{_who(name)} has no bases.", record=name)
+        raise ProblemError("sequence.empty", f"{who(name)} has no bases.", record=name)
     if n_bases > max_bases:
         raise ProblemError(
             "record.too_long",
-            f"{_who(name)} has {n_bases} bases; the limit is {max_bases}.",
+            f"{who(name)} has {n_bases} bases; the limit is {max_bases}.",
             record=name,
             count=n_bases,
             limit=max_bases,
@@ -269,7 +274,7 @@ def _fit(own_tokens: int, choices: Choices, name: str | None) -> tuple[int, int]
     n_tokens = own_tokens + SPECIALS
     raise ProblemError(
         "sequence.too_long",
-        f"{_who(name)} has {n_tokens} tokens, [CLS] and [SEP] included; a window holds {WINDOW}.",
+        f"{who(name)} has {n_tokens} tokens, [CLS] and [SEP] included; a window holds {WINDOW}.",
         record=name,
         count=n_tokens,
         limit=WINDOW,

@@ -96,6 +96,7 @@ class Record:
         n_bases: of the clean sequence; 0 for token ids.
         n_unknown: `[UNK]` among the tokens used, of all strands read.
         changes: white space removed, letters folded; for people.
+        warning: of what was answered and hardly meant, as sentences.
     """
 
     id: str
@@ -104,6 +105,7 @@ class Record:
     strands: tuple[RecordStrand, ...]
     truncation: Truncation | None
     changes: dict[str, int]
+    warning: str | None
 
     @property
     def n_windows(self) -> int:
@@ -152,6 +154,7 @@ class PreparedRequest:
         store: the tokens of its records.
         tokenizing_seconds: that preparing it took.
         n_tokens, n_windows, n_unknown, n_truncated: of all its records.
+        warning: the first of them, with the record's id.
     """
 
     choices: Choices
@@ -164,11 +167,20 @@ class PreparedRequest:
     n_windows: int = field(init=False)
     n_unknown: int = field(init=False)
     n_truncated: int = field(init=False)
+    warning: str | None = field(init=False)
 
     def __post_init__(self) -> None:
         self.n_tokens = sum(record.n_tokens for record in self.records)
         self.n_windows = sum(record.n_windows for record in self.records)
         self.n_unknown = sum(record.n_unknown for record in self.records)
+        self.warning = next(
+            (
+                record.warning if self.single else f"Record {record.id!a}: {record.warning}"
+                for record in self.records
+                if record.warning is not None
+            ),
+            None,
+        )
         self.n_truncated = sum(record.truncation is not None for record in self.records)
 
     def close(self) -> None:

@@ -24,8 +24,9 @@ VectorPooling = Literal["mean", "cls", "max"]
 Overflow = Literal["error", "truncate", "window"]
 Strand = Literal["forward", "reverse", "both"]
 Resolution = Literal["token", "base"]
-DType = Literal["float32", "float16"]
+DType = Literal["float32", "float16", "float64"]
 Format = Literal["json", "npy", "npz", "tsv", "arrow"]
+Ambiguous = Literal["error", "accept"]
 OnError = Literal["error", "skip"]
 
 # Of an answer whose request says nothing, nor has an Accept header.
@@ -54,6 +55,7 @@ class Choices:
     normalize: bool = False
     resolution: Resolution = "token"
     dtype: DType = "float32"
+    ambiguous: Ambiguous = "error"
     on_error: OnError = "error"
     format: Format | None = None
 
@@ -134,7 +136,20 @@ ResolutionField = Annotated[
     Resolution,
     Field(description="`base`: one row a base, each base with the row of its token."),
 ]
-DTypeField = Annotated[DType, Field(description="Type of the numbers in the answer.")]
+DTypeField = Annotated[
+    DType,
+    Field(
+        description="Type of the numbers in the answer. `float64`, the same numbers for readers "
+        "that know no other, is for `npy`, `npz` and `arrow`."
+    ),
+]
+AmbiguousField = Annotated[
+    Ambiguous,
+    Field(
+        description="`error`: refuse a record of which more than a third of the letters are none "
+        "of A C G T U N: it is most likely a protein. `accept`: take it for DNA."
+    ),
+]
 OnErrorField = Annotated[
     OnError,
     Field(description="With several records. `skip`: answer the good ones and list the others."),
@@ -172,6 +187,7 @@ class FeaturesOptions(Strict):
     normalize: NormalizeField = Choices.normalize
     resolution: ResolutionField = Choices.resolution
     dtype: DTypeField = Choices.dtype
+    ambiguous: AmbiguousField = Choices.ambiguous
     on_error: OnErrorField = Choices.on_error
     format: FormatField = DEFAULT_FORMAT
 
@@ -184,6 +200,7 @@ class VectorOptions(Strict):
     stride: StrideField = Choices.stride
     strand: StrandField = Choices.strand
     normalize: NormalizeField = Choices.normalize
+    ambiguous: AmbiguousField = Choices.ambiguous
 
 
 class EmbeddingsOptions(VectorOptions):
@@ -197,6 +214,7 @@ class EmbeddingsOptions(VectorOptions):
 class TokenizeOptions(Strict):
     """Choices of `POST /tokenize`."""
 
+    ambiguous: AmbiguousField = Choices.ambiguous
     on_error: OnErrorField = Choices.on_error
 
 

@@ -31,7 +31,7 @@ DNA_LETTERS = LETTERS + LETTERS.lower()
 # wrong and where, which a pattern cannot.
 SEQUENCE_SCHEMA: dict[str, Any] = {
     "minLength": 1,
-    "pattern": rf"^[ \t\r\n]*[{DNA_LETTERS}][{DNA_LETTERS} \t\r\n]*$",
+    "pattern": rf"^[ \t\r\n]*[{DNA_LETTERS}][{DNA_LETTERS} \r\n]*$",
 }
 _ID_SCHEMA: dict[str, Any] = {
     "minLength": 1,

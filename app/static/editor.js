@@ -2,7 +2,7 @@
 
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { find, format, plural } from './page.js';
-import { estimateTokens, examine } from './sequence.js';
+import { estimateTokens, examine, linesToFasta } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
 const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
@@ -170,12 +170,19 @@ export class Editor extends EventTarget {
   }
 
   observations() {
-    const { folded, uracil, space, ambiguous, problem, problems } = this.examined;
+    const { folded, uracil, space, lines, ambiguous, problem, problems } = this.examined;
     const list = [];
     if (problem) {
       const more = problems > 1 ? ` ${format(problems - 1)} more like it.` : '';
       const excerpt = this.excerpt(problem);
       list.push({ kind: 'bad', text: problem.message + more, excerpt, problem });
+    }
+    if (lines && !problem) {
+      list.push({
+        kind: 'note',
+        text: `${format(lines)} lines are read as one sequence.`,
+        action: ['Make each line a record', () => this.set(linesToFasta(this.text))],
+      });
     }
     if (folded) {
       const letters = plural(folded, 'lower-case letter is', 'lower-case letters are');
@@ -217,7 +224,7 @@ export class Editor extends EventTarget {
   }
 
   findings(list) {
-    const items = list.map(({ kind = 'plain', text, excerpt, problem }) => {
+    const items = list.map(({ kind = 'plain', text, excerpt, problem, action }) => {
       const item = document.createElement('li');
       item.className = kind;
       const sentence = document.createElement('span');
@@ -225,13 +232,9 @@ export class Editor extends EventTarget {
       item.append(sentence);
       if (excerpt) item.append(quoted(excerpt));
       if (problem && this.attached === null) {
-        const button = document.createElement('button');
-        button.type = 'button';
-        button.className = 'quiet';
-        button.textContent = 'Show it';
-        button.addEventListener('click', () => this.show(problem));
-        item.append(button);
+        item.append(quietButton('Show it', () => this.show(problem)));
       }
+      if (action) item.append(quietButton(...action));
       return item;
     });
     const shown = find('findings');
@@ -272,6 +275,15 @@ export class Editor extends EventTarget {
     this.marks.style.height = `${this.field.clientHeight}px`;
     this.marks.scrollTop = this.field.scrollTop;
   }
+}
+
+function quietButton(text, onClick) {
+  const button = document.createElement('button');
+  button.type = 'button';
+  button.className = 'quiet';
+  button.textContent = text;
+  button.addEventListener('click', onClick);
+  return button;
 }
 
 function quoted([before, middle, after]) {

@@ -156,7 +156,8 @@ export function split(text) {
  * Everything that can be said about a text without the model.
  *
  * @returns {{kind, records: {id, sequence, source: Record}[], bases: number, folded: number,
- *   uracil: number, space: number, ambiguous: Map<string, number>, marks: {at, length, kind}[],
+ *   uracil: number, space: number, lines: number, ambiguous: Map<string, number>,
+ *   marks: {at, length, kind}[],
  *   problem: null | {message: string, at: number, length: number, position?: number,
  *   letter?: string, record?: string}, problems: number}}
  *   `at` counts UTF-16 units of the text from 0; `position` counts letters of the submitted
@@ -164,7 +165,8 @@ export function split(text) {
  */
 export function examine(text) {
   const { kind, records } = split(text);
-  const total = { kind, records: [], bases: 0, folded: 0, uracil: 0, space: 0, problems: 0 };
+  const total = { kind, records: [], bases: 0, problems: 0 };
+  Object.assign(total, { folded: 0, uracil: 0, space: 0, lines: 0 });
   total.ambiguous = new Map();
   total.marks = [];
   total.problem = null;
@@ -192,6 +194,8 @@ export function examine(text) {
     for (const { letter, index } of result.refused) {
       total.marks.push({ at: source.textIndex(index), length: letter.length, kind: 'refused' });
     }
+    const odd = implausible(raw, result, named);
+    if (odd) complain({ ...odd, at: source.textIndex(odd.index), record: named });
     const header = { at: source.header, length: 1 + source.id.length, record: named };
     if (kind === 'fasta' && !source.id) {
       complain({ ...header, message: `Record ${number + 1} has no name after “>”.` });
@@ -214,9 +218,53 @@ export function examine(text) {
     } else if (!result.sequence && kind === 'fasta') {
       complain({ ...header, message: `Record “${source.id}” has no sequence.` });
     }
+    if (kind === 'plain') total.lines = unlikeLines(raw);
     total.records.push({ id: source.id, sequence: result.sequence, source });
   }
   return total;
+}
+
+const MISSING = /^\s*(NA|nan|NaN|None|<NA>|NaT|null|NULL|#?N\/A|--?|\.|\?)\s*$/;
+// A tab that has something on both sides of its line.
+const COLUMNS = /[^\s] *(?=\t[ \t]*[^\s])/;
+/** Of a record's letters, that may be none of A C G T U N. */
+const MOST_AMBIGUOUS = 1 / 3;
+
+/** What has letters of DNA only and was hardly meant as DNA; by the rules of the service. */
+function implausible(raw, { sequence, ambiguous, refusedCount }, named) {
+  const who = named ? `Record “${named}”` : 'The sequence';
+  const missing = MISSING.exec(raw);
+  if (missing) {
+    const message = `${who} is “${missing[1]}”, a missing value. Leave it out.`;
+    return { message, index: raw.indexOf(missing[1]), length: missing[1].length };
+  }
+  const tab = COLUMNS.exec(raw);
+  if (tab) {
+    const index = tab.index + tab[0].length;
+    const position = Array.from(raw.slice(0, index)).length + 1;
+    const message = `${who}: a tab at position ${position.toLocaleString('en')} separates columns.`
+      + ' Paste the column of sequences alone, a line with > and a name before each.';
+    return { message, index, length: 1, position, letter: '\t' };
+  }
+  const counts = Array.from(ambiguous, ([letter, count]) => (letter === 'N' ? 0 : count));
+  const count = counts.reduce((sum, each) => sum + each, 0);
+  if (refusedCount || count <= MOST_AMBIGUOUS * sequence.length) return null;
+  const share = `${count} of its ${sequence.length} letters`;
+  const message = `${who} looks like a protein: ${share} are none of A, C, G, T and N.`
+    + ' The API takes it with ambiguous=accept.';
+  return { message, index: 0, length: 1 };
+}
+
+const SHORTEST_WRAPPED = 40;
+
+/** How many lines a text has, where they do not look like one wrapped sequence; else 0. */
+function unlikeLines(raw) {
+  const lengths = raw.split(/\r\n|\n|\r/).map((line) => line.trim().length).filter(Boolean);
+  const last = lengths.pop();
+  const width = lengths[0];
+  const wrapped = width >= SHORTEST_WRAPPED && last <= width
+    && lengths.every((length) => length === width);
+  return !lengths.length || wrapped ? 0 : lengths.length + 1;
 }
 
 const PROTEIN = 'It occurs in proteins; DNA is expected.';
@@ -242,6 +290,12 @@ function refusal(letter, position, record, kind) {
 /** Fewest and most tokens of `bases` of DNA: genomes have up to 9 bp a token, random DNA 5.6. */
 export function estimateTokens(bases) {
   return { low: Math.ceil(bases / 9), high: Math.ceil(bases / 5.6) };
+}
+
+/** FASTA of lines, each a record. */
+export function linesToFasta(text) {
+  const lines = text.split(/\r\n|\n|\r/).map((line) => line.trim()).filter(Boolean);
+  return lines.map((line, index) => `>${index + 1}\n${line}\n`).join('');
 }
 
 /** FASTA of records, lines of 70 letters. */

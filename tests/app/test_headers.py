@@ -62,6 +62,7 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"sequences": [LONG, "ACGT"], "overflow": "truncate"},
         {"x-gena-records", "x-gena-truncated"},
     ),
+    "warned": ("/features", {"sequence": "ACGT\nACG\n"}, {"x-gena-warning"}),
     "tokens": ("/tokenize", {"sequence": "ACGT"}, set()),
     "openai": ("/v1/embeddings", {"model": "model", "input": "ACGT"}, {"x-gena-records"}),
 }

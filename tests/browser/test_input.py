@@ -28,13 +28,32 @@ def test_bad_letters_are_shown_where_they_are(ready: Any) -> None:
     expect(ready.locator("#announce")).to_contain_text("position 11")
     assert not [url for url in sent if "features" in url or "embeddings" in url]
 
-    fill(ready, "ACGT acgu\tRN")
+    fill(ready, "ACGT acgu RN")
     expect(finding).to_have_count(0)
     findings = ready.locator("#findings")
     expect(findings).to_contain_text("4 lower-case letters are read as upper case.")
     expect(findings).to_contain_text("1 U is read as T.")
     expect(findings).to_contain_text("2 spaces are left out.")
     expect(findings).to_contain_text("R × 1")
+
+
+def test_what_was_hardly_meant_as_dna_is_told(ready: Any) -> None:
+    finding = ready.locator("#findings .bad")
+    fill(ready, "MKVSAGTRHDMKVSAGTRHDWYCN")
+    expect(finding).to_contain_text("looks like a protein: 16 of its 24 letters")
+    fill(ready, ">a\nACGT\n>b\nNA\n")
+    expect(finding).to_contain_text("Record “b” is “NA”, a missing value.")
+    fill(ready, "a\tACGT\nb\tGGCC")
+    expect(finding).to_contain_text("a tab at position 2 separates columns.")
+
+    fill(ready, "ATGGGTAAAGG\nTTAACC\nGGTTACGATCCC\n")
+    note = ready.locator("#findings .note")
+    expect(note).to_contain_text("3 lines are read as one sequence.")
+    note.get_by_role("button", name="Make each line a record").click()
+    expect(ready.locator("#facts")).to_contain_text("3 records · 29 bases")
+    fill(ready, "ACGTA" * 12 + "\n" + "ACGTA" * 12 + "\nACG")
+    expect(ready.locator("#facts")).to_contain_text("123 bases")
+    expect(note).to_have_count(0)
 
 
 def test_refusals_of_the_service_are_sentences_with_the_place(

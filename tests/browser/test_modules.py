@@ -39,12 +39,13 @@ def call(page: Any, module: str, expression: str, argument: Any = None) -> Any:
 
 def test_cleaning_agrees_with_the_service(tab: Any) -> None:
     random_ = random.Random(3)
-    dna = "ACGTUacgtuRYSWKMBDHVNrn"
-    white = " \t\n\r\v\f\x1c\x1f\x85\xa0\u2003\u200b\ufeff\u3000"
+    # Few ambiguous letters, and no tab: what is implausible is another test's.
+    dna = "ACGTUacgtu" * 9 + "RYSWKMBDHVNrn"
+    white = " \n\r\v\f\x1c\x1f\x85\xa0\u2003\u200b\ufeff\u3000"
     foreign = "JXZ-*.>@1é\U0001f9ec\u0301\x00\u180e\u2060"
     texts = [
-        "".join(random_.choices(dna + white, k=random_.randrange(200))) for _ in range(100)
-    ] + ["".join(random_.choices(dna * 3 + white + foreign, k=40)) for _ in range(200)]
+        "".join(random_.choices(dna + white * 2, k=random_.randrange(40, 200))) for _ in range(100)
+    ] + ["".join(random_.choices(dna + white + foreign, k=60)) for _ in range(200)]
     answers = call(
         tab,
         "sequence.js",
@@ -77,6 +78,22 @@ def test_cleaning_agrees_with_the_service(tab: Any) -> None:
         before = text[: refused.position - 1]
         assert problem["at"] == len(before.encode("utf-16-le")) // 2
     assert n_refused > 50
+
+
+def test_what_is_implausible_is_what_the_service_refuses(tab: Any, service: Server) -> None:
+    random_ = random.Random(4)
+    texts = ["NA", " nan\n", "None", "-", "na", "NAN", "a\tAC", "AC \t\nGT", "\tA\t", "AC\t\tGT"]
+    texts += ["".join(random_.choices("ACGTNRYSWKM", k=9)) for _ in range(60)]
+    texts += ["ACGT\nAC\n\nGGT", "A" * 50 + "\n" + "C" * 50 + "\nGT"]
+    expression = "x.map((text) => { const f = m.examine(text); return [f.problem, f.lines]; })"
+    found = call(tab, "sequence.js", expression, texts)
+
+    for text, (problem, lines) in zip(texts, found, strict=True):
+        answer = service.http.post("/tokenize", json={"sequence": text})
+        assert (answer.status_code == 422) == (problem is not None), text
+        told = answer.headers.get("x-gena-warning", "0 lines")
+        if problem is None:
+            assert told.split()[0] == str(lines), text
 
 
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])

@@ -299,3 +299,16 @@ def test_a_recipe_works_as_pasted(heading: str, request: pytest.FixtureRequest) 
     CHECKS[heading](Done(folder, printed[1:], server.http))
     if skipped:
         pytest.skip("its R blocks did not run (Rscript is not installed); the others passed")
+
+
+@pytest.mark.skipif(not shutil.which("Rscript"), reason="R is not installed")
+def test_the_reader_in_r_takes_the_type_from_the_file(tmp_path: Path) -> None:
+    (reader,) = [block for block in SECTIONS["One sequence"] if block.language == "r"]
+    definition = reader.code.partition("\nfeatures")[0]
+    for dtype in ("<f4", "<f8"):
+        np.save(tmp_path / "some.npy", np.arange(6, dtype=dtype).reshape(1, 2, 3) / 4)
+        code = definition + '\ncat(sprintf("%.2f", read_npy("some.npy")[1, 2, ]))'
+        assert run(Block("r", code), tmp_path, "", "") == "0.75 1.00 1.25"
+    np.save(tmp_path / "some.npy", np.zeros((1, 2), "<f2"))
+    code = definition + '\ncat(tryCatch(read_npy("some.npy"), error = conditionMessage))'
+    assert run(Block("r", code), tmp_path, "", "") == "R reads float32 and float64 only"

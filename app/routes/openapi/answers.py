@@ -4,7 +4,7 @@ from typing import Any, get_args
 
 from app import media_types
 from app.answers.registry import WRITERS
-from app.headers import HEADERS, SKIPPED, TRUNCATED
+from app.headers import HEADERS, SKIPPED, TRUNCATED, WARNING
 from app.requests.options import VectorPooling
 from converter.tokenizer import WINDOW
 
@@ -16,6 +16,7 @@ _RANGE = {**_COUNTS, "minItems": 2, "maxItems": 2}
 _STAMP = {"model": _TEXT, "fingerprint": _TEXT}
 _POOLING = {"pooling": {"enum": list(get_args(VectorPooling))}}
 
+_WARNING = {"type": "string", "description": HEADERS[WARNING].description}
 _TRUNCATED = {
     "type": "object",
     "description": "What overflow=truncate cut off: tokens of the record and those that were kept, "
@@ -39,6 +40,7 @@ _DESCRIBED: dict[str, Any] = {
         "description": "Rows that the model computed, [CLS] and [SEP] of every window included.",
     },
     "n_unknown": {"type": "integer", "description": "[UNK] among the tokens."},
+    "warning": _WARNING,
     "truncated": _TRUNCATED,
     "windows": {
         "type": "array",
@@ -128,8 +130,8 @@ _FEATURES_SCHEMA = {
 _VECTORS_SCHEMA = _several(_VECTOR, _ALWAYS, _POOLING, "pooling")
 _TOKENS_SCHEMA = {
     "anyOf": [
-        _object([*_STAMP, *_TOKENS], {**_STAMP, **_TOKENS}),
-        _several(_TOKENS, [*_TOKENS], {}),
+        _object([*_STAMP, *_TOKENS], {**_STAMP, **_TOKENS, "warning": _WARNING}),
+        _several({**_TOKENS, "warning": _WARNING}, [*_TOKENS], {}),
     ]
 }
 _OPENAI_SCHEMA = _object(

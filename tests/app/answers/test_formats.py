@@ -163,7 +163,7 @@ def test_such_a_record_can_be_left_out_of_a_table(service):
     assert response.headers["x-gena-skipped"] == "1"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("dtype", ["float32", "float16", "float64"])
 def test_arrow_is_a_table_with_one_row_a_record(service, truth, dtype):
     body = {"sequences": [dna(20, seed=n) for n in range(150)] + ["X"]}
 
@@ -172,9 +172,7 @@ def test_arrow_is_a_table_with_one_row_a_record(service, truth, dtype):
 
     assert table.num_rows == 150
     assert table.column("id").to_pylist() == [str(n) for n in range(1, 151)]
-    assert table.schema.field("features").type == pa.list_(
-        pa.float32() if dtype == "float32" else pa.float16(), HIDDEN
-    )
+    assert table.schema.field("features").type == pa.list_(getattr(pa, dtype)(), HIDDEN)
     assert table.schema.metadata[b"fingerprint"] == truth.manifest.fingerprint.encode()
     assert b"sequence.invalid_letter" in table.schema.metadata[b"skipped"]
     plain = npy(service, "/embeddings", body, dtype=dtype, on_error="skip")
@@ -190,3 +188,26 @@ def test_npy_headers_are_those_that_numpy_writes():
         np.save(file, array)
 
         assert file.getvalue().startswith(npy_header(array.shape, array.dtype))
+
+
+@pytest.mark.parametrize("format_", ["npy", "npz"])
+def test_doubles_are_the_same_numbers(service, format_):
+    """For readers that take every array for doubles."""
+    body = {"sequences": ["ACGTTGCA", "GATTACA"], "pooling": "mean"}
+    read = npy if format_ == "npy" else lambda *given, **params: npz(*given, **params)["features"]
+
+    single = read(service, "/features", body)
+    double = read(service, "/features", body, dtype="float64")
+
+    assert double.dtype == np.float64
+    np.testing.assert_array_equal(double, single.astype(np.float64))
+
+
+@pytest.mark.parametrize("format_", ["json", "tsv"])
+def test_text_has_no_doubles(service, format_):
+    body = {"sequence": "ACGT", "pooling": "mean", "dtype": "float64", "format": format_}
+
+    answer = service.post("/features", json=body)
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "options.conflict")
+    assert "npy, npz and arrow" in answer.json()["detail"]

@@ -8,7 +8,7 @@ from tests.support.dna import dna
 
 DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
 # Headers of some answers only.
-SOMETIMES = {"x-gena-records", "x-gena-skipped", "x-gena-truncated"}
+SOMETIMES = {"x-gena-records", "x-gena-skipped", "x-gena-truncated", "x-gena-warning"}
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,8 @@ def test_every_body_example_is_answered(document, service, path):
         ("/embeddings", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
         ("/embeddings", {"sequence": dna(3000), "overflow": "window", "strand": "both"}),
         ("/tokenize", {"sequence": "ACGTNR"}),
+        ("/tokenize", {"sequences": ["ACGTNR", "A\nCG"]}),
+        ("/embeddings", {"sequences": ["ACGTNR", "A\nCG"]}),
         ("/tokenize", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
         ("/v1/embeddings", {"model": "model", "input": "ACGT", "encoding_format": "base64"}),
         ("/v1/embeddings", {"model": "model", "input": [[5, 6]], "token_ids": "accept"}),
