@@ -36,6 +36,7 @@ class ProblemError(Exception):
         **members: Any,
     ) -> None:
         self.code = code
+        self._told = detail
         self.kind = _kind(code)
         self.detail = with_hint(detail, self.kind)
         super().__init__(self.detail)
@@ -43,6 +44,12 @@ class ProblemError(Exception):
         if retry_after is not None:
             self.headers[RETRY_AFTER] = str(retry_after)
         self.members = {name: value for name, value in members.items() if value is not None}
+
+    def of_record(self, record_id: str) -> "ProblemError":
+        """The same problem, said of a record."""
+        told = f"Record {record_id!r}: {self._told}".strip()
+        members = {**self.members, "record": record_id}
+        return ProblemError(self.code, told, headers=self.headers, **members)
 
     def as_dict(self) -> dict[str, Any]:
         """The members of the problem document, without a request id."""

@@ -250,9 +250,9 @@ PROBLEMS: dict[str, ProblemKind] = {
     "request.invalid": ProblemKind(
         422,
         "The request does not fit its schema",
-        "pooling: Input should be 'none', 'mean', 'cls' or 'max'.",
+        "pooling: it has to be 'none', 'mean', 'cls' or 'max'.",
         members={
-            "problems": [{"where": "pooling", "message": "Input should be 'none', ..."}],
+            "problems": [{"where": "pooling", "message": "it has to be 'none', ..."}],
         },
     ),
     "tokens.refused": ProblemKind(

@@ -86,6 +86,8 @@ def _answer(request: Request, problem: ProblemError) -> Response:
 
 def _answer_problem(request: Request, error: Exception) -> Response:
     assert isinstance(error, ProblemError)
+    if error.kind.status == 500:
+        logger.error("%s: %s", error.code, error.detail)
     return _answer(request, error)
 
 

@@ -6,7 +6,7 @@ Computes a few windows ahead, in order, and holds one record's accumulator at mo
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -24,6 +24,8 @@ from converter.tokenizer import WINDOW, DnaTokenizer
 
 # The scheduler keeps the model busy with two windows; the others wait for this flow's next turn.
 _AHEAD = 4
+# Problems of what is computed of one record, for which the others are no reason.
+_OF_A_RECORD = frozenset({"dtype.overflow", "model.crashed", "model.error", "model.not_finite"})
 # Rows of one block at base resolution: a token can stand for thousands of bases (N).
 _BASE_ROWS = 2048
 
@@ -115,10 +117,12 @@ async def feature_blocks(
         ProblemError: 422 dtype.overflow, and those of the predictor.
     """
     blocks = _block_maker(prepared)
-    async with aclosing(_in_order(_window_tasks(prepared), predictor)) as computed:
+    tasks = _window_tasks(prepared)
+    async with aclosing(_in_order(tasks, predictor, prepared)) as computed:
         async for task, rows in computed:
-            for block in blocks(task, rows):
-                yield block
+            with _naming(task.record, prepared):
+                for block in blocks(task, rows):
+                    yield block
 
 
 def _window_tasks(prepared: PreparedRequest) -> Iterator[_WindowTask]:
@@ -138,7 +142,7 @@ def _window_tasks(prepared: PreparedRequest) -> Iterator[_WindowTask]:
 
 
 async def _in_order(
-    tasks: Iterator[_WindowTask], predictor: Predictor
+    tasks: Iterator[_WindowTask], predictor: Predictor, prepared: PreparedRequest
 ) -> AsyncGenerator[tuple[_WindowTask, NDArray[np.float32]], None]:
     """Tasks with their predicted rows; a few are predicted ahead."""
     ahead: deque[tuple[_WindowTask, asyncio.Task[NDArray[np.float32]]]] = deque()
@@ -149,12 +153,25 @@ async def _in_order(
             if not ahead:
                 return
             task, rows = ahead[0]
-            yield task, await rows
+            with _naming(task.record, prepared):
+                computed = await rows
+            yield task, computed
             ahead.popleft()
     finally:
         for _, rows in ahead:
             rows.cancel()
         await asyncio.gather(*(rows for _, rows in ahead), return_exceptions=True)
+
+
+@contextmanager
+def _naming(record: Record, prepared: PreparedRequest) -> Iterator[None]:
+    """Says of which record a problem is; a single sequence has no id that its sender knows."""
+    try:
+        yield
+    except ProblemError as error:
+        if prepared.single or error.code not in _OF_A_RECORD:
+            raise
+        raise error.of_record(record.id) from error
 
 
 _BlockMaker: TypeAlias = Callable[[_WindowTask, NDArray[np.float32]], Iterator[Block]]

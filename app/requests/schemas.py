@@ -44,10 +44,15 @@ _ID_SCHEMA: dict[str, Any] = {
 _SEQUENCES = {"sequence", "sequences"}
 
 
+def _number_as_text(value: Any) -> Any:
+    """Validator: tables number their rows."""
+    return str(value) if type(value) is int else value
+
+
 class SequenceRecord(Strict):
     """A sequence and what it is called."""
 
-    id: str = Field(
+    id: Annotated[str, BeforeValidator(_number_as_text)] = Field(
         description="Kept in the answer; nothing in it that cannot be seen.",
         json_schema_extra=_ID_SCHEMA,
     )
@@ -66,6 +71,34 @@ def _kind_of_sequence(value: Any) -> str | None:
     return _RECORD if isinstance(value, dict) else None
 
 
+def _not_null(value: Any) -> Any:
+    """Validator: what R, pandas and JavaScript write where a value is missing."""
+    if value is None:
+        raise PydanticCustomError(OUR_COMPLAINT, "null is a missing value: leave it out")
+    return value
+
+
+def _one_text(value: Any) -> Any:
+    """Validator: not a list, which R makes of every value."""
+    if isinstance(value, list):
+        raise PydanticCustomError(
+            OUR_COMPLAINT,
+            "text is expected; a list goes into sequences (from R, toJSON with auto_unbox = TRUE)",
+        )
+    return value
+
+
+def _several(value: Any) -> Any:
+    """Validator: not one text, as R makes of a list of one."""
+    if isinstance(value, str):
+        raise PydanticCustomError(
+            OUR_COMPLAINT,
+            "a list is expected, also of one; a single one can go into sequence (from R, toJSON "
+            "of I(x))",
+        )
+    return value
+
+
 SequenceItem = Annotated[
     Annotated[DnaText, Tag(_TEXT)] | Annotated[SequenceRecord, Tag(_RECORD)],
     Discriminator(
@@ -73,6 +106,7 @@ SequenceItem = Annotated[
         custom_error_type=OUR_COMPLAINT,
         custom_error_message="give DNA as text, or an object with id and sequence",
     ),
+    BeforeValidator(_not_null),
 ]
 
 
@@ -81,8 +115,10 @@ class SubmittedSequences(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _not_openai(cls, value: Any) -> Any:
-        """Lead clients of OpenAI whose base URL lacks /v1 to where they want to be."""
+    def _other_forms(cls, value: Any) -> Any:
+        """A bare list is one of sequences; what OpenAI's clients send is for another path."""
+        if isinstance(value, list):
+            return {"sequences": value}
         if isinstance(value, dict) and "input" in value and value.keys().isdisjoint(_SEQUENCES):
             raise PydanticCustomError(
                 OUR_COMPLAINT,
@@ -91,15 +127,17 @@ class SubmittedSequences(Strict):
             )
         return value
 
-    sequence: str = Field(
+    sequence: Annotated[str, BeforeValidator(_one_text), BeforeValidator(_not_null)] = Field(
         "",
         description="DNA: A C G T U and the IUPAC letters, lower case and white space welcome.",
         json_schema_extra=SEQUENCE_SCHEMA,
     )
-    sequences: Annotated[list[SequenceItem], Field(fail_fast=True)] = Field(
-        default_factory=list,
-        description="Several, as strings (their ids are 1, 2, ...) or with ids of your own.",
-        json_schema_extra={"minItems": 1},
+    sequences: Annotated[list[SequenceItem], Field(fail_fast=True), BeforeValidator(_several)] = (
+        Field(
+            default_factory=list,
+            description="Several, as strings (their ids are 1, 2, ...) or with ids of your own.",
+            json_schema_extra={"minItems": 1},
+        )
     )
 
     @model_validator(mode="after")

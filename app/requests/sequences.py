@@ -26,6 +26,7 @@ Kind = Literal["json", "text", "fasta", "fastq"]
 
 _BLOCK = 2**17
 _LEADING = b" \t\r\n"
+_JSON = (b"{", b"[")
 # Stands for bytes outside ASCII in files: no letter of DNA and no part of an id, so that an
 # error names the place, while free text after an id may hold it.
 _FOREIGN = "\x7f"
@@ -119,9 +120,9 @@ def _recognise(received: ReceivedBody, file: BufferedReader) -> Kind:
         return "text"
     if not first:
         raise ProblemError("body.empty", "Send a sequence. " + _HOW_TO_SEND)
-    if first == b"{" and media_type in media_types.MAY_BE_JSON:
+    if first in _JSON and media_type in media_types.MAY_BE_JSON:
         return "json"
-    if first == b"{" and media_type == media_types.URL_ENCODED:
+    if first in _JSON and media_type == media_types.URL_ENCODED:
         raise _unsupported("The body looks like JSON, and its Content-Type says that it is a form.")
     if media_type in ("", media_types.URL_ENCODED) and received.fields is None:
         raise _unsupported(

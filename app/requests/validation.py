@@ -12,23 +12,17 @@ _UNKNOWN_FIELD = "extra_forbidden"  # pydantic's name
 # The type of what schemas here say in words of their own.
 OUR_COMPLAINT = "gena"
 # Pydantic's messages for these are made of the schema alone; others may hold what was sent.
-PLAIN_COMPLAINTS = frozenset(
-    {
-        "bool_type",
-        "greater_than_equal",
-        "int_type",
-        "less_than_equal",
-        "list_type",
-        "literal_error",
-        "missing",
-        "string_too_short",
-        "string_type",
-        "too_short",
-    }
-)
+PLAIN_COMPLAINTS = frozenset({"greater_than_equal", "less_than_equal", "literal_error"})
 _OWN_WORDS = {
     _UNKNOWN_FIELD: "is not a field of this request",
-    "model_type": "Input should be an object",
+    "bool_type": "true or false is expected",
+    "int_type": "a whole number is expected",
+    "list_type": "a list is expected",
+    "missing": "it is missing",
+    "model_type": "an object is expected",
+    "string_too_short": "it is empty",
+    "string_type": "text is expected",
+    "too_short": "it is empty",
 }
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.+/-]{0,59}")
 _LIKE_DNA = re.compile(rf"[{LETTERS}]{{8}}", re.IGNORECASE)
@@ -50,33 +44,36 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
     """422 options.unknown where a field is unknown, else request.invalid.
 
     Args:
-        errors: as pydantic lists them, with `loc`, `type` and `msg`.
+        errors: as pydantic lists them, at least one, with `loc`, `type` and `msg`.
     """
     unknown = [error for error in errors if error.get("type") == _UNKNOWN_FIELD]
     others = [error for error in errors if error.get("type") != _UNKNOWN_FIELD]
     problems = [
-        {"where": _location(error), "message": _complaint(error)}
+        {"where": ".".join(map(str, _location(error))), "message": _complaint(error)}
         for error in [*unknown, *others][:_MOST_PROBLEMS]
     ]
-    first = problems[0] if problems else {"where": "request", "message": "is not valid"}
+    first = (unknown or others)[0]
+    place = ", ".join(
+        f"element {part}" if isinstance(part, int) else part for part in _location(first)
+    )
     return ProblemError(
         "options.unknown" if unknown else "request.invalid",
-        f"{first['where']}{' ' if unknown else ': '}{first['message']}.",
+        f"{place}{' ' if unknown else ': '}{_complaint(first)}.",
         problems=problems,
     )
 
 
-def _location(error: Mapping[str, Any]) -> str:
-    """Names and indices on the way to the fault, with dots between them."""
+def _location(error: Mapping[str, Any]) -> list[str | int]:
+    """Names on the way to the fault, and numbers of elements, counted from 1."""
     loc = tuple(error.get("loc", ()))
     if len(loc) > 1 and loc[0] == "query":  # FastAPI begins with the place
         loc = loc[1:]
-    *way, last = loc or ("request",)
+    *way, last = (part + 1 if isinstance(part, int) else part for part in loc or ("the body",))
     # Only the last part can be a name that the client made up; a label is never an unknown field.
-    parts = [str(part) for part in way if not _is_label(part)]
+    parts = [part for part in way if not _is_label(part)]
     if error.get("type") == _UNKNOWN_FIELD or not _is_label(last):
-        parts.append(shown(str(last)) if isinstance(last, str) else str(last))
-    return ".".join(parts)
+        parts.append(shown(last) if isinstance(last, str) and loc else last)
+    return parts
 
 
 def _is_label(part: int | str) -> bool:
@@ -89,4 +86,4 @@ def _complaint(error: Mapping[str, Any]) -> str:
         return _OWN_WORDS[kind]
     if kind != OUR_COMPLAINT and kind not in PLAIN_COMPLAINTS:
         return "is not valid"
-    return str(error["msg"])
+    return str(error["msg"]).replace("Input should be", "it has to be", 1)

@@ -172,13 +172,13 @@ def places(problem: ProblemError) -> list[str]:
 @pytest.mark.parametrize(
     ("body", "where"),
     [
-        ([], "request"),
+        ("A", "the body"),
         ({"sequence": 5}, "sequence"),
         ({"sequences": 5}, "sequences"),
-        ({"sequences": ["A", 5, 6]}, "sequences.1"),
-        ({"sequences": [{"id": 1, "sequence": "A"}]}, "sequences.0.id"),
-        ({"sequences": [{"id": "a"}]}, "sequences.0.sequence"),
-        ({"sequences": [{"id": "a", "sequence": "A", "x": 1}]}, "sequences.0.x"),
+        ({"sequences": ["A", 5, 6]}, "sequences.2"),
+        ({"sequences": [{"id": 1.5, "sequence": "A"}]}, "sequences.1.id"),
+        ({"sequences": [{"id": "a"}]}, "sequences.1.sequence"),
+        ({"sequences": [{"id": "a", "sequence": "A", "x": 1}]}, "sequences.1.x"),
         ({"sequence": "A", "query": 1}, "query"),
         ({"sequence": "A", "(text)": 1}, "(a name of 6 characters)"),
         ({"sequence": "A", "GATTACAGATTACA": 1}, "(a name of 14 characters)"),
@@ -196,17 +196,17 @@ def test_where_something_is_wrong_is_a_path_in_the_body(body: Any, where: str) -
         (5, "input"),
         ([], "input"),
         ({}, "input"),
-        (["A", 5, 5], "input.1"),
-        ([5, "A", "A"], "input.1"),
-        ([5, True], "input.1"),
-        ([5, 5.5, 6.5], "input.1"),
-        ([5, 1e300], "input.1"),
-        ([5, -1e300], "input.1"),
-        ([5, -1, -1], "input.1"),
-        ([None], "input.0"),
-        ([[5], [], []], "input.1"),
-        ([[5], [5, None]], "input.1.1"),
-        ([[5], "A"], "input.1"),
+        (["A", 5, 5], "input.2"),
+        ([5, "A", "A"], "input.2"),
+        ([5, True], "input.2"),
+        ([5, 5.5, 6.5], "input.2"),
+        ([5, 1e300], "input.2"),
+        ([5, -1e300], "input.2"),
+        ([5, -1, -1], "input.2"),
+        ([None], "input.1"),
+        ([[5], [], []], "input.2"),
+        ([[5], [5, None]], "input.2.2"),
+        ([[5], "A"], "input.2"),
     ],
 )
 def test_where_an_input_is_wrong(given: Any, where: str) -> None:
@@ -224,3 +224,37 @@ def test_ids_are_whole_numbers_however_they_are_written() -> None:
 def test_numbers_as_text_are_for_queries_only() -> None:
     assert places(refused(b'{"sequence":"A","stride":"3"}')) == ["stride"]
     assert places(refused(b'{"sequence":"A","normalize":"true"}')) == ["normalize"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "sentence"),
+    [
+        ("/features", ["ACGT", None], "sequences, element 2: null is a missing value"),
+        ("/embeddings", {"sequences": ["ACGT", 5]}, "sequences, element 2: give DNA as text"),
+        ("/embeddings", {"sequences": [{"id": None, "sequence": "A"}]}, "element 1, id: text is"),
+        ("/features", {"sequence": None}, "sequence: null is a missing value"),
+        ("/features", {"sequence": ["ACGT"]}, "sequence: text is expected; a list goes into"),
+        ("/features", {"sequences": "ACGT"}, "sequences: a list is expected, also of one"),
+        ("/features", {"sequence": "A", "stride": "x"}, "stride: a whole number is expected."),
+        ("/features", {"sequence": "A", "stride": -1}, "stride: it has to be greater than or"),
+        ("/features", {"sequence": "A", "pooling": "avg"}, "pooling: it has to be 'none', 'mean'"),
+        ("/features", "ACGT", "the body: an object is expected."),
+        ("/v1/embeddings", {"model": "model", "input": ["A", None]}, "input, element 2: text is"),
+        ("/v1/embeddings", {"input": "A"}, "model: it is missing."),
+    ],
+)
+def test_what_does_not_fit_is_said_in_peoples_words(service, path, body, sentence):
+    found = service.post(path, json=body).json()
+
+    assert found["code"] == "request.invalid"
+    assert sentence in found["detail"]
+    assert not any(word in found["detail"] for word in ("Input", "str]", "function", "valid "))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Content-Type": "application/json"}])
+def test_a_bare_list_is_one_of_sequences(service, headers):
+    body = b'["ACGT", {"id": 7, "sequence": "AC"}]'
+
+    answer = service.post("/tokenize", content=body, headers=headers).json()
+
+    assert [(each["id"], each["n_bases"]) for each in answer["records"]] == [("1", 4), ("7", 2)]

@@ -170,7 +170,7 @@ def test_bodies_that_cannot_be_read(service, content, code):
     assert problem(response)["code"] == code
 
 
-@pytest.mark.parametrize("content", [b"ACGTACGT", b"[1]", b"\x00\x01"])
+@pytest.mark.parametrize("content", [b"ACGTACGT", b"(1)", b"\x00\x01"])
 @pytest.mark.parametrize("media_type", [None, FORM])
 def test_a_body_that_says_nothing_is_told_which_header_curl_needs(service, content, media_type):
     headers = {"Content-Type": media_type} if media_type else {}
@@ -253,11 +253,12 @@ def test_skip_with_nothing_left_is_an_error_that_lists_all(service):
         ({"sequence": 5}, "request.invalid"),
         ({"sequence": None}, "request.invalid"),
         ({"sequences": [5]}, "request.invalid"),
-        ({"sequences": [{"id": 1, "sequence": "A"}]}, "request.invalid"),
+        ({"sequences": [{"id": 1.5, "sequence": "A"}]}, "request.invalid"),
         ({"sequences": [{"sequence": "A"}]}, "request.invalid"),
         ({"sequence": "A", "sequnce": "B"}, "options.unknown"),
         ({"sequence": "A", "pooling": "mean"}, "options.unknown"),
-        ([], "request.invalid"),
+        ([], "records.none"),
+        ("A", "request.invalid"),
     ],
 )
 def test_json_that_does_not_fit(service, body, code):

@@ -280,6 +280,29 @@ def test_features_beyond_float16_are_an_error_there_and_numbers_in_float32(uncac
     assert np.abs(np.array(whole["features"])).max() > 65504
 
 
+@pytest.mark.parametrize("path", ["/features?pooling=mean", "/embeddings?format=npy"])
+def test_a_row_that_is_not_finite_is_told_with_its_record(uncached, monkeypatch, caplog, path):
+    sequences = [{"id": f"gene{n}", "sequence": dna(60, seed=n)} for n in range(8)]
+    predict, bad = uncached.model.predict, dna(60, seed=5)
+    ids = uncached.post("/tokenize", json={"sequence": bad}).json()["input_ids"]
+
+    async def broken_for_one(window):
+        prediction = await predict(window)
+        if window.tolist() == ids:
+            prediction.features[3, 7] = np.nan
+        return prediction
+
+    monkeypatch.setattr(uncached.model, "predict", broken_for_one)
+    several = uncached.post(path, json={"sequences": sequences})
+    single = uncached.post("/features", json={"sequence": bad})
+
+    told = several.json()
+    assert (several.status_code, told["code"], told["record"]) == (500, "model.not_finite", "gene5")
+    assert told["detail"].startswith("Record 'gene5': The features hold NaN or infinity.")
+    assert "model.not_finite: Record 'gene5': The features hold NaN" in caplog.text
+    assert "record" not in single.json()
+
+
 def test_a_repeated_sequence_is_not_computed_again(service):
     sequence = dna(700, seed=77)
     hits = service.lifecycle.metrics.cache_hits
