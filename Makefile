@@ -1,13 +1,15 @@
 # `make help` lists what there is to do.
 #
 # PYTHON     a Python 3.11 to 3.13 (found by itself)
-# MODEL      for `make serve`: a hub id, a checkpoint's folder, or gena-mini
+# MODEL      for `make serve` and `make mac`: a hub id, a checkpoint's folder, or gena-mini
+# DOCTOR     for `make mac`: options of `gena doctor`
 # WORKERS    tests that run at a time; some measure time, so no more than there are cores
 # PIP_FLAGS  for pip, such as an index of CPU-only torch: on Linux the usual one brings CUDA along
 
 VENV ?= .venv
 PIP_FLAGS ?=
 MODEL ?=
+DOCTOR ?=
 WORKERS ?= 2
 
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
@@ -16,12 +18,13 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt $(PIP_FLAGS)
 
-.PHONY: help install dev demo serve test check format clean
+.PHONY: help install dev demo serve test mac check format clean
 
 help:
 	@echo 'make demo                  serve the shipped model gena-mini, and print a request that works'
 	@echo 'make serve [MODEL=...]     serve GENA-LM bert-base, another hub id, a folder, or gena-mini'
 	@echo 'make test                  the tests'
+	@echo 'make mac [MODEL=...]       try everything on this Mac, and write a report (half an hour or more)'
 	@echo 'make check                 linter, formatter, type checker, and what may import what'
 	@echo 'make format                reformat'
 	@echo 'make install | make dev    only fill $(VENV), for use or for development'
@@ -61,11 +64,18 @@ serve: install
 test: dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
+mac:
+	@$(MAKE) --no-print-directory dev || { echo; \
+		echo 'The installation failed. Copy what stands above into an issue of this project.'; exit 1; }
+	$(BIN)/gena doctor --report gena-report.md $(if $(MODEL),--model '$(MODEL)') $(DOCTOR)
+
 check: dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
+	@if command -v actionlint >/dev/null; then actionlint; \
+		else echo 'actionlint is not installed: .github/workflows was not checked'; fi
 
 format: dev
 	$(BIN)/ruff check --fix

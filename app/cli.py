@@ -49,6 +49,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     command = argv[0] if argv else None
     _add_serve(commands, with_options=command == "serve")
     _add_service(commands, with_options=command == "service")
+    _add_doctor(commands, with_options=command == "doctor")
     return parser.parse_args(argv)
 
 
@@ -84,6 +85,22 @@ def _add_service(commands: Any, *, with_options: bool) -> None:
     install.set_defaults(func=_service, action="install")
     for action in actions.choices.values():
         action.add_argument("--dry-run", action="store_true", help="print it, change nothing")
+
+
+def _add_doctor(commands: Any, *, with_options: bool) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="try the whole product on this machine, and write a report of it",
+        description="Machine, installation, tests, conversion, every choice of compute units, the "
+        "service under load, its restart, and the launch agent: what fails does not stop the rest. "
+        "Takes half an hour or more. The report holds no paths, names or DNA, and can go into a "
+        "bug report. Where there is no Core ML, a stand-in executes the package.",
+    )
+    if with_options:
+        from app.doctor.command import add_options
+
+        add_options(parser)
+    parser.set_defaults(func=_doctor)
 
 
 def _add_setting_options(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +176,13 @@ def _start_serving(arguments: argparse.Namespace) -> int:
     warn_if_open(listener.getsockname()[0], settings)
     serve(create_app(settings), settings, listener)
     return 0
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    with ending_at_once():
+        from app.doctor.command import run
+
+    return run(arguments)
 
 
 def _service(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,6 @@ slows both down severalfold, and by chance.
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from converter.conversion.build import PackagePlan, build_package
+from converter.measuring import peak_memory_mib
 from converter.mil.executor import PackageExecutor
 from converter.network.config import EncoderConfig
 from converter.network.reference import GenaEncoder
@@ -108,15 +108,7 @@ def _memory_here(package: Path) -> Memory:
     loaded = time.perf_counter() - started
     for length in LENGTHS:
         _predict(executor, _ids(length))
-    return Memory(loaded, _peak_mib())
-
-
-def _peak_mib() -> float:
-    status = Path("/proc/self/status")
-    if status.exists():  # ru_maxrss would count what the parent had before the spawn
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return Memory(loaded, peak_memory_mib())
 
 
 def _compare(package: Path, rounds: int) -> list[Timing]:

@@ -73,11 +73,12 @@ def lasting_interrupts() -> Iterator[Callable[[], None]]:
     finally:
         if first.is_set():
             # Registered last, so called first: what libraries do at the exit is not torn either.
-            atexit.register(_ignore)
+            atexit.register(ignore_interrupts)
         for each, handler in before.items():
             signal.signal(each, handler)
 
 
-def _ignore() -> None:
+def ignore_interrupts() -> None:
+    """From now on; what is left to do is short, and is not to be torn."""
     for each in _SIGNALS:
         signal.signal(each, signal.SIG_IGN)

@@ -15,6 +15,7 @@ from app.model.lifecycle import Lifecycle
 from app.model.state import State, Status
 from app.problems import PROBLEMS
 from app.settings import Settings
+from app.unproven import unproven
 from converter.tokenizer import WINDOW
 from converter.versions import DISTRIBUTION, installed_versions
 
@@ -242,6 +243,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         },
         "runtime": lifecycle.runtime,
         "versions": installed_versions(_VERSIONS),
+        "never_run_on_a_mac": [entry.text for entry in unproven()],
         "bundle": None,
     }
     manifest = lifecycle.manifest

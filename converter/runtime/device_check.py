@@ -33,6 +33,7 @@ from converter.fidelity.gates import (
 )
 from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
+from converter.measuring import peak_memory_mib, percentile
 from converter.package.interface import OUTPUT
 from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel
 from converter.runtime.guarded_library import library_named
@@ -59,6 +60,9 @@ class DeviceCheck:
         milliseconds: length -> median of a prediction, where it was measured.
         placement: length -> operations by device, where it was asked for and is known: Core ML
             tells it of a package's default function only.
+        p95_milliseconds: length -> what 95 of 100 predictions do not exceed.
+        load_seconds: length -> time to load it: the first time, Core ML prepares it for the units.
+        memory_mib: the most that the process had resident, Python and all.
     """
 
     compute_units: str
@@ -68,6 +72,9 @@ class DeviceCheck:
     worst_cosine: float | None = None
     milliseconds: dict[str, float] = field(default_factory=dict)
     placement: dict[str, dict[str, int]] = field(default_factory=dict)
+    p95_milliseconds: dict[str, float] = field(default_factory=dict)
+    load_seconds: dict[str, float] = field(default_factory=dict)
+    memory_mib: float | None = None
 
     @property
     def usable(self) -> bool:
@@ -80,6 +87,7 @@ def check_device(
     compute_units: str,
     *,
     library: str,
+    lengths: Sequence[int] = (),
     repeats: int = 0,
     timeout: float = ANY_PROCESS.step_seconds,
 ) -> DeviceCheck:
@@ -88,12 +96,14 @@ def check_device(
     Args:
         compiled: the bundle's package as a `.mlmodelc`.
         library: name of the module that is Core ML (see `CoreMLLibrary`).
+        lengths: those of the package to try; all of them where none is named.
         repeats: predictions to time at every length; with any, the placement is asked for too.
     """
     command = [
         # -P: the working directory is the user's, and may hold a `converter` of its own.
         *(sys.executable, "-P", "-m", "converter.runtime.device_check"),
         *(f"--library={library}", f"--repeats={repeats}", f"--seconds={timeout}"),
+        *(f"--length={length}" for length in lengths),
         # What follows is no option, whatever it begins with.
         *("--", str(bundle), str(compiled), compute_units),
     ]
@@ -140,6 +150,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("compiled", type=Path)
     parser.add_argument("compute_units")
     parser.add_argument("--library", required=True)
+    parser.add_argument("--length", type=int, action="append", dest="lengths")
     parser.add_argument("--repeats", type=int, default=0)
     parser.add_argument("--seconds", type=float, required=True)
     arguments = parser.parse_args(argv)
@@ -151,13 +162,14 @@ def main(argv: list[str] | None = None) -> int:
     compiled, units = arguments.compiled, arguments.compute_units
     try:
         bundle = open_bundle(arguments.bundle)
-        answer = _predictions(bundle, compiled, units, library, arguments.repeats)
+        lengths = arguments.lengths or bundle.manifest.lengths
+        answer = _predictions(bundle, compiled, units, library, lengths, arguments.repeats)
     except Exception as error:  # whatever Core ML raises is the finding
         detail = f"{type(error).__name__}: {error}"[:500]
         _say({"compute_units": units, "outcome": "failed", "detail": detail})
         return 0
     _say({"compute_units": units, **answer})
-    if arguments.repeats:
+    if arguments.repeats and bundle.interface.default_length in lengths:
         _say({"placement": _placement(bundle, compiled, units, library)})
     return 0
 
@@ -168,14 +180,22 @@ def _say(answer: dict[str, Any]) -> None:
 
 
 def _predictions(
-    bundle: Bundle, compiled: Path, units: str, library: CoreMLLibrary, repeats: int
+    bundle: Bundle,
+    compiled: Path,
+    units: str,
+    library: CoreMLLibrary,
+    lengths: Sequence[int],
+    repeats: int,
 ) -> dict[str, Any]:
     package = bundle.interface
     golden = Golden.load(bundle.golden(), bundle.manifest.pad_token_id)
     figures: dict[str, Figures] = {}
-    milliseconds: dict[str, float] = {}
-    for length in bundle.manifest.lengths:
+    load_seconds: dict[str, float] = {}
+    times: dict[str, list[float]] = {}
+    for length in lengths:
+        start = time.perf_counter()
         model = library.load(compiled, units, package.core_ml_function(length))
+        load_seconds[str(length)] = round(time.perf_counter() - start, 3)
         for number in range(len(golden.names)):
             n_tokens = golden.n_tokens(number)
             if n_tokens > length:
@@ -187,7 +207,7 @@ def _predictions(
             )
         if repeats:
             inputs = package.inputs(package.empty_window(length))
-            milliseconds[str(length)] = _median_milliseconds(model, inputs, repeats)
+            times[str(length)] = sorted(_milliseconds(model, inputs) for _ in range(repeats))
     result = worst(on_device(_compressed_psnr(bundle.manifest)), figures)
     rounded = result.as_dict()
     return {
@@ -195,7 +215,10 @@ def _predictions(
         "detail": result.sentence(),
         "psnr_db": rounded["psnr_db"],
         "worst_cosine": rounded["worst_cosine"],
-        "milliseconds": milliseconds,
+        "milliseconds": {key: round(statistics.median(each), 3) for key, each in times.items()},
+        "p95_milliseconds": {key: round(percentile(each, 95), 3) for key, each in times.items()},
+        "load_seconds": load_seconds,
+        "memory_mib": round(peak_memory_mib(), 1),
     }
 
 
@@ -211,13 +234,10 @@ def _compressed_psnr(manifest: Manifest) -> float | None:
     return math.inf if found is None else found
 
 
-def _median_milliseconds(model: LoadedModel, inputs: Arrays, repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        model.predict(inputs)
-        times.append(1000 * (time.perf_counter() - start))
-    return round(statistics.median(times), 3)
+def _milliseconds(model: LoadedModel, inputs: Arrays) -> float:
+    start = time.perf_counter()
+    model.predict(inputs)
+    return 1000 * (time.perf_counter() - start)
 
 
 def _placement(

@@ -29,7 +29,7 @@ def gena(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[st
 
 def test_every_command_is_there() -> None:
     said = gena("--help").stdout
-    for command in ("convert", "verify", "inspect", "tune", "serve", "service"):
+    for command in ("convert", "verify", "inspect", "tune", "serve", "service", "doctor"):
         assert f"\n    {command} " in said
 
 

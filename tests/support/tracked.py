@@ -23,5 +23,5 @@ def tracked_files(root: Path = ROOT) -> list[Path]:
 
 
 def _is_foreign(folder: str) -> bool:
-    hidden = folder.startswith(".") and folder != ".ci"
+    hidden = folder.startswith(".") and folder not in (".ci", ".github")
     return hidden or folder in _FOREIGN or folder.endswith(".egg-info")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from app.unproven import unproven
 from tests.support.running import Server, running
 from tests.support.stand_in_bundle import make_bundle
 
@@ -29,6 +30,8 @@ def test_info_identifies_the_answers_and_states_the_limits(server: Server) -> No
     assert info["limits"]["tokens_per_window"] == 512
     assert info["runtime"]["lengths"] == [128, 512]
     assert "tokenizers" in info["versions"]
+    # What the README's sentence is made of, see test_unproven.
+    assert info["never_run_on_a_mac"] == [entry.text for entry in unproven()]
 
 
 def test_documentation_is_one_page_without_scripts(server: Server) -> None:

@@ -39,6 +39,11 @@ def test_tune_measures_prints_and_chooses(
     assert set(checks) == UNITS
     assert checks["CPU_ONLY"]["outcome"] == "refused"
     assert checks["CPU_AND_NE"]["milliseconds"]["128"] >= 1000 * coreml_stand_in.SLOW_SECONDS
+    for check in checks.values():
+        for length in ("128", "512"):
+            assert check["p95_milliseconds"][length] >= check["milliseconds"][length]
+            assert check["load_seconds"][length] >= 0
+        assert check["memory_mib"] > 20  # Python and numpy
     assert checks["CPU_AND_NE"]["placement"]["512"] == {"NeuralEngine": 40, "CPU": 3}
     assert checks["ALL"]["placement"] == {}
     (entry,) = json.loads(choice_file(bundle).read_text()).values()
