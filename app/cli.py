@@ -153,14 +153,13 @@ def _start_serving(arguments: argparse.Namespace) -> int:
     settings = _settings(arguments)
     if settings is None:
         return 2
-    from app.host.listening import bind
+    from app.host.listening import CannotListenError, bind
 
     try:
         # Before the slow imports: connections that come now wait and are answered.
-        listener = bind(settings.host, settings.port)
-    except OSError as error:
-        where = f"{settings.host}:{settings.port}"
-        print(f"gena: cannot listen on {where}: {error.strerror}. Try --port.", file=sys.stderr)
+        listeners = bind(settings.host, settings.port)
+    except CannotListenError as error:
+        print(f"gena: {error}", file=sys.stderr)
         return 1
     from app.host.logs import configure_logging
 
@@ -173,8 +172,8 @@ def _start_serving(arguments: argparse.Namespace) -> int:
     from app.host.server import serve
     from app.main import create_app
 
-    warn_if_open(listener.getsockname()[0], settings)
-    serve(create_app(settings), settings, listener)
+    warn_if_open(listeners[0].getsockname()[0], settings)
+    serve(create_app(settings), settings, listeners)
     return 0
 
 

@@ -185,6 +185,12 @@ class Settings(BaseSettings):
         30, ge=0, description="Time for accepted requests to finish after SIGTERM."
     )
 
+    @field_validator("host")
+    @classmethod
+    def _without_brackets(cls, host: str) -> str:
+        """An address of IPv6 may be written as in a URL."""
+        return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
     @field_validator("model", "bundle", "bundles", "log_file")
     @classmethod
     def _usable(cls, value: str | Path | None) -> str | Path | None:

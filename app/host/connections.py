@@ -7,7 +7,7 @@ for each place of its backlog, and each of these tries does the same: megabytes 
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import nsmallest
 
 from app.errors import ProblemError
@@ -27,7 +27,7 @@ _RETRY_SECONDS = 1.0
 
 
 class Connections:
-    """Those of one listening socket; for uvicorn it takes the place of asyncio's server.
+    """Those of the listening sockets; for uvicorn it takes the place of asyncio's server.
 
     A new connection takes the place of those that have been idle longest. Where none is idle it
     hears so.
@@ -39,11 +39,11 @@ class Connections:
 
     def __init__(
         self,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         most: int,
         make: Callable[[Callable[[HttpProtocol], None]], HttpProtocol],
     ) -> None:
-        self._listener = listener
+        self._listeners = listeners
         self._most = most
         self._make = make
         self._loop = asyncio.get_running_loop()
@@ -52,13 +52,15 @@ class Connections:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
         self._retry: asyncio.TimerHandle | None = None
-        listener.setblocking(False)
+        for listener in listeners:
+            listener.setblocking(False)
         self._go_on()
         self._look()
 
     def close(self) -> None:
         """Take those that have come so far, and no more."""
-        self._accept()
+        for listener in self._listeners:
+            self._accept(listener)
         self._pause()
         self._is_closed = True
 
@@ -84,22 +86,24 @@ class Connections:
 
     def _go_on(self) -> None:
         if not self._is_closed:
-            self._loop.add_reader(self._listener, self._accept)
+            for listener in self._listeners:
+                self._loop.add_reader(listener, self._accept, listener)
 
     def _pause(self, seconds: float | None = None) -> None:
         """Accept no more until a connection is lost, at the latest after so many seconds."""
-        self._loop.remove_reader(self._listener)
+        for listener in self._listeners:
+            self._loop.remove_reader(listener)
         if self._retry is not None:
             self._retry.cancel()
         self._retry = None if seconds is None else self._loop.call_later(seconds, self._go_on)
 
-    def _accept(self) -> None:
+    def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_A_TIME):
             if self._is_full():
                 self._pause(_ARRIVAL_SECONDS)
                 return
             try:
-                connection, _ = self._listener.accept()
+                connection, _ = listener.accept()
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionAbortedError:

@@ -8,7 +8,7 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 
 import uvicorn
@@ -18,7 +18,7 @@ from app.dependencies import services_of
 from app.host.connections import Connections
 from app.host.descriptors import most_connections, raise_limit
 from app.host.grace import unanswered_of
-from app.host.listening import url_of
+from app.host.listening import urls_of
 from app.host.protocol import HttpProtocol
 from app.settings import Settings
 
@@ -29,7 +29,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_BYTES_SECONDS = 2
 
 
-def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
+def serve(app: FastAPI, settings: Settings, listeners: Sequence[socket.socket]) -> None:
     """Answer until SIGTERM or SIGINT; then finish what was accepted and return."""
     config = uvicorn.Config(
         app,
@@ -46,8 +46,9 @@ def serve(app: FastAPI, settings: Settings, listener: socket.socket) -> None:
         h11_max_incomplete_event_size=settings.max_header_bytes,
     )
     most = most_connections(raise_limit())
-    logger.info("listening on %s", url_of(listener))
-    asyncio.run(_Server(config, app, settings, listener, most).serve(sockets=[listener]))
+    logger.info("listening on %s", urls_of(listeners))
+    server = _Server(config, app, settings, listeners, most)
+    asyncio.run(server.serve(sockets=list(listeners)))
     logger.info("stopped")
 
 
@@ -65,13 +66,13 @@ class _Server(uvicorn.Server):
         config: uvicorn.Config,
         app: FastAPI,
         settings: Settings,
-        listener: socket.socket,
+        listeners: Sequence[socket.socket],
         most: int,
     ) -> None:
         super().__init__(config)
         self._lifecycle, self._unanswered = services_of(app).lifecycle, unanswered_of(app)
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._most = most
 
     @contextlib.contextmanager
@@ -99,7 +100,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
         await super().startup(sockets=[])
-        self._connections = Connections(self._listener, self._most, self._make_connection)
+        self._connections = Connections(self._listeners, self._most, self._make_connection)
         self.servers = [self._connections]  # type: ignore[list-item]
 
     def _make_connection(self, on_lost: Callable[[HttpProtocol], None]) -> HttpProtocol:

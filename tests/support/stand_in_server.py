@@ -22,7 +22,7 @@ from app.settings import Settings
 
 def main() -> None:
     settings = Settings()
-    listener = bind(settings.host, settings.port)
+    listeners = bind(settings.host, settings.port)
     configure_logging(settings)
     lifecycle = Lifecycle(
         settings,
@@ -62,7 +62,7 @@ def main() -> None:
         """An unexpected exception that quotes DNA."""
         raise RuntimeError("ACGTTGCA" * 20)
 
-    serve(app, settings, listener)
+    serve(app, settings, listeners)
 
 
 if __name__ == "__main__":

@@ -249,7 +249,7 @@ async def two_clients() -> AsyncIterator[tuple[list[HttpProtocol], list[socket.s
         return protocol
 
     with socket.create_server(("127.0.0.1", 0)) as listener, contextlib.ExitStack() as stack:
-        connections = Connections(listener, 10, make)
+        connections = Connections([listener], 10, make)
         address = listener.getsockname()
         pair = [stack.enter_context(socket.create_connection(address, 10)) for _ in range(2)]
         while len(made) < 2 or not all(hasattr(each, "transport") for each in made):
