@@ -88,7 +88,7 @@ def graph_table(builds: dict[str, Build]) -> str:
         baseline = baseline or peak
         encoder = sum(finding.stage == "encoder" for finding in function.findings)
         rows.append(
-            f"| {name} | {sum(function.operations.values())} | {function.segments} | {encoder} "
+            f"| {name} | {function.engine.operations} | {function.engine.segments} | {encoder} "
             f"| {peak / _MIB:.2f} | {peak / baseline:.2f} "
             f"| {sum(function.floating_point_operations.values()) / 1e9:.1f} "
             f"| {report.disk_bytes / _MIB:.0f} |"

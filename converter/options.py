@@ -33,8 +33,10 @@ class BuildOptions(BaseModel):
         "neural-engine",
         description="published: the network as it is, the baseline to measure against",
     )
-    precision: Literal["auto", "fp16", "fp32"] = Field(
-        "auto", description="auto: fp16, with the least fp32 that fidelity asks for"
+    precision: Literal["auto", "mixed", "fp16", "fp32"] = Field(
+        "auto",
+        description="auto: fp16, with the cures and the short fp32 prefix that fidelity asks for; "
+        "mixed: fp32 wherever it buys a few dB, which costs the Neural Engine",
     )
     weights: Literal["fp16", "int8", "palettized6"] = Field(
         "fp16", description="compressed weights are smaller and less faithful"

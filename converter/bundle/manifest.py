@@ -5,6 +5,7 @@ No torch in here.
 
 import json
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -23,9 +24,10 @@ from converter.errors import brief
 from converter.json_files import UnreadableJsonError, parse_json_object
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions, function_names
+from converter.package.engine import EngineShare
 from converter.tokenizer import WINDOW
 
-FORMAT = 1
+FORMAT = 2
 PACKAGE = "model.mlpackage"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
@@ -57,12 +59,21 @@ class FileRecord(_Frozen):
     size: int
 
 
+class _Limit(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+    module: str
+    psnr_db: float | None  # None where it overflows
+
+
 class _Precision(BaseModel):
     model_config = ConfigDict(strict=True)
 
-    chosen: Literal["fp16", "mixed", "fp32"]
-    fp32_operations: list[str]
+    chosen: Literal["fp16", "prefix", "mixed", "fp32"]
     reason: str
+    cures: list[str]
+    fp32_modules: list[str]
+    limited_by: list[_Limit]
 
 
 class _Gate(BaseModel):
@@ -80,6 +91,14 @@ class _Fidelity(BaseModel):
 
     flag: Literal["expected", "flagged"]
     gates: list[_Gate]
+    engine: dict[str, int]
+
+    @field_validator("engine")
+    @classmethod
+    def _has_its_figures(cls, engine: dict[str, int]) -> dict[str, int]:
+        if engine.keys() != {field.name for field in fields(EngineShare)}:
+            raise ValueError("these are not the figures of an engine's share")
+        return engine
 
 
 class Manifest(_Frozen):
@@ -87,13 +106,16 @@ class Manifest(_Frozen):
 
     Attributes:
         fingerprint: 16 hex digits that stand for weights, tokenizer, configuration, options and
-            package. Equal inputs give equal fingerprints, whenever and wherever they are built:
-            `golden.npz` is left out, since the reference's last bits depend on the machine.
+            package. Equal inputs give equal fingerprints, whatever they are called, whenever and
+            wherever they are built: `golden.npz` is left out, since the reference's last bits
+            depend on the machine.
         checkpoint_sha256: hex digests of the source files "config", "weights" and "tokenizer".
         lengths: tokens that a prediction can take, ascending.
         functions: length -> name of the package's function for it.
-        precision: "chosen" ("fp16", "mixed" or "fp32"), "fp32_operations" and "reason".
-        fidelity: measured figures: "flag" ("expected" or "flagged"), "gates", and more.
+        precision: "chosen" ("fp16", "prefix", "mixed" or "fp32") and its "reason", "cures" of the
+            weights, "fp32_modules", and what fp16 is "limited_by" where that was measured.
+        fidelity: measured figures: "flag" ("expected" or "flagged"), "gates", what stays off the
+            "engine", and more.
         files: every other file of the bundle by its relative POSIX path.
         digest: hex SHA-256 over all other fields.
     """
@@ -189,6 +211,8 @@ def parse_manifest(content: bytes) -> Manifest:
         raise ManifestError(f"it {error}") from error
     if "format" not in raw:
         raise ManifestError("it names no format")
+    if isinstance(raw["format"], bool):  # which is 0 or 1 in Python
+        raise ManifestError("its format is no number")
     if raw["format"] != FORMAT:
         raise FormatError(brief(str(raw["format"]), _BRIEF))
     try:

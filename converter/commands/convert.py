@@ -14,11 +14,13 @@ from pydantic.fields import FieldInfo
 from converter.bundle.manifest import Manifest
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.commands.command_line import Subparsers, default_bundle
+from converter.commands.precision_text import precision_lines
 from converter.conversion.progress import ProgressKind, progress_display
 from converter.errors import GenaError
 from converter.interrupts import ending_at_once, lasting_interrupts
 from converter.life_line import when_parent_ends
 from converter.options import BuildOptions, target_here
+from converter.package.engine import EngineShare
 from converter.paths import user_path
 from converter.terminal import print_json
 
@@ -122,11 +124,13 @@ def _interrupt() -> None:
 
 
 def _summary(manifest: Manifest) -> str:
-    gates = ""
+    lines = [
+        f"{manifest.model}, fingerprint {manifest.fingerprint}, lengths "
+        f"{', '.join(map(str, manifest.lengths))}"
+    ]
     for gate in manifest.fidelity["gates"]:
         figure = "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']} dB"
-        gates += f"\n  {gate['gate']}: {figure} ({gate['verdict']})"
-    return (
-        f"{manifest.model}, fingerprint {manifest.fingerprint}, lengths "
-        f"{', '.join(map(str, manifest.lengths))}, {manifest.precision['chosen']}{gates}"
-    )
+        lines.append(f"{gate['gate']}: {figure} ({gate['verdict']})")
+    lines += precision_lines(manifest.precision)
+    lines.append(EngineShare(**manifest.fidelity["engine"]).sentence())
+    return "\n  ".join(lines)

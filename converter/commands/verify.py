@@ -6,6 +6,7 @@ from pathlib import Path
 from converter.bundle.opening import open_bundle
 from converter.checkpoint.files import find_checkpoint
 from converter.commands.command_line import Subparsers
+from converter.commands.precision_text import precision_lines
 from converter.errors import GenaError
 from converter.fidelity.golden import Golden
 from converter.paths import user_path
@@ -56,8 +57,9 @@ def _run(args: argparse.Namespace) -> int:
             reference=reference,
         )
     if args.json:
-        print_json(report.as_dict(), indent=2)
+        print_json({**report.as_dict(), "precision": manifest.precision}, indent=2)
     else:
         print(f"{manifest.model}, fingerprint {manifest.fingerprint}")
         print(report.as_text())
+        print("\n".join(precision_lines(manifest.precision)))
     return 1 if report.flag == "refused" else 0

@@ -3,6 +3,7 @@
 import logging
 import platform
 import shutil
+from collections.abc import Hashable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,17 +17,17 @@ from converter.bundle.room import require_temporary_folder, saying_full_disk
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.checkpoint.files import CheckpointFiles, find_checkpoint
 from converter.conversion.build import PackagePlan, build_package
-from converter.conversion.planning import Candidate, candidates, checked_scales
+from converter.conversion.planning import Candidate, Source, candidates
 from converter.conversion.progress import OnProgress
+from converter.conversion.scaling import checked_scales
 from converter.errors import BundleError, CheckpointError
-from converter.fidelity.gates import GateResult
+from converter.fidelity.gates import Verdict
 from converter.fidelity.golden import Golden
 from converter.fidelity.report import Report
 from converter.fidelity.verify import verify_package
 from converter.fidelity.windows import make_golden, require_real_tokens
 from converter.network.loading import Checkpoint, load_checkpoint
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
-from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
 from converter.tokenizer import WINDOW, DnaTokenizer
@@ -121,15 +122,14 @@ class _Planned:
     """What a checkpoint and the options come to, before a package is built.
 
     Attributes:
-        re_authored: how the network that will be traced agrees with the reference.
+        source: the network as published.
     """
 
     checkpoint: Checkpoint
     options: BuildOptions
-    reference: GenaEncoder
+    source: Source
     golden: Golden
     scales: Scales
-    re_authored: GateResult
 
 
 def _build(
@@ -138,16 +138,20 @@ def _build(
     """Fill a folder with a bundle that passed its gates; its manifest is written last."""
     planned = _plan(checkpoint, options, building)
     on_progress("read", 1.0, "The re-authored network agrees with the reference")
-    tries = candidates(planned.reference, planned.golden, options, planned.scales, on_progress)
+    tries = candidates(planned.source, planned.golden, options, planned.scales, on_progress)
+    verdicts: dict[Hashable, Verdict] = {}
     for candidate in tries:
-        on_progress("convert", 0.0, f"Converting ({candidate.chosen}: {candidate.reason})")
+        if not candidate.accepts(verdicts.get(candidate.package, candidate.least)):
+            continue  # it was built before
+        on_progress("convert", 0.0, candidate.message)
         _write_package(planned, candidate, building, on_progress)
         on_progress("verify", 0.0, "Comparing the saved package with the reference")
-        report = _verify(planned, building, on_progress)
-        if report.flag == "expected":
+        report = _verify(planned, candidate, building, on_progress)
+        verdicts[candidate.package] = report.flag
+        if candidate.accepts(report.flag):
             break
         log.warning("%s package: %s", candidate.chosen, _shortfall(report))
-    # The last candidate is the most exact one: it stands or falls by its own figures.
+    # The last candidate stands or falls by its own figures.
     report.require()
     _write_manifest(planned, candidate, report, building)
 
@@ -166,7 +170,7 @@ def _plan(checkpoint: Checkpoint, options: BuildOptions, building: Path) -> _Pla
             f"{checkpoint.files.source}: the reference network gives NaN or infinity."
         )
     scales, re_authored = checked_scales(reference, golden, options)
-    return _Planned(checkpoint, options, reference, golden, scales, re_authored)
+    return _Planned(checkpoint, options, Source(reference, re_authored), golden, scales)
 
 
 def _require_matching_tokenizer(tokenizer: DnaTokenizer, checkpoint: Checkpoint) -> None:
@@ -196,13 +200,12 @@ def _write_package(
     plan = PackagePlan(
         scales=scales,
         fp32_modules=candidate.fp32_modules,
+        # Where the files came from stands in the manifest: it is no part of what is computed.
         description=(
-            f"{files.source}: DNA language model, {config.num_hidden_layers} layers of "
+            f"GENA-LM, DNA language model, {config.num_hidden_layers} layers of "
             f"{config.hidden_size}. Token ids in, last hidden states out."
         ),
         metadata={
-            "source": files.source,
-            "commit": files.commit or "",
             **{f"{name}_sha256": digest for name, digest in files.sha256.items()},
             "precision": candidate.chosen,
         },
@@ -211,18 +214,20 @@ def _write_package(
     needed = _disk_space(planned.checkpoint, options, in_fp32=candidate.chosen != "fp16")
     with saying_full_disk(building, needed):
         build_package(
-            planned.reference,
+            candidate.source.network,
             options,
             plan,
             building / PACKAGE,
             progress=lambda fraction: on_progress("convert", fraction, "Converting to Core ML"),
         )
     if options.embedding == "host":
-        table = NeuralEngineEncoder(planned.reference, WINDOW, options, scales).host_table()
+        table = NeuralEngineEncoder(candidate.source.network, WINDOW, options, scales).host_table()
         np.save(building / EMBEDDINGS, table.half().numpy())
 
 
-def _verify(planned: _Planned, building: Path, on_progress: OnProgress) -> Report:
+def _verify(
+    planned: _Planned, candidate: Candidate, building: Path, on_progress: OnProgress
+) -> Report:
     options, table = planned.options, None
     if options.embedding == "host":
         table = np.load(building / EMBEDDINGS)
@@ -231,7 +236,7 @@ def _verify(planned: _Planned, building: Path, on_progress: OnProgress) -> Repor
         PackageInterface(planned.checkpoint.config, options.functions, table),
         planned.golden,
         compressed=options.compressed,
-        re_authored=planned.re_authored,
+        re_authored=candidate.source.re_authored,
         head=planned.checkpoint.masked_language_model_head(),
         progress=lambda fraction: on_progress("verify", fraction, "Comparing the saved package"),
     )
@@ -255,11 +260,7 @@ def _write_manifest(
         config=planned.checkpoint.config,
         functions=options.functions,
         options=options,
-        precision={
-            "chosen": candidate.chosen,
-            "fp32_operations": list(candidate.fp32_modules),
-            "reason": candidate.reason,
-        },
+        precision=candidate.as_dict(),
         fidelity={**report.as_dict(), "graph": graph},
         versions={"python": platform.python_version(), **installed_versions(_RECORDED)},
     )

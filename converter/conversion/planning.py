@@ -1,36 +1,58 @@
-"""What is measured before anything is built: the network's scales, and the precisions to try."""
+"""Which precisions to try, the ones that keep the Neural Engine first.
 
-import logging
-import math
-from collections.abc import Callable, Iterator
+In this order: everything in fp16; with cures that are exact in real arithmetic; with an fp32
+prefix, so that the rest is one fp16 segment; everything in fp16 with a flag; and more fp32 only
+where fp16 is refused. Leaving the engine for a few dB is the user's choice.
+"""
+
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from converter.conversion.build import EVERYTHING, network_for, network_inputs
-from converter.conversion.precision import choose_fp32_modules, precision_modules
-from converter.conversion.progress import OnProgress
-from converter.errors import FidelityError
-from converter.fidelity.gates import RE_AUTHORED, GateResult, compare, worst
-from converter.fidelity.golden import CODING, FULL_LENGTH, INTERGENIC, Golden
-from converter.fidelity.report import LIMITS
-from converter.network.neural_engine import (
-    VALUE_SCALE_LOG2,
-    NeuralEngineEncoder,
-    Scales,
-    SplitHeadAttention,
+from converter.conversion.build import EVERYTHING
+from converter.conversion.precision import (
+    GAIN_DB,
+    MARGIN_DB,
+    Emulated,
+    Estimate,
+    Limit,
+    Progress,
+    least_fp32,
+    limits,
+    short_prefixes,
 )
+from converter.conversion.progress import OnProgress
+from converter.conversion.scaling import check_re_authored
+from converter.errors import FidelityError
+from converter.fidelity.gates import GateResult, Verdict
+from converter.fidelity.golden import CODING, ONE_TOKEN, REPEATS, Golden
+from converter.network.cures import CENTRED_ATTENTION, centre_attention
+from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions
-from converter.tokenizer import WINDOW
 
-log = logging.getLogger(__name__)
+# The effect of fp16 is estimated on so many tokens of these windows.
+_LENGTH = 128
+_WINDOWS = (CODING, REPEATS, ONE_TOKEN)
 
-# The effect of fp16 is measured on a window of this many tokens.
-_SEARCH_LENGTH = 128
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """What packages are made of.
+
+    Attributes:
+        network: the published network, or its cured equal.
+        re_authored: how what is traced agrees with the published network.
+        cures: names of what was done to its weights.
+    """
+
+    network: GenaEncoder
+    re_authored: GateResult
+    cures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -39,138 +61,152 @@ class Candidate:
 
     Attributes:
         fp32_modules: parts of the network in fp32.
-        chosen: "fp16", "mixed" or "fp32".
+        chosen: "fp16", "prefix", "mixed" or "fp32".
+        least: the verdict that ends the search.
+        limits: modules that limit fp16, where that was measured.
     """
 
+    source: Source
     fp32_modules: tuple[str, ...]
     chosen: str
     reason: str
+    least: Verdict = "expected"
+    limits: tuple[Limit, ...] = ()
 
+    @property
+    def message(self) -> str:
+        """What is about to be converted, for people."""
+        parts = "all" if self.fp32_modules == EVERYTHING else ", ".join(self.fp32_modules)
+        cures = "".join(f", {cure}" for cure in self.source.cures)
+        return f"Converting ({parts} in fp32{cures})" if parts else f"Converting (fp16{cures})"
 
-def checked_scales(
-    reference: GenaEncoder, golden: Golden, options: BuildOptions
-) -> tuple[Scales, GateResult]:
-    """Scales of the network, and how the network that has them agrees with the reference.
+    @property
+    def package(self) -> Hashable:
+        """Equal for candidates whose packages are the same."""
+        return self.source, self.fp32_modules
 
-    Raises:
-        FidelityError: below 100 dB: the re-authoring itself would be wrong.
-    """
-    scales = measure_scales(reference, golden, options)
-    try:
-        return scales, _check_re_authored(reference, golden, options, scales)
-    except FidelityError:
-        if scales.residual_log2 == 0:
-            raise
-    # Scaled that far, ordinary rows drown in the norms' eps. fp32 has room without a scale.
-    log.warning("a scale of 2^%d blurs other rows: not scaled", scales.residual_log2)
-    scales = replace(scales, residual_log2=0)
-    return scales, _check_re_authored(reference, golden, options, scales)
+    def accepts(self, verdict: Verdict) -> bool:
+        """Whether the search ends with a package of this verdict."""
+        return verdict in ("expected", self.least)
 
-
-def measure_scales(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> Scales:
-    """The usual scales, lowered where activations would overflow otherwise.
-
-    Largest magnitudes of the residual stream and of the values are taken from the re-authored
-    network on the verification windows; a power of two brings those that are beyond half of a
-    fixed-point accumulator back, exactly.
-    """
-    if options.layout == "published":
-        return Scales()
-    residual, values = _largest(reference, golden, options)
-    limit = LIMITS["half the accumulator"]
-    room = math.floor(math.log2(limit / values)) if values else VALUE_SCALE_LOG2
-    scales = Scales(value_log2=min(VALUE_SCALE_LOG2, room))
-    if reference.config.pre_layer_norm and residual > limit:
-        scales = replace(scales, residual_log2=math.floor(math.log2(limit / residual)))
-        log.warning(
-            "the residual stream reaches %.0f; it runs scaled by 2^%d",
-            residual,
-            scales.residual_log2,
-        )
-    return scales
-
-
-def _largest(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> tuple[float, float]:
-    """Largest magnitudes of the unscaled residual stream, and of attention's values."""
-    in_graph = options.model_copy(update={"embedding": "graph"})
-    network = NeuralEngineEncoder(reference, WINDOW, in_graph, Scales(value_log2=0))
-    largest = {"residual": 0.0, "values": 0.0}
-
-    def record(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            largest[name] = max(largest[name], float(output.abs().max()))
-
-        return hook
-
-    for block in network.blocks:
-        block.register_forward_hook(record("residual"))
-    for module in network.modules():
-        if isinstance(module, SplitHeadAttention):
-            module.value.register_forward_hook(record("values"))
-    with torch.no_grad():
-        network(torch.from_numpy(golden.input_ids[golden.index(FULL_LENGTH)][None]))
-    return largest["residual"], largest["values"]
-
-
-def _check_re_authored(
-    reference: GenaEncoder, golden: Golden, options: BuildOptions, scales: Scales
-) -> GateResult:
-    """The network that will be traced, in fp32, against the reference."""
-    network = network_for(reference, options, scales, WINDOW)
-    figures = {}
-    for name in (CODING, FULL_LENGTH):
-        index = golden.index(name)
-        n = golden.n_tokens(index)
-        inputs = network_inputs(network, golden.input_ids[index : index + 1])
-        with torch.no_grad():
-            result = network(*inputs.values())[0, :n].numpy()
-        figures[name] = compare(golden.reference[index, :n], result)
-    gate = worst(RE_AUTHORED, figures)
-    if gate.verdict == "refused":
-        raise FidelityError(f"The re-authored network is refused. {gate.sentence()}.")
-    return gate
+    def as_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return {
+            "chosen": self.chosen,
+            "reason": self.reason,
+            "cures": list(self.source.cures),
+            "fp32_modules": list(self.fp32_modules),
+            "limited_by": [limit.as_dict() for limit in self.limits],
+        }
 
 
 def candidates(
-    reference: GenaEncoder,
+    source: Source,
     golden: Golden,
     options: BuildOptions,
     scales: Scales,
     on_progress: OnProgress,
 ) -> Iterator[Candidate]:
-    """Precisions to try, the fastest first and the most exact last."""
+    """Precisions to try; the last one stands or falls by its own figures.
+
+    Args:
+        source: the published network, as re-authored.
+    """
     if options.precision == "fp32":
-        yield Candidate(EVERYTHING, "fp32", "asked for")
-        return
-    if options.precision == "fp16" or options.compressed:
-        yield Candidate((), "fp16", "asked for")
-        return
-    sensitive: tuple[str, ...] = ()
-    if options.layout == "neural-engine":
-        on_progress("read", 1.0, "Looking for parts that fp16 would blur")
-        network = NeuralEngineEncoder(reference, _SEARCH_LENGTH, options, scales).eval()
-        sensitive = _sensitive_modules(network, reference, golden, on_progress)
-        if sensitive and sensitive != precision_modules(network):
-            yield Candidate(sensitive, "mixed", f"fp16 would blur {', '.join(sensitive)}")
-    if not sensitive:
-        yield Candidate((), "fp16", "every gate is expected to pass")
-    yield Candidate(EVERYTHING, "fp32", "less does not pass every gate as expected")
+        yield Candidate(source, EVERYTHING, "fp32", "asked for")
+    elif options.precision == "fp16" or options.compressed:
+        yield Candidate(source, (), "fp16", "asked for")
+    elif options.layout == "published":  # it has no parts to choose from
+        yield Candidate(source, (), "fp16", "no gate refuses it", least="flagged")
+        yield Candidate(source, EVERYTHING, "fp32", "fp16 is refused")
+    else:
+        search = _Search(source, golden, options, scales, on_progress)
+        yield from search.mixed() if options.precision == "mixed" else search.engine_first()
 
 
-def _sensitive_modules(
-    network: NeuralEngineEncoder, reference: GenaEncoder, golden: Golden, on_progress: OnProgress
-) -> tuple[str, ...]:
-    """What needs fp32, measured on the first tokens of one window."""
-    index = golden.index(INTERGENIC)
-    n_tokens = min(golden.n_tokens(index), _SEARCH_LENGTH)
-    ids = np.full((1, _SEARCH_LENGTH), golden.pad_id, dtype=np.int32)
-    ids[0, :n_tokens] = golden.input_ids[index, :n_tokens]
-    with torch.no_grad():
-        truth = reference(torch.from_numpy(ids[:, :n_tokens].astype(np.int64)))
-    return choose_fp32_modules(
-        network,
-        tuple(network_inputs(network, ids).values()),
-        truth,
-        n_tokens,
-        lambda fraction: on_progress("read", fraction, "Measuring the effect of fp16"),
-    )
+class _Search:
+    """The ways from fp16 to fp32, by what emulation says."""
+
+    def __init__(
+        self,
+        source: Source,
+        golden: Golden,
+        options: BuildOptions,
+        scales: Scales,
+        on_progress: OnProgress,
+    ) -> None:
+        self._source = source
+        self._golden = golden
+        self._options = options
+        self._scales = scales
+        self._on_progress = on_progress
+        self._windows = [
+            golden.input_ids[index : index + 1, : min(golden.n_tokens(index), _LENGTH)]
+            for index in map(golden.index, _WINDOWS)
+        ]
+
+    def engine_first(self) -> Iterator[Candidate]:
+        """What keeps the Neural Engine, as long as any of it is published."""
+        yield Candidate(self._source, (), "fp16", "every gate passes as expected")
+        emulated = self._emulated(self._source)
+        found = limits(emulated, self._advance("Looking for what limits fp16"))
+        source, estimate = self._cured(emulated.estimate())
+        del emulated  # a copy of the weights, which nobody needs while a package is built
+        if source.cures and estimate.meets_gates(-MARGIN_DB):
+            reason = "with cures every gate passes as expected"
+            yield Candidate(source, (), "fp16", reason, limits=found)
+        for prefix in short_prefixes(self._emulated(source)):
+            reason = f"fp16 would blur {', '.join(prefix)}"
+            yield Candidate(source, prefix, "prefix", reason, limits=found)
+        reason = "a short fp32 prefix is not enough; --precision mixed gives up some of the engine"
+        for flagged in dict.fromkeys((source, self._source)):
+            yield Candidate(flagged, (), "fp16", reason, least="flagged", limits=found)
+        for candidate in self.mixed(source):
+            yield replace(candidate, reason=f"fp16 is refused; {candidate.reason}", limits=found)
+
+    def mixed(self, source: Source | None = None) -> Iterator[Candidate]:
+        """The least fp32 that makes every gate pass as expected, wherever it lies."""
+        source = source or self._source
+        emulated = self._emulated(source)
+        modules = emulated.modules
+        fp32 = least_fp32(emulated, self._advance("Looking for parts that fp16 would blur"))
+        del emulated
+        if not fp32:
+            yield Candidate(source, (), "fp16", "every gate passes as expected")
+        elif fp32 != modules:
+            yield Candidate(source, fp32, "mixed", f"fp16 would blur {', '.join(fp32)}")
+        reason = "less does not pass every gate as expected"
+        yield Candidate(source, EVERYTHING, "fp32", reason)
+
+    def _cured(self, plain: Estimate) -> tuple[Source, Estimate]:
+        """The source with the cures that help, and what it is expected to reach."""
+        windows = [torch.from_numpy(ids.astype(np.int64)) for ids in self._windows]
+        network = centre_attention(self._source.network, windows)
+        try:
+            gate = check_re_authored(network, self._golden, self._options, self._scales)
+        except FidelityError:  # what was taken out is so large that fp32 itself lost the rest
+            return self._source, plain
+        cured = Source(network, gate, (CENTRED_ATTENTION,))
+        estimate = self._emulated(cured).estimate()
+        if estimate.everything.psnr < plain.everything.psnr + GAIN_DB:
+            return self._source, plain
+        return cured, estimate
+
+    def _emulated(self, source: Source) -> Emulated:
+        input_ids = np.full((len(self._windows), _LENGTH), self._golden.pad_id, np.int32)
+        for row, ids in zip(input_ids, self._windows, strict=True):
+            row[: ids.shape[1]] = ids[0]
+        # Rows that are looked up on the host are rounded to fp16 as those of the graph.
+        options = self._options.model_copy(update={"embedding": "graph"})
+        network = NeuralEngineEncoder(source.network, _LENGTH, options, self._scales).eval()
+        return Emulated(network, input_ids, self._truths())
+
+    def _truths(self) -> list[NDArray[np.float32]]:
+        with torch.no_grad():
+            return [
+                self._source.network(torch.from_numpy(ids.astype(np.int64)))[0].numpy()
+                for ids in self._windows
+            ]
+
+    def _advance(self, message: str) -> Progress:
+        return lambda fraction: self._on_progress("read", fraction, message)

@@ -1,107 +1,172 @@
-"""Which parts of a network need fp32, found before anything is built.
+"""Which parts of a network need fp32, found by emulation before anything is built.
 
-The re-authored network is run in PyTorch with some of its modules emulating fp16: weights
-rounded, and every operation's output rounded, as a package would. The errors of the modules add
-up (they are independent roundings), so one run a module ranks them, and the least set whose
-removal brings the rest under the gates is made fp32. What is built is verified again, whatever
-is found here.
+The errors of the modules add up (they are independent roundings), so one run a module ranks them.
+What is built is verified again, whatever is found here.
 """
 
-import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils.hooks import RemovableHandle
+from numpy.typing import NDArray
+from torch import nn
 
-from converter.fidelity.gates import FP16_OPERATIONS, FP32_ARITHMETIC, Figures, compare
-from converter.network.neural_engine import NeuralEngineEncoder, Normalise
+from converter.conversion.emulation import emulate, precision_modules
+from converter.fidelity.gates import FP16_OPERATIONS, FP32_ARITHMETIC, Figures, compare, worst
+from converter.network.neural_engine import NeuralEngineEncoder, SplitHeadAttention
+from converter.tokenizer import WINDOW
 
 # Room between what the emulation says and the gate, in dB.
-_MARGIN_DB = 2.0
+MARGIN_DB = 2.0
+# Estimates of one network with other roundings differ by a dB or two; more is a real gain.
+GAIN_DB = 3.0
+# A module that alone brings a package this close to the gate, in dB, or below it, limits fp16.
+_LIMITING_DB = 10.0
+# So much of the arithmetic may be in an fp32 prefix, as a share.
+PREFIX_SHARE = 0.10
+
+Progress = Callable[[float], None]
 
 
-def precision_modules(network: NeuralEngineEncoder) -> tuple[str, ...]:
-    """Paths of the modules for which precision can be chosen, in program order.
+@dataclass(frozen=True)
+class Estimate:
+    """What a package is expected to reach, the worst of a few windows.
 
-    A block's own path stands for its additions to the residual stream.
+    Attributes:
+        weights_only: fp16 weights, fp32 arithmetic.
+        everything: every operation's output in fp16.
     """
-    paths = ["embedding_stage"]
-    for index, block in enumerate(network.blocks):
-        paths += [f"blocks.{index}.{name}" for name, _ in block.named_children()]
-        paths.append(f"blocks.{index}")
-    return (*paths, *(["last_norm"] if network.last_norm is not None else []))
+
+    weights_only: Figures
+    everything: Figures
+
+    def meets_gates(self, margin: float = MARGIN_DB) -> bool:
+        """Whether the package would be `expected`, with so many dB to spare."""
+        return (
+            self.weights_only.psnr >= FP32_ARITHMETIC.expected + margin
+            and self.everything.psnr >= FP16_OPERATIONS.expected + margin
+        )
 
 
-def emulate(
-    network: NeuralEngineEncoder,
-    inputs: Sequence[Tensor],
-    fp16_modules: Collection[str],
-    *,
-    round_operations: bool,
-) -> Tensor:
-    """The network's output (1, L, H) with these modules in fp16.
+@dataclass(frozen=True)
+class Limit:
+    """A module whose fp16 costs fidelity: the dB that are left with it alone in fp16."""
+
+    module: str
+    psnr: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: null where it overflows."""
+        return {
+            "module": self.module,
+            "psnr_db": round(self.psnr, 1) if math.isfinite(self.psnr) else None,
+        }
+
+
+class Emulated:
+    """A network on a few windows, with some of its modules in fp16.
 
     Args:
-        round_operations: round every operation's output too, not only the weights.
+        network: takes ids of its own length.
+        input_ids: (B, L) int32, padded windows.
+        truths: for each window, the reference's hidden states (n, H) of its real tokens.
     """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.no_grad())
-        stack.enter_context(_rounded_weights(network, fp16_modules))
-        if round_operations:
-            rounding = stack.enter_context(_Rounding())
-            stack.enter_context(_scopes(network, frozenset(fp16_modules), rounding))
-        result: Tensor = network(*inputs)
-    return result
+
+    def __init__(
+        self,
+        network: NeuralEngineEncoder,
+        input_ids: NDArray[np.int32],
+        truths: Sequence[NDArray[np.float32]],
+    ) -> None:
+        self.network = network
+        self.modules = precision_modules(network)
+        self._inputs = (torch.from_numpy(input_ids),)
+        self._truths = truths
+
+    def figures(self, fp16: Collection[str], *, round_operations: bool = True) -> Figures:
+        """The worst window with these modules in fp16."""
+        result = emulate(self.network, self._inputs, fp16, round_operations=round_operations)
+        found = {
+            str(index): compare(truth, result[index, : len(truth)].numpy())
+            for index, truth in enumerate(self._truths)
+        }
+        return worst(FP16_OPERATIONS, found).worst
+
+    def estimate(self, fp32: Collection[str] = ()) -> Estimate:
+        """With all modules but these in fp16."""
+        fp16 = [module for module in self.modules if module not in fp32]
+        return Estimate(self.figures(fp16, round_operations=False), self.figures(fp16))
 
 
-def meets_gates(weights_only: Figures, everything: Figures, margin: float = _MARGIN_DB) -> bool:
-    """Whether emulated figures promise an `expected` package."""
-    return (
-        weights_only.psnr >= FP32_ARITHMETIC.expected + margin
-        and everything.psnr >= FP16_OPERATIONS.expected + margin
-    )
+def limits(emulated: Emulated, progress: Progress = lambda _: None) -> tuple[Limit, ...]:
+    """Modules that limit fp16, the worst first.
+
+    Whole blocks are looked at first, and the modules of those that matter.
+    """
+    groups: dict[str, list[str]] = {}
+    for module in emulated.modules:
+        groups.setdefault(".".join(module.split(".")[:2]), []).append(module)
+    bound = FP16_OPERATIONS.expected + _LIMITING_DB
+    found = []
+    for index, modules in enumerate(groups.values()):
+        if emulated.figures(modules).psnr < bound:
+            alone = [Limit(module, emulated.figures((module,)).psnr) for module in modules]
+            found += [limit for limit in alone if limit.psnr < bound]
+        progress((index + 1) / len(groups))
+    return tuple(sorted(found, key=lambda limit: limit.psnr))
 
 
-def choose_fp32_modules(
-    network: NeuralEngineEncoder,
-    inputs: Sequence[Tensor],
-    truth: Tensor,
-    n_tokens: int,
-    progress: Callable[[float], None] = lambda _: None,
-) -> tuple[str, ...]:
+def short_prefixes(emulated: Emulated) -> Iterator[tuple[str, ...]]:
+    """First modules whose fp32 makes the rest `expected`: the fewest, then more that gain more.
+
+    At most `PREFIX_SHARE` of the arithmetic is in them, so that fp16 stays one segment and nearly
+    all of the work.
+    """
+    modules = emulated.modules
+    costs = [arithmetic(emulated.network, module, WINDOW) for module in modules]
+    needed = -math.inf
+    for count in range(1, len(modules)):
+        if sum(costs[:count]) > PREFIX_SHARE * sum(costs):
+            return
+        estimate = emulated.estimate(modules[:count])
+        if estimate.meets_gates() and estimate.everything.psnr >= needed:
+            yield modules[:count]
+            needed = estimate.everything.psnr + GAIN_DB
+
+
+def arithmetic(network: NeuralEngineEncoder, path: str, length: int) -> int:
+    """Floating-point operations of a module's matrix products, for so many tokens."""
+    total = 0
+    for module in network.get_submodule(path).modules():
+        if isinstance(module, nn.Conv2d):
+            total += 2 * length * module.weight.numel()
+        if isinstance(module, SplitHeadAttention):
+            total += 2 * 2 * length**2 * module.output.in_channels
+    return total
+
+
+def least_fp32(emulated: Emulated, progress: Progress = lambda _: None) -> tuple[str, ...]:
     """The least set of modules, by error, whose fp32 makes the package `expected`.
 
-    Args:
-        inputs: one window, as the network takes it.
-        truth: reference hidden states (1, L, H) of that window.
-        n_tokens: how many of its rows are real.
-
     Returns:
-        Module paths in program order; empty if fp16 will do. All of them if nothing less will.
+        Module paths in the order of computation; empty if fp16 will do. All of them if nothing
+        less will.
     """
-    modules = precision_modules(network)
-
-    def figures(fp16: Collection[str], *, round_operations: bool) -> Figures:
-        result = emulate(network, inputs, fp16, round_operations=round_operations)
-        return compare(truth[0, :n_tokens].numpy(), result[0, :n_tokens].numpy())
-
-    def both(fp16: Collection[str]) -> tuple[Figures, Figures]:
-        return figures(fp16, round_operations=False), figures(fp16, round_operations=True)
-
-    if meets_gates(*both(modules)):
+    modules = emulated.modules
+    if emulated.estimate().meets_gates():
         return ()
     noise = {}
     for index, module in enumerate(modules):
-        noise[module] = _noise(figures((module,), round_operations=True))
+        noise[module] = _noise(emulated.figures((module,)))
         progress((index + 1) / len(modules))
-    for margin in (_MARGIN_DB, 4 * _MARGIN_DB, 8 * _MARGIN_DB):
+    for margin in (MARGIN_DB, 4 * MARGIN_DB, 8 * MARGIN_DB):
         kept = _quietest(noise, 10 ** (-(FP16_OPERATIONS.expected + margin) / 10))
-        if meets_gates(*both(kept)):
-            return tuple(module for module in modules if module not in kept)
+        fp32 = tuple(module for module in modules if module not in kept)
+        if emulated.estimate(fp32).meets_gates():
+            return fp32
     return modules
 
 
@@ -119,81 +184,3 @@ def _quietest(noise: dict[str, float], budget: float) -> list[str]:
             break
         kept.append(module)
     return kept
-
-
-class _Rounding(TorchFunctionMode):
-    """Rounds the output of every operation to fp16 while `active`."""
-
-    active = False
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        if self.active and isinstance(out, Tensor) and out.is_floating_point():
-            return _half(out)
-        return out
-
-
-def _half(tensor: Tensor) -> Tensor:
-    return tensor.half().float()
-
-
-@contextlib.contextmanager
-def _rounded_weights(network: nn.Module, modules: Collection[str]) -> Iterator[None]:
-    """Round the weights of these modules in place, and put the originals back."""
-    originals: list[tuple[Tensor, Tensor]] = []
-    for path in modules:
-        if path.count(".") == 1:  # a block as such stands for its additions: no weights
-            continue
-        module = network.get_submodule(path)
-        originals += [(t, t.clone()) for t in (*module.parameters(), *module.buffers())]
-    try:
-        for tensor, original in originals:
-            tensor.copy_(_half(original))
-        yield
-    finally:
-        for tensor, original in originals:
-            tensor.copy_(original)
-
-
-@contextlib.contextmanager
-def _scopes(
-    network: NeuralEngineEncoder, fp16: frozenset[str], rounding: _Rounding
-) -> Iterator[None]:
-    """Switch the rounding on and off as the forward pass enters and leaves modules.
-
-    `Normalise` is one operation in the package: only its output is rounded.
-    """
-    chosen = frozenset(precision_modules(network))
-    outer: list[bool] = []
-    handles: list[RemovableHandle] = []
-
-    def enter(path: str, module: nn.Module) -> None:
-        known = path in chosen
-        fused = isinstance(module, Normalise)
-        if not known and not fused:
-            return
-
-        def before(*_: Any) -> None:
-            outer.append(rounding.active)
-            rounding.active = (path in fp16 if known else rounding.active) and not fused
-
-        def after(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            rounding.active = False
-            rounds = path in fp16 if known else outer[-1]
-            result = _half(output) if fused and rounds else output
-            rounding.active = outer.pop()
-            return result
-
-        handles.append(module.register_forward_pre_hook(before))
-        handles.append(module.register_forward_hook(after))
-
-    for path, module in network.named_modules():
-        enter(path, module)
-    try:
-        yield
-    finally:
-        rounding.active = False
-        for handle in handles:
-            handle.remove()

@@ -12,6 +12,7 @@ from converter.errors import BundleError
 
 # Names of windows that something is done with; `windows` makes them.
 CODING, INTERGENIC, FULL_LENGTH, MASKED = "coding", "intergenic", "full_length", "masked"
+REPEATS, ONE_TOKEN = "repeats", "one_token"
 
 
 @dataclass(frozen=True)

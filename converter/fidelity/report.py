@@ -8,6 +8,7 @@ import numpy as np
 
 from converter.errors import FidelityError
 from converter.fidelity.gates import GateResult, Verdict
+from converter.package.engine import EngineShare
 
 # fp16's largest number, and the range of the fixed-point accumulators (Q15.16) of newer engines:
 # beyond it a sum is infinite, beyond half of it there is no room for a larger input.
@@ -63,12 +64,14 @@ class Report:
 
     Attributes:
         activations: by layer, largest first.
+        engine: what the precisions cost, at the longest length.
         head: None without a masked-language-model head at hand.
         layers: only where they were asked for.
     """
 
     gates: tuple[GateResult, ...]
     activations: tuple[Activation, ...]
+    engine: EngineShare
     head: HeadFigures | None = None
     layers: tuple[LayerFigure, ...] = ()
 
@@ -83,6 +86,7 @@ class Report:
         return {
             "flag": self.flag,
             "gates": [result.as_dict() for result in self.gates],
+            "engine": asdict(self.engine),
             "activations": [_for_json(a) for a in self.activations if a.exceeds]
             or [_for_json(max(self.activations, key=lambda a: a.largest))],
             "head": None if self.head is None else _for_json(self.head),
@@ -92,6 +96,7 @@ class Report:
     def as_text(self) -> str:
         """A table for a terminal."""
         lines = [f"{r.verdict:9} {r.sentence()}" for r in self.gates]
+        lines.append(self.engine.sentence())
         loudest = max(self.activations, key=lambda a: a.largest)
         lines.append(
             f"largest activation: {loudest.largest:g} ({loudest.type}, layer {loudest.layer})"

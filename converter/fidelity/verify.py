@@ -26,6 +26,8 @@ from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
 from converter.fidelity.report import LIMITS, Activation, HeadFigures, LayerFigure, Report
 from converter.mil.executor import Observer, PackageExecutor
 from converter.network.reference import GenaEncoder, Head
+from converter.package.engine import engine_share
+from converter.package.graph import Graph
 from converter.package.interface import OUTPUT, PackageInterface
 from converter.package.reader import load_program
 
@@ -79,6 +81,7 @@ def verify_package(
     return Report(
         gates=(re_authored, *gates) if re_authored else gates,
         activations=activations,
+        engine=engine_share(_longest(package, interface)),
         head=_head_figures(golden, halves, head) if head else None,
         layers=_layers(states, rounded_states) if states and rounded_states else (),
     )
@@ -188,6 +191,11 @@ def _lengths_agree(golden: Golden, results: _Results, repeated: NDArray[Any]) ->
         **figures,
         f"{first} after other windows": compare(results[first, shortest], repeated),
     }
+
+
+def _longest(package: Path, interface: PackageInterface) -> Graph:
+    """The function for the longest window."""
+    return Graph(load_program(package).functions[interface.function(interface.default_length)])
 
 
 def _audit(package: _Executed) -> list[Activation]:

@@ -168,7 +168,10 @@ class EmbeddingStage(nn.Module):
 
 
 class PreNormBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)); both norms folded forward."""
+    """x + attention(norm(x)), then x + feed_forward(norm(x)); both norms folded forward.
+
+    Its parts are registered in the order in which they compute.
+    """
 
     def __init__(
         self, layer: PreNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
@@ -178,33 +181,47 @@ class PreNormBlock(nn.Module):
         self.attention = SplitHeadAttention(
             layer.attention, config, scales, norm=layer.pre_attention_ln
         )
+        self.attention_residual = Residual()
         self.feed_forward_norm = Normalise(layer.post_attention_ln.eps, scales.residual)
         self.feed_forward = FeedForward(
             layer.intermediate, layer.output, options, scales, norm=layer.post_attention_ln
         )
+        self.feed_forward_residual = Residual()
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = x + self.attention(self.attention_norm(x), mask)
-        result: Tensor = x + self.feed_forward(self.feed_forward_norm(x))
+        x = self.attention_residual(x, self.attention(self.attention_norm(x), mask))
+        result: Tensor = self.feed_forward_residual(x, self.feed_forward(self.feed_forward_norm(x)))
         return result
 
 
 class PostNormBlock(nn.Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)); the norms stay where they are."""
+    """norm(x + attention(x)), then norm(x + feed_forward(x)); the norms stay where they are.
+
+    Its parts are registered in the order in which they compute.
+    """
 
     def __init__(
         self, layer: PostNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
     ) -> None:
         super().__init__()
         self.attention = SplitHeadAttention(layer.attention, config, scales)
+        self.attention_residual = Residual()
         self.attention_norm = ChannelNorm.like(layer.attention.output.LayerNorm)
         self.feed_forward = FeedForward(layer.intermediate, layer.output, options, scales)
+        self.feed_forward_residual = Residual()
         self.feed_forward_norm = ChannelNorm.like(layer.output.LayerNorm)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.attention_norm(x + self.attention(x, mask))
-        result: Tensor = self.feed_forward_norm(x + self.feed_forward(x))
+        x = self.attention_norm(self.attention_residual(x, self.attention(x, mask)))
+        result: Tensor = self.feed_forward_norm(self.feed_forward_residual(x, self.feed_forward(x)))
         return result
+
+
+class Residual(nn.Module):
+    """What a sub-layer adds to the residual stream: a part whose precision can be chosen."""
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        return x + update
 
 
 class SplitHeadAttention(nn.Module):

@@ -1,15 +1,15 @@
 """What is in an `.mlpackage`: operations, weights, memory, arithmetic, and the lint's findings."""
 
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from converter.errors import PackageError
 from converter.package import lint
+from converter.package.arithmetic import floating_point_operations
+from converter.package.engine import EngineShare, engine_share
 from converter.package.graph import Graph
-from converter.package.program import Constant, Function, Operation, TensorType
+from converter.package.program import Constant, Function, TensorType
 from converter.package.reader import load_program
 from converter.package.weight_file import Blob
 
@@ -47,7 +47,7 @@ class FunctionReport:
         weight_bytes: bytes in the weight file by dtype, each record once.
         peak: None for a function without operations.
         floating_point_operations: of matrix operations, by type, 2 for a multiply-add.
-        segments: pieces into which operations elsewhere cut those that the engine can take.
+        engine: what of it the Neural Engine can take.
     """
 
     name: str
@@ -58,7 +58,7 @@ class FunctionReport:
     weight_bytes: dict[str, int]
     peak: PeakMemory | None
     floating_point_operations: dict[str, int]
-    segments: int
+    engine: EngineShare
     findings: tuple[lint.Finding, ...]
 
 
@@ -124,8 +124,8 @@ def _inspect_function(function: Function) -> FunctionReport:
         operations=dict(Counter(operation.type for operation in graph.operations).most_common()),
         weight_bytes=_weight_bytes(function),
         peak=_peak(graph),
-        floating_point_operations=_floating_point_operations(graph),
-        segments=graph.segments(lint.on_engine(graph)),
+        floating_point_operations=_arithmetic(graph),
+        engine=engine_share(graph),
         findings=tuple(lint.find(graph)),
     )
 
@@ -167,38 +167,8 @@ def _peak(graph: Graph) -> PeakMemory | None:
     return peak
 
 
-def _floating_point_operations(graph: Graph) -> dict[str, int]:
+def _arithmetic(graph: Graph) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for operation in graph.operations:
-        count = _multiply_adds(graph, operation)
-        if count:
-            counts[operation.type] += 2 * count
-    return dict(counts.most_common())
-
-
-def _multiply_adds(graph: Graph, operation: Operation) -> int:
-    """Of one operation; flexible sizes count as 1."""
-    if operation.type in ("conv", "linear"):
-        # One for each value of the filter, at each place of the output.
-        weight = graph.argument(operation, "weight").shape
-        return operation.outputs[0].type.elements * _elements(weight[1:])
-    if operation.type == "einsum":
-        inner = graph.argument(operation, "values").shape[-1:]
-        return operation.outputs[0].type.elements * _elements(inner)
-    if operation.type == "matmul":
-        x = graph.argument(operation, "x").shape
-        transposed = operation.inputs.get("transpose_x", ())
-        flipped = any(isinstance(a, Constant) and a.scalar() for a in transposed) and len(x) > 1
-        inner = x[-2:-1] if flipped else x[-1:]
-        return operation.outputs[0].type.elements * _elements(inner)
-    if operation.type == "scaled_dot_product_attention":
-        query = graph.argument(operation, "query")
-        key = graph.argument(operation, "key").shape
-        scores = _elements(query.shape[:-1]) * _elements(key[-2:-1])
-        width = _elements(query.shape[-1:]) + _elements(operation.outputs[0].type.shape[-1:])
-        return scores * width
-    return 0
-
-
-def _elements(shape: Sequence[int | None]) -> int:
-    return prod(size for size in shape if size is not None)
+        counts[operation.type] += floating_point_operations(graph, operation)
+    return {type_: count for type_, count in counts.most_common() if count}

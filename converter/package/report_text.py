@@ -35,7 +35,7 @@ def _function_lines(function: FunctionReport, *, default: bool) -> Iterator[str]
         peak = function.peak
         yield f"  {'peak':<12}{_size(peak.bytes)} of activations at {peak.operation} ({peak.type})"
         yield from (f"    {_size(v.bytes):>10}  {v.name}: {v.type}" for v in peak.alive[:5])
-    yield f"  {'segments':<12}{function.segments}"
+    yield f"  {'engine':<12}{function.engine.sentence()}"
     yield f"  {'lint':<12}{_count(len(function.findings), 'finding')}"
     for (stage, rule), findings in _grouped(function.findings).items():
         says = lint.RULES[rule].says
@@ -54,7 +54,8 @@ def render_comparison(left: PackageReport, right: PackageReport) -> str:
     rows.append(("arithmetic", _arithmetic(a), _arithmetic(b)))
     rows.append(("peak activations", *(_size(f.peak.bytes) if f.peak else "" for f in (a, b))))
     rows.append(("  at", *(f.peak.operation if f.peak else "" for f in (a, b))))
-    rows.append(("segments", str(a.segments), str(b.segments)))
+    for label, name in _ENGINE_ROWS.items():
+        rows.append((label, *(str(getattr(f.engine, name)) for f in (a, b))))
     rows.append(("operations", *(str(sum(f.operations.values())) for f in (a, b))))
     for type_ in sorted(a.operations.keys() | b.operations.keys()):
         rows.append((f"  {type_}", *(str(f.operations.get(type_, 0)) for f in (a, b))))
@@ -64,6 +65,14 @@ def render_comparison(left: PackageReport, right: PackageReport) -> str:
         counts = (str(len(group.get((stage, rule), ()))) for group in groups)
         rows.append((f"  {stage}: {rule}", *counts))
     return "\n".join(aligned(rows))
+
+
+# Of a comparison: label -> attribute of `EngineShare`.
+_ENGINE_ROWS = {
+    "segments": "segments",
+    "operations off the engine": "operations_off",
+    "  in the encoder": "encoder_operations_off",
+}
 
 
 def _grouped(findings: Sequence[lint.Finding]) -> dict[tuple[str, str], list[lint.Finding]]:

@@ -36,6 +36,28 @@ CONFIG = EncoderConfig(
     last_layer_norm=False,
 )
 
+# What a manifest says where nothing needed anything else.
+ALL_FP16 = {
+    "chosen": "fp16",
+    "reason": "expected",
+    "cures": [],
+    "fp32_modules": [],
+    "limited_by": [],
+}
+# What it says of a package that nothing was measured of.
+UNMEASURED = {
+    "flag": "expected",
+    "gates": [],
+    "engine": {
+        "operations": 0,
+        "operations_off": 0,
+        "encoder_operations_off": 0,
+        "floating_point_operations": 0,
+        "floating_point_operations_off": 0,
+        "segments": 0,
+    },
+}
+
 
 def fill(folder: Path, content: str = "weights", *, without: str = "") -> Manifest:
     """Write the files of a bundle, but for one, and its manifest."""
@@ -57,8 +79,8 @@ def fill(folder: Path, content: str = "weights", *, without: str = "") -> Manife
         config=CONFIG,
         functions={512: "length_512", 128: "length_128"},
         options=BuildOptions(),
-        precision={"chosen": "fp16", "fp32_operations": [], "reason": "expected"},
-        fidelity={"fp16_db": 71.25, "flag": "expected", "gates": []},
+        precision=ALL_FP16,
+        fidelity={"fp16_db": 71.25, **UNMEASURED},
         versions={"coremltools": "9.0"},
     )
 
@@ -167,7 +189,7 @@ def _build_real(
         config=checkpoint.config,
         functions=function_names(lengths),
         options=options,
-        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
-        fidelity={"flag": "expected", "gates": []},
+        precision=ALL_FP16,
+        fidelity=UNMEASURED,
         versions={},
     )

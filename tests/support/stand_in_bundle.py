@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, processors
 from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.network.config import EncoderConfig
 from converter.options import BuildOptions, function_names
+from tests.support.bundles import ALL_FP16, UNMEASURED
 
 _CONFIG = {
     "model_type": "bert",
@@ -50,8 +51,8 @@ def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Pa
         config=EncoderConfig.from_dict(_CONFIG),
         functions=function_names((128, 512)),
         options=BuildOptions(),
-        precision={"chosen": "fp16", "fp32_operations": [], "reason": "a test"},
-        fidelity={"flag": "expected", "gates": []},
+        precision=ALL_FP16,
+        fidelity=UNMEASURED,
         versions={},
     )
     return folder

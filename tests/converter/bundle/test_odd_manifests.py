@@ -91,6 +91,8 @@ ODD: dict[str, Callable[[JsonObject], bytes]] = {
     "a gate without a figure": edited("fidelity", "gates", to=[{"gate": "x"}]),
     "a flag that nobody knows": edited("fidelity", "flag", to="splendid"),
     "a precision that is text": edited("precision", to="fp16"),
+    "a limit without a module": edited("precision", "limited_by", to=[{"psnr_db": 1.0}]),
+    "an engine that is text": edited("fidelity", "engine", "segments", to="one"),
     "a function that nobody knows": edited("functions", "512", to="main"),
     "no lengths": lambda m: stamped(m | {"lengths": [], "functions": {}}),
     "a length of zero": lambda m: stamped(m | {"lengths": [0, 512]}),

@@ -27,6 +27,7 @@ def test_a_person_sees_operations_memory_and_findings(
     shown = capsys.readouterr().out
     assert "4: 2 conv, 1 gelu, 1 add" in shown
     assert "0.04 MiB of activations at gelu" in shown  # 36,864 bytes
+    assert "off the Neural Engine: 0 of 4 operations (0 in the encoder), 0.0% of the" in shown
     assert "0 findings" in shown
 
 

@@ -16,6 +16,8 @@ def test_verify_prints_the_report(tiny_bundle: Bundle, capsys: pytest.CaptureFix
     shown = capsys.readouterr().out
     assert tiny_bundle.manifest.fingerprint in shown
     assert "expected  package, fp32 arithmetic" in shown
+    assert "precision fp16: every gate passes as expected" in shown
+    assert "(0 in the encoder), 0.0% of the arithmetic; 1 segment on it" in shown
 
 
 def test_verify_as_json_with_layers_and_head(
@@ -27,6 +29,8 @@ def test_verify_as_json_with_layers_and_head(
     assert document["flag"] == "expected"
     assert [layer["layer"] for layer in document["layers"]] == ["embedding", "0", "1"]
     assert document["head"]["top1_agreement"] == 1.0
+    assert document["engine"]["segments"] == 1
+    assert document["precision"]["chosen"] == "fp16"
 
 
 def test_verify_wants_the_bundles_own_checkpoint(

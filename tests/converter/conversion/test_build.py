@@ -63,7 +63,7 @@ def build_at(
     **options: Any,
 ) -> None:
     plan = PackagePlan(
-        fp32_modules=fp32_modules, description="A test.", metadata={"source": "lab/test"}
+        fp32_modules=fp32_modules, description="A test.", metadata={"precision": "fp16"}
     )
     build_package(reference, BuildOptions(**options), plan, package, lengths=lengths)
 
@@ -153,7 +153,7 @@ def test_people_are_told_what_it_is(build: Build, tiny_bundle: Bundle) -> None:
     assert description.metadata.shortDescription == "A test."
     assert "AIRI" in description.metadata.author
     assert description.metadata.license.startswith("MIT")
-    assert description.metadata.userDefined["source"] == "lab/test"
+    assert description.metadata.userDefined["precision"] == "fp16"
     (ids,), (features,) = description.input, description.output
     assert "[CLS]" in ids.shortDescription
     assert f"(1, {LENGTH})" in ids.shortDescription
@@ -166,9 +166,7 @@ def test_people_are_told_what_it_is(build: Build, tiny_bundle: Bundle) -> None:
 
 def test_provenance_is_in_the_metadata(tiny_bundle: Bundle) -> None:
     found = specification(tiny_bundle.package).description.metadata.userDefined
-    manifest = tiny_bundle.manifest
-    assert found["source"] == manifest.model
-    assert found["weights_sha256"] == manifest.checkpoint_sha256["weights"]
+    assert found["weights_sha256"] == tiny_bundle.manifest.checkpoint_sha256["weights"]
     assert found["precision"] == "fp16"
 
 

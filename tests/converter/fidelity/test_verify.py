@@ -22,6 +22,7 @@ from converter.fidelity.golden import Golden
 from converter.fidelity.report import Activation, Report
 from converter.fidelity.verify import verify_package
 from converter.network.loading import Checkpoint, load_checkpoint
+from converter.package.engine import EngineShare
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 DOWN = "encoder.layer.{}.output.dense.weight"
@@ -299,7 +300,7 @@ def test_the_worst_gate_is_the_flag(verdicts: tuple[float, ...], flag: str) -> N
         GateResult(FP16_OPERATIONS, Figures(psnr, 1.0, not math.isnan(psnr)), "coding")
         for psnr in verdicts
     )
-    report = Report(gates, (Activation("0", "conv", "x", 1.0, ()),))
+    report = Report(gates, (Activation("0", "conv", "x", 1.0, ()),), EngineShare(1, 0, 0, 2, 0, 1))
     assert report.flag == flag
     if flag == "refused":
         with pytest.raises(FidelityError):

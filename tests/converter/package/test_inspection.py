@@ -56,7 +56,7 @@ def test_arithmetic_weights_and_operations(package: Path) -> None:
     assert report.weight_bytes == function.weight_bytes
     assert report.disk_bytes > report.weight_bytes["fp16"]
     assert [(v.name, v.type) for v in function.inputs] == [("x", "fp16(1, 64, 1, 32)")]
-    assert function.segments == 1
+    assert function.engine.segments == 1
     assert function.findings == ()
 
 

@@ -89,7 +89,7 @@ ALLOWED = {
 def test_what_the_engine_takes_is_not_found(name: str, tmp_path: Path) -> None:
     found = report(tmp_path, ACTIVATIONS, in_encoder(ALLOWED[name]))
     assert found.findings == ()
-    assert found.segments == 1
+    assert found.engine.segments == 1
 
 
 def test_the_embedding_stage_is_told_from_the_encoder(tmp_path: Path) -> None:
@@ -110,7 +110,7 @@ def test_the_embedding_stage_is_told_from_the_encoder(tmp_path: Path) -> None:
         ("is_padding", "integer", "embedding"),
         ("mask", "integer", "embedding"),
     }
-    assert found.segments == 1
+    assert found.engine.segments == 1
 
 
 @pytest.mark.parametrize("islands", [0, 1, 2])
@@ -123,7 +123,7 @@ def test_islands_cut_the_graph_into_segments(islands: int, tmp_path: Path) -> No
         return mb.add(x=x, y=residual)
 
     found = report(tmp_path, ACTIVATIONS, body)
-    assert found.segments == islands + 1
+    assert found.engine.segments == islands + 1
     # Each island is two casts and the operation between them.
     assert len(found.findings) == 3 * islands
 
@@ -151,7 +151,7 @@ def test_flexible_shapes_are_found(tmp_path: Path) -> None:
     model.save(str(tmp_path / "flexible.mlpackage"))
     found = inspect_package(tmp_path / "flexible.mlpackage")
     assert found.flexible_inputs == {"main": ("x",)}
-    assert found.functions["main"].segments == 0
+    assert found.functions["main"].engine.segments == 0
     assert ("flexible-shape", "x") in [
         (f.rule, f.operation) for f in found.functions["main"].findings
     ]
