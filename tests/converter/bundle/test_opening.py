@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from converter.bundle import opening
+from converter.bundle.manifest import FORMAT
 from converter.bundle.opening import open_bundle, open_expected, undisturbed
 from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from tests.support.bundles import CONFIG, build, fill, leftovers
@@ -81,8 +82,8 @@ def test_a_manifest_cannot_point_outside_its_folder(tmp_path: Path) -> None:
 def test_a_bundle_of_a_later_format_says_so(tmp_path: Path) -> None:
     build(tmp_path / "b")
     path = tmp_path / "b" / "manifest.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2, "new": 1}))
-    with pytest.raises(BundleError, match="format 2"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "format": FORMAT + 1, "new": 1}))
+    with pytest.raises(BundleError, match=f"format {FORMAT + 1}"):
         open_bundle(tmp_path / "b")
 
 
