@@ -57,9 +57,9 @@ def test_the_command_line_offers_every_choice_and_says_its_default(
         "--embedding {graph,host} where tokens are looked up (default: graph)",
         "--ffn-chunks N feed-forward in N chunks (default: 1)",
         "(default: neural-engine)",
-        "--precision {auto,mixed,fp16,fp32} auto: fp16, with the cures and the short fp32 prefix that "
-        "fidelity asks for; mixed: fp32 wherever it buys a few dB, which costs the Neural Engine "
-        "(default: auto)",
+        "--precision {auto,mixed,fp16,fp32} auto: fp16, with the cures and the short fp32 prefix "
+        "that fidelity asks for; mixed: fp32 wherever it buys a few dB, which costs the Neural "
+        "Engine (default: auto)",
         "--weights {fp16,int8,palettized6}",
     ):
         assert expected in shown
