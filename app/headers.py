@@ -14,6 +14,7 @@ RECORDS = "X-Gena-Records"
 SKIPPED = "X-Gena-Skipped"
 TRUNCATED = "X-Gena-Truncated"
 WARNING = "X-Gena-Warning"
+IDS = "X-Gena-Ids"
 SERVER_TIMING = "Server-Timing"
 REQUEST_ID = "X-Request-ID"
 RETRY_AFTER = "Retry-After"
@@ -57,4 +58,5 @@ HEADERS: dict[str, HeaderKind] = {
     WARNING: HeaderKind(
         "What was answered and hardly meant, as a sentence about the first such record, if any."
     ),
+    IDS: HeaderKind("The records' ids, percent-encoded, with commas between, for ids=header."),
 }

@@ -1,4 +1,4 @@
-"""Arrow's IPC stream: id, n_tokens, n_unknown, features; one row a record."""
+"""Arrow's IPC stream: id, n_tokens, n_unknown, features; one row a record, or a window."""
 
 from collections.abc import Iterator
 
@@ -11,6 +11,7 @@ from app.answers.sink import Sink
 from app.answers.writer import AnswerPlan, Chunk, Writer
 from app.inference.engine import Block
 
+_OF_A_WINDOW = ("window", "first_base", "end_base")
 # Records of one batch.
 _RECORDS = 64
 
@@ -32,6 +33,7 @@ class ArrowWriter(Writer):
         self._schema = pa.schema(
             [
                 ("id", pa.string()),
+                *((name, pa.int64()) for name in _OF_A_WINDOW if plan.by_window),
                 ("n_tokens", pa.int64()),
                 ("n_unknown", pa.int64()),
                 ("features", self._features),
@@ -67,16 +69,25 @@ class ArrowWriter(Writer):
         self._stream.close()
 
     def _write(self) -> None:
-        records = [block.record for block in self._waiting]
-        values = np.concatenate([block.values for block in self._waiting])
+        ids = pa.array([block.record.id for block in self._waiting], pa.string())
+        counts = zip(*map(self._counts, self._waiting), strict=True)
+        values = np.concatenate([block.values.reshape(-1) for block in self._waiting])
         batch = pa.record_batch(
             [
-                pa.array([record.id for record in records], pa.string()),
-                pa.array([record.n_tokens for record in records], pa.int64()),
-                pa.array([record.n_unknown for record in records], pa.int64()),
+                ids,
+                *(pa.array(column, pa.int64()) for column in counts),
                 pa.FixedSizeListArray.from_arrays(pa.array(values), type=self._features),
             ],
             schema=self._schema,
         )
         self._stream.write_batch(batch)
         self._waiting.clear()
+
+    def _counts(self, block: Block) -> tuple[int, ...]:
+        """A row of the columns between id and features."""
+        record, window, strand = block.record, block.window, block.strand
+        if window is None or strand is None:
+            return record.n_tokens, record.n_unknown
+        ids = strand.ids(self.plan.prepared.store, window.first, window.end)
+        n_unknown = int(np.count_nonzero(ids == self.plan.tokenizer.unk_id))
+        return window.index, *self.plan.bases(block), window.n_tokens, n_unknown

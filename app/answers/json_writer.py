@@ -55,8 +55,8 @@ class JsonWriter(Writer):
             yield b'],"skipped":' + orjson.dumps(skipped) + b"}"
 
     def _rows(self, block: Block) -> Iterator[Chunk]:
-        # A window is one element of the outermost axis; bases are elements themselves.
-        is_window = not self.plan.is_base
+        # A window is one element of the outermost axis; bases and vectors are elements themselves.
+        is_window = not (self.plan.is_base or self.plan.by_window)
         values = block.values
         for start in range(0, len(values), _ROWS):
             yield b"," if start else b"[" if is_window else b""
@@ -79,7 +79,7 @@ class JsonWriter(Writer):
             described["warning"] = record.warning
         if record.truncation is not None:
             described["truncated"] = record.truncation.as_dict()
-        if self.plan.prepared.choices.overflow == "window":
+        if self.plan.prepared.choices.overflow == "window" or self.plan.by_window:
             described["windows"] = [
                 self._window(strand, window)
                 for strand in record.strands

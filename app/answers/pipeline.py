@@ -22,8 +22,13 @@ from app.answers.sending import ComputedAnswer, StreamedAnswer, sized
 from app.answers.writer import AnswerPlan, Chunk, Writer
 from app.inference.engine import Predictor, feature_blocks
 from app.inference.prepare import prepare
+from app.inference.records import PreparedRequest
 from app.model.flow import Flow
 from app.requests.bodies import ReceivedBody, open_decoded, receive_body
+from app.requests.options import conflict
+
+# Of a header: Python's clients and others take 64 KiB, proxies often less.
+_MOST_BYTES_OF_IDS = 2**14
 
 
 async def answer(exchange: Exchange, reader: Reader) -> Response:
@@ -83,6 +88,7 @@ class _Computation:
         self._exchange = exchange
         self._writer = writer
         self._flow = flow
+        self._ids = _ids(writer.plan.prepared)
         self._n_blocks = 0
         self._encoding_seconds = 0.0
 
@@ -101,7 +107,7 @@ class _Computation:
             if not writer.is_small and (self._n_blocks or self._flow is None):
                 break
         self._note_timings()
-        stamp = _headers(self._exchange, writer.plan)
+        stamp = _headers(self._exchange, writer.plan, self._ids)
         if writer.is_small:
             return ComputedAnswer(start, headers=stamp, media_type=writer.media_type)
         if writer.length is not None:
@@ -172,7 +178,20 @@ class _Computation:
         metrics.observe_stage("encoding", self._encoding_seconds)
 
 
-def _headers(exchange: Exchange, plan: AnswerPlan) -> dict[str, str]:
+def _ids(prepared: PreparedRequest) -> str | None:
+    if prepared.choices.ids == "none":
+        return None
+    ids = ",".join(quote(record.id, safe="") for record in prepared.records)
+    if len(ids) > _MOST_BYTES_OF_IDS:
+        raise conflict(
+            f"The ids have {len(ids)} bytes; a header may have {_MOST_BYTES_OF_IDS}. Choose npz, "
+            "which has them as record_ids, or send fewer records.",
+            "ids",
+        )
+    return ids
+
+
+def _headers(exchange: Exchange, plan: AnswerPlan, ids: str | None) -> dict[str, str]:
     """What made the answer, counts that arrays cannot carry, and how long the stages took."""
     prepared = plan.prepared
     stamp = {
@@ -187,6 +206,8 @@ def _headers(exchange: Exchange, plan: AnswerPlan) -> dict[str, str]:
         stamp[headers.RECORDS] = str(len(prepared.records))
     if prepared.skipped:
         stamp[headers.SKIPPED] = str(len(prepared.skipped))
+    if ids is not None:
+        stamp[headers.IDS] = ids
     if prepared.warning is not None:
         stamp[headers.WARNING] = prepared.warning
     if prepared.n_truncated:

@@ -16,7 +16,7 @@ _SPECIAL = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\"'")
 
 
 class TsvWriter(Writer):
-    """Columns id, f0, f1, ..."""
+    """Columns id, f0, f1, ...; with a vector a window also window, first_base and end_base."""
 
     media_type = media_types.TSV
     is_text = True
@@ -37,8 +37,13 @@ class TsvWriter(Writer):
 
     def begin(self) -> Iterator[Chunk]:
         names = "\t".join(f"f{column}" for column in range(self.plan.hidden_size))
-        yield f"id\t{names}\n".encode()
+        of_window = "window\tfirst_base\tend_base\t" if self.plan.by_window else ""
+        yield f"id\t{of_window}{names}\n".encode()
 
     def block(self, block: Block) -> Iterator[Chunk]:
-        numbers = json_values.items(block.values).replace(b",", b"\t")
-        yield block.record.id.encode() + b"\t" + numbers + b"\n"
+        numbers = json_values.items(block.values.reshape(-1)).replace(b",", b"\t")
+        place = block.record.id
+        if block.window is not None:
+            first, end = self.plan.bases(block)
+            place += f"\t{block.window.index}\t{first}\t{end}"
+        yield place.encode() + b"\t" + numbers + b"\n"

@@ -53,8 +53,15 @@ class AnswerPlan:
         """Whether there is a row a base."""
         return self.prepared.choices.resolution == "base"
 
+    @property
+    def by_window(self) -> bool:
+        """Whether there is a vector a window."""
+        return self.prepared.choices.by_window
+
     def record_shape(self, record: Record) -> tuple[int, ...]:
         """Shape of one record's features."""
+        if self.by_window:
+            return (record.n_windows, self.hidden_size)
         if self.prepared.choices.pooled:
             return (self.hidden_size,)
         if self.is_base:
@@ -68,10 +75,18 @@ class AnswerPlan:
         records = self.prepared.records
         if self.prepared.single:
             return self.record_shape(records[0])
-        if self.prepared.choices.pooled:
+        if self.prepared.choices.pooled and not self.by_window:
             return (len(records), self.hidden_size)
         rest = self.record_shape(records[0])[1:]
         return (sum(self.record_shape(record)[0] for record in records), *rest)
+
+    def bases(self, block: Block) -> tuple[int, int]:
+        """What the window of a block covers, 0-based, half-open; of token ids nothing is known."""
+        assert block.window is not None
+        assert block.strand is not None
+        if not block.strand.n_bases:
+            return 0, 0
+        return block.strand.bases(self.prepared.store, block.window.first, block.window.end)
 
     @property
     def n_values(self) -> int:

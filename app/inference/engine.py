@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.errors import ProblemError
 from app.inference.cache import WindowCache
-from app.inference.merging import RecordMerger, own_rows
+from app.inference.merging import RecordMerger, own_rows, window_vector
 from app.inference.records import PreparedRequest, Record, RecordStrand
 from app.inference.windows import Window
 from app.model.flow import Flow
@@ -84,9 +84,10 @@ class Block:
 
     Attributes:
         values: token resolution: (n, H), a window's real rows; base: (n, H), some bases;
-            pooled: (H,), all.
+            pooled: (H,), all; a vector a window: (1, H).
         padding: rows of zeros that follow the values.
         first, last: of the record.
+        window, strand: whose vector it is, where there is one a window.
     """
 
     record: Record
@@ -94,6 +95,8 @@ class Block:
     padding: int
     first: bool
     last: bool
+    window: Window | None = None
+    strand: RecordStrand | None = None
 
 
 @dataclass(frozen=True)
@@ -179,6 +182,8 @@ _BlockMaker: TypeAlias = Callable[[_WindowTask, NDArray[np.float32]], Iterator[B
 
 def _block_maker(prepared: PreparedRequest) -> _BlockMaker:
     """What turns computed windows, one after the other, into blocks."""
+    if prepared.choices.by_window:
+        return _WindowVectorBlocks(prepared.choices)
     if prepared.choices.pooled:
         return _PooledBlocks(prepared.choices)
     if prepared.choices.resolution == "base":
@@ -221,6 +226,17 @@ class _BaseBlocks:
                 task.first and start == 0,
                 task.last and end >= len(token_of_base),
             )
+
+
+@dataclass(frozen=True)
+class _WindowVectorBlocks:
+    """A block a window, with its vector."""
+
+    choices: Choices
+
+    def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
+        values = _cast(window_vector(rows, self.choices), self.choices)[None]
+        yield Block(task.record, values, 0, task.first, task.last, task.window, task.strand)
 
 
 class _PooledBlocks:

@@ -17,6 +17,32 @@ def own_rows(rows: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
     return rows[window.own_first + shift : window.own_end + shift]
 
 
+def window_vector(rows: NDArray[np.float32], choices: Choices) -> NDArray[np.float32]:
+    """(H,) of one window by itself: of its (n, H) rows, [CLS] first and [SEP] last."""
+    own = rows[1:-1]
+    vector: NDArray[np.float64]
+    match choices.pooling:
+        case "mean":
+            vector = own.mean(axis=0, dtype=np.float64)
+        case "cls":
+            vector = rows[0].astype(np.float64)
+        case "max":
+            vector = own.max(axis=0).astype(np.float64)
+        case "none":
+            raise ValueError("features that are not pooled have no vectors")
+        case unknown:
+            assert_never(unknown)
+    return _finished(vector, choices)
+
+
+def _finished(vector: NDArray[np.float64], choices: Choices) -> NDArray[np.float32]:
+    if choices.normalize:
+        length = np.linalg.norm(vector)
+        vector = vector / length if length > 0 else vector
+    single: NDArray[np.float32] = vector.astype(np.float32)
+    return single
+
+
 @dataclass
 class _StrandTotal:
     strand: RecordStrand
@@ -47,11 +73,7 @@ class RecordMerger:
     def vector(self) -> NDArray[np.float32]:
         """(H,) of all windows that were added."""
         vector: NDArray[np.float64] = np.mean([each.total for each in self._totals], axis=0)
-        if self._choices.normalize:
-            length = np.linalg.norm(vector)
-            vector = vector / length if length > 0 else vector
-        single: NDArray[np.float32] = vector.astype(np.float32)
-        return single
+        return _finished(vector, self._choices)
 
     def _part(
         self, strand: RecordStrand, window: Window, rows: NDArray[np.float32]

@@ -22,6 +22,8 @@ from converter.tokenizer import MAX_OWN_TOKENS, WINDOW
 Pooling = Literal["none", "mean", "cls", "max"]
 VectorPooling = Literal["mean", "cls", "max"]
 Overflow = Literal["error", "truncate", "window"]
+Vectors = Literal["record", "window"]
+Ids = Literal["none", "header"]
 Strand = Literal["forward", "reverse", "both"]
 Resolution = Literal["token", "base"]
 DType = Literal["float32", "float16", "float64"]
@@ -51,18 +53,25 @@ class Choices:
     pooling: Pooling = "none"
     overflow: Overflow = "error"
     stride: int = 0
+    vectors: Vectors = "record"
     strand: Strand = "forward"
     normalize: bool = False
     resolution: Resolution = "token"
     dtype: DType = "float32"
     ambiguous: Ambiguous = "error"
     on_error: OnError = "error"
+    ids: Ids = "none"
     format: Format | None = None
 
     @property
     def pooled(self) -> bool:
-        """Whether the answer is one vector a record."""
+        """Whether the answer is vectors, of records or windows."""
         return self.pooling != "none"
+
+    @property
+    def by_window(self) -> bool:
+        """Whether there is a vector a window."""
+        return self.vectors == "window"
 
 
 def _is_text(value: Any, info: ValidationInfo) -> TypeGuard[str]:
@@ -119,6 +128,20 @@ StrideField = Annotated[
         "share (an overlap, as `stride` in transformers' tokenizers).",
     ),
     BeforeValidator(whole_number),
+]
+VectorsField = Annotated[
+    Vectors,
+    Field(
+        description="`window`: one vector a window, over all of its tokens, with the bases that it "
+        "covers; needs pooling. `record`: one vector a record."
+    ),
+]
+IdsField = Annotated[
+    Ids,
+    Field(
+        description="`header`: the answer has the header X-Gena-Ids, the records' ids with commas "
+        "between them, percent-encoded; for `npy`, which has no place for them."
+    ),
 ]
 StrandField = Annotated[
     Strand,
@@ -183,12 +206,14 @@ class FeaturesOptions(Strict):
     pooling: PoolingField = Choices.pooling
     overflow: OverflowField = Choices.overflow
     stride: StrideField = Choices.stride
+    vectors: VectorsField = Choices.vectors
     strand: StrandField = Choices.strand
     normalize: NormalizeField = Choices.normalize
     resolution: ResolutionField = Choices.resolution
     dtype: DTypeField = Choices.dtype
     ambiguous: AmbiguousField = Choices.ambiguous
     on_error: OnErrorField = Choices.on_error
+    ids: IdsField = Choices.ids
     format: FormatField = DEFAULT_FORMAT
 
 
@@ -206,8 +231,10 @@ class VectorOptions(Strict):
 class EmbeddingsOptions(VectorOptions):
     """Choices of `POST /embeddings`."""
 
+    vectors: VectorsField = Choices.vectors
     dtype: DTypeField = Choices.dtype
     on_error: OnErrorField = Choices.on_error
+    ids: IdsField = Choices.ids
     format: FormatField = DEFAULT_FORMAT
 
 
@@ -258,7 +285,20 @@ def _check(choices: Choices) -> None:
                 "resolution",
                 "pooling",
             )
+        if choices.by_window and choices.strand == "both":
+            raise conflict(
+                "The strands' windows do not line up, so vectors=window is for one of them.",
+                "vectors",
+                "strand",
+            )
         return
+    if choices.by_window:
+        raise conflict(
+            "vectors=window is for vectors: add pooling=mean, cls or max. Without pooling, "
+            "overflow=window alone gives every window's rows.",
+            "vectors",
+            "pooling",
+        )
     if choices.strand == "both":
         raise conflict(
             "The strands' tokens do not line up, so strand=both is for vectors: add pooling=mean, "

@@ -63,6 +63,11 @@ ANSWERS: dict[str, tuple[str, dict[str, Any], set[str]]] = {
         {"x-gena-records", "x-gena-truncated"},
     ),
     "warned": ("/features", {"sequence": "ACGT\nACG\n"}, {"x-gena-warning"}),
+    "ids": (
+        "/embeddings?format=npy&ids=header",
+        {"sequences": ["ACGT"]},
+        {"x-gena-ids", "x-gena-records"},
+    ),
     "tokens": ("/tokenize", {"sequence": "ACGT"}, set()),
     "openai": ("/v1/embeddings", {"model": "model", "input": "ACGT"}, {"x-gena-records"}),
 }

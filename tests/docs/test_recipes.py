@@ -201,6 +201,8 @@ def check_windows(done: Done) -> None:
     same(vector[0], np.mean([row for _, _, row in best.values()], axis=0, dtype=float))
     first_base, end_base = answer["offsets"][1, 10]
     assert f"{first_base} {end_base}" in done.printed[1]
+    _, each = done.table("windows.tsv")
+    assert each[:, :3].astype(int).tolist() == windows[:, [1, 4, 5]].tolist()
 
 
 def check_bases(done: Done) -> None:

@@ -44,14 +44,17 @@ _DESCRIBED: dict[str, Any] = {
     "truncated": _TRUNCATED,
     "windows": {
         "type": "array",
-        "description": "With overflow=window: the range of the sequence's own tokens (counted from "
-        "0, [CLS] and [SEP] left out) and of its bases in every window, 0-based, half-open; "
+        "description": "With overflow=window or vectors=window: the range of the sequence's own "
+        "tokens (counted from 0, [CLS] and [SEP] left out) and of its bases in every window, "
+        "0-based, half-open; "
         "n_tokens with [CLS] and [SEP].",
         "items": _WINDOW,
     },
     "features": {"type": "array", "items": {}},
 }
-_VECTOR = {**_DESCRIBED, "features": _NUMBERS}
+# One vector, or with vectors=window one a window.
+_VECTORS = {"anyOf": [_NUMBERS, {"type": "array", "items": _NUMBERS}]}
+_VECTOR = {**_DESCRIBED, "features": _VECTORS}
 _ALWAYS = ["shape", "n_tokens", "n_unknown", "features"]
 _TOKENS: dict[str, Any] = {
     "n_tokens": {"type": "integer", "description": "[CLS] and [SEP] included."},

@@ -6,9 +6,12 @@ import pytest
 from app.problems import PROBLEMS
 from tests.support.dna import dna
 
+BY_WINDOW = {"overflow": "window", "vectors": "window"}
 DATA_PATHS = ["/features", "/embeddings", "/tokenize", "/v1/embeddings"]
 # Headers of some answers only.
-SOMETIMES = {"x-gena-records", "x-gena-skipped", "x-gena-truncated", "x-gena-warning"}
+SOMETIMES = {
+    *("x-gena-ids", "x-gena-records", "x-gena-skipped", "x-gena-truncated", "x-gena-warning"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -82,6 +85,8 @@ def test_every_body_example_is_answered(document, service, path):
         ("/tokenize", {"sequences": ["ACGTNR", "A\nCG"]}),
         ("/embeddings", {"sequences": ["ACGTNR", "A\nCG"]}),
         ("/tokenize", {"sequences": ["ACGT", "X"], "on_error": "skip"}),
+        ("/features", {"sequence": dna(6000), "pooling": "max", **BY_WINDOW}),
+        ("/embeddings", {"sequences": [dna(6000), "ACGT"], **BY_WINDOW}),
         ("/v1/embeddings", {"model": "model", "input": "ACGT", "encoding_format": "base64"}),
         ("/v1/embeddings", {"model": "model", "input": [[5, 6]], "token_ids": "accept"}),
     ],
