@@ -41,7 +41,8 @@ THIS_MAC := import platform, sys; \
 	"This needs a Mac with Apple silicon, macOS 14 or later, and a Python that runs on it natively.")
 
 $(BIN)/python:
-	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 was found; name one: make PYTHON=...'; exit 1; }
+	@test -n "$(PYTHON)" || { echo 'No Python 3.11 to 3.13 was found. Install one (python.org/downloads, or'; \
+		echo 'brew install python@3.12), or name one: make PYTHON=...'; exit 1; }
 	@$(PYTHON) -c '$(THIS_MAC)'
 	$(PYTHON) -m venv $(VENV)
 

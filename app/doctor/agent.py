@@ -3,15 +3,18 @@
 import shutil
 import socket
 from collections.abc import Generator
+from pathlib import Path
 
 from app.doctor.commands import CommandError, Done, run
 from app.doctor.findings import Agent
 from app.doctor.serving import Connection, wait_until_ready
 from app.doctor.visit import SkippedStepError, Visit
-from app.host.launch_agent import this_system
+from app.host.launch_agent import is_installed, this_system
 from app.model.children import module_command
 
 _SECONDS = 180.0
+# The same bundle was served before: what it needs is compiled.
+_READY_SECONDS = 300.0
 
 
 def examine_agent(visit: Visit) -> Generator[Agent, None, None]:
@@ -19,7 +22,7 @@ def examine_agent(visit: Visit) -> Generator[Agent, None, None]:
     if not visit.on_a_mac:
         raise SkippedStepError("the launch agent is on macOS only.")
     manager = this_system()
-    if manager.file.exists():
+    if is_installed(manager):
         raise SkippedStepError(
             "an agent of yours is installed, and is left alone. To try this, uninstall it first."
         )
@@ -33,7 +36,7 @@ def examine_agent(visit: Visit) -> Generator[Agent, None, None]:
     try:
         visit.say("installing the launch agent")
         _require(_service(visit, "install", *options))
-        found = Agent(ready_seconds=round(wait_until_ready(port), 2))
+        found = Agent(ready_seconds=round(_wait(port, logs), 2))
         yield found
         _require(_service(visit, "status"))
     finally:
@@ -46,6 +49,15 @@ def examine_agent(visit: Visit) -> Generator[Agent, None, None]:
     removed = not manager.file.exists() and not _answers(port)
     problems = () if removed else ("It still answers, or its file is still there.",)
     yield found.model_copy(update={"removed": removed, "problems": problems})
+
+
+def _wait(port: int, logs: Path) -> float:
+    try:
+        return wait_until_ready(port, seconds=_READY_SECONDS)
+    except CommandError as error:
+        said = [log.read_text(errors="replace") for log in logs.glob("start.log")]
+        last = "".join(said).strip().rpartition("\n")[2]
+        raise CommandError(f"{error} {last[:300]}".strip()) from error
 
 
 def _service(visit: Visit, action: str, *options: str) -> Done:

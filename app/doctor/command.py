@@ -126,5 +126,7 @@ def _without_new_compiled_models(visit: Visit) -> Iterator[None]:
     finally:
         for bundle in visit.bundles.values():
             for folder in set(cache.glob(f"{bundle.manifest.fingerprint}*")) - before:
-                shutil.rmtree(folder, ignore_errors=True)
-                folder.unlink(missing_ok=True)
+                if folder.is_dir():
+                    shutil.rmtree(folder, ignore_errors=True)
+                else:
+                    folder.unlink(missing_ok=True)

@@ -39,7 +39,9 @@ def examine_environment(visit: Visit) -> Generator[Environment, None, None]:
 
 
 def _macos() -> str:
-    return f"macOS {platform.mac_ver()[0]} ({_said('sysctl', '-n', 'kern.osversion')})"
+    # Python itself says 16.0 on macOS 26 where it was built for an older one.
+    version = _said("sw_vers", "-productVersion") or platform.mac_ver()[0]
+    return f"macOS {version} ({_said('sysctl', '-n', 'kern.osversion')})"
 
 
 def _macos_problems() -> Iterator[str]:

@@ -74,18 +74,25 @@ def health(port: int) -> dict[str, Any]:
         connection.close()
 
 
-def wait_until_ready(port: int, *, restarts: int = 0, process: Popen[bytes] | None = None) -> float:
+def wait_until_ready(
+    port: int,
+    *,
+    restarts: int = 0,
+    process: Popen[bytes] | None = None,
+    seconds: float = _START_SECONDS,
+) -> float:
     """Seconds until `/health` says so.
 
     Args:
         restarts: of the model that have to be behind it.
         process: the server; where it ends meanwhile there is nothing to wait for.
+        seconds: to wait at most.
 
     Raises:
         CommandError: it failed, ended, or was not ready in time.
     """
     began = time.monotonic()
-    while time.monotonic() - began < _START_SECONDS:
+    while time.monotonic() - began < seconds:
         found = health(port)
         if found.get("status") == "ready" and found["restarts"] >= restarts:
             return time.monotonic() - began
@@ -94,7 +101,7 @@ def wait_until_ready(port: int, *, restarts: int = 0, process: Popen[bytes] | No
         if process is not None and process.poll() is not None:
             raise CommandError(f"The server ended with exit code {process.returncode}.")
         time.sleep(_POLL_SECONDS)
-    raise CommandError(f"The service was not ready after {_START_SECONDS:g} s.")
+    raise CommandError(f"The service was not ready after {seconds:g} s.")
 
 
 @dataclass(frozen=True)

@@ -114,7 +114,7 @@ def install(
     if refusal:
         print(f"gena: {refusal}", file=sys.stderr)
         return 1
-    if manager.file.exists():
+    if is_installed(manager, execute):
         # An agent that runs keeps its old definition until it is unloaded.
         for step in manager.disable():
             step.run(execute)
@@ -160,11 +160,11 @@ def uninstall(*, dry_run: bool, manager: Manager | None = None, execute: Execute
         _print_steps(manager.disable())
         print(f"would remove {manager.file}")
         return 0
-    if not manager.file.exists():
+    if not is_installed(manager, execute):
         print("gena: the service is not installed.", file=sys.stderr)
         return 1
     code = _all(manager.disable(), execute)
-    manager.file.unlink()
+    manager.file.unlink(missing_ok=True)
     print(f"removed {manager.file}; the log stays")
     return code
 
@@ -180,6 +180,11 @@ def status(*, dry_run: bool, manager: Manager | None = None, execute: Execute = 
     running = manager.is_running(manager.status().run(execute))
     print(f"{'running' if running else 'installed, not running'} ({manager.file})")
     return 0 if running else 1
+
+
+def is_installed(manager: Manager, execute: Execute = _execute) -> bool:
+    """It has a definition, or goes on without: launchd keeps one whose file somebody removed."""
+    return manager.file.exists() or manager.status().run(execute).returncode == 0
 
 
 def _all(steps: Sequence[Step], execute: Execute) -> int:

@@ -59,7 +59,10 @@ def test_a_report_of_a_mac_strikes_off_what_it_shows(tmp_path: Path) -> None:
     shutil.copy(LIST, file)
     shutil.copy(README, readme)
 
-    assert strike_off([recorded(tmp_path, on_a_mac=False)], file, readme) == []
+    elsewhere = recorded(tmp_path, on_a_mac=False)
+    assert elsewhere.shown == ()
+    claiming = elsewhere.model_copy(update={"shown": ("predictions",)})
+    assert strike_off([elsewhere, claiming], file, readme) == []
     assert (file.read_bytes(), readme.read_text()) == (LIST.read_bytes(), README.read_text())
 
     struck = strike_off([recorded(tmp_path, on_a_mac=True)], file, readme)

@@ -176,6 +176,7 @@ def test_install_again_and_uninstall_with_systemd(tmp_path: Path) -> None:
     assert uninstall(dry_run=False, manager=service, execute=execute) == 0
     assert not service.file.exists()
     assert execute.commands[-1:] == disable
+    execute.returncode = 4  # of a unit that is not there
     assert uninstall(dry_run=False, manager=service, execute=execute) == 1
     assert status(dry_run=False, manager=service, execute=execute) == 1
 
@@ -193,6 +194,18 @@ def test_an_agent_that_is_installed_again_runs_afterwards(tmp_path: Path, slowne
     install(Settings(), {}, dry_run=False, manager=service, execute=launchd)
     launchd.loaded = False
     assert uninstall(dry_run=False, manager=service, execute=launchd) == 0
+
+
+def test_an_agent_whose_file_somebody_removed_is_replaced_and_removed(tmp_path: Path) -> None:
+    manager, execute = Launchd(tmp_path, user=501), FakeLaunchd()
+    execute.loaded = True
+    assert install(Settings(), {}, dry_run=False, manager=manager, execute=execute) == 0
+    assert ["launchctl", "bootout", "gui/501/gena-coreml"] in execute.commands
+
+    manager.file.unlink()
+    assert uninstall(dry_run=False, manager=manager, execute=execute) == 0
+    assert not execute.loaded
+    assert uninstall(dry_run=False, manager=manager, execute=execute) == 1
 
 
 def test_an_agent_that_is_loaded_and_waits_is_not_running(
