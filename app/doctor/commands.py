@@ -17,8 +17,8 @@ from converter.measuring import resident_mib
 ROOT = Path(__file__).resolve().parents[2]
 _POLL_SECONDS = 0.1
 _LAST_LINES = 5
-# Until a command that was interrupted is killed.
-_PATIENCE_SECONDS = 15.0
+# Until a command that was asked to end is asked again, or killed.
+_PATIENCE_SECONDS = 10.0
 
 
 class CommandError(Exception):
@@ -119,11 +119,12 @@ def run(
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Interrupt it, so that it tidies up; then kill what is left of its session."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE_SECONDS)
+    """Ask it to end, so that it tidies up; then kill what is left of its session."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell may have it ignore the first
+        if process.poll() is None:
+            process.send_signal(number)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE_SECONDS)
     # macOS does not permit it where only a zombie is left.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -151,9 +151,10 @@ def serving(visit: Visit, name: str) -> Iterator[Server]:
     model, bundle = visit.bundle_to_serve()
     visit.say(f"starting the service with {model}")
     log = visit.output(f"{name}-server")
-    command = module_command("app.cli", "serve", f"--bundle={bundle.path}", "--port=0")
+    command = module_command("app.doctor.tethered", "app.cli", "serve", "--log-format=json")
+    command += [f"--bundle={bundle.path}", "--port=0"]
     began = time.monotonic()
-    with started([*command, "--log-format=json"], log, environment(**_SETTINGS)) as process:
+    with started(command, log, environment(**_SETTINGS)) as process:
         port = _port(process, log)
         wait_until_ready(port, process=process)
         yield Server(process, log, port, model, time.monotonic() - began)

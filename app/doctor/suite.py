@@ -25,7 +25,8 @@ def examine_suite(visit: Visit) -> Generator[Suite, None, None]:
     if find_spec("pytest") is None or find_spec("xdist") is None:
         raise SkippedStepError("pytest is not installed; `make dev` installs it.")
     results = visit.scratch / "suite.xml"
-    command = [sys.executable, "-m", "pytest", "-n", str(_WORKERS), "--dist", "worksteal"]
+    command = [sys.executable, "-m", "app.doctor.tethered", "pytest"]
+    command += ["-n", str(_WORKERS), "--dist", "worksteal"]
     command += ["-p", "no:cacheprovider", f"--basetemp={visit.scratch / 'pytest'}"]
     variables = {k: v for k, v in os.environ.items() if not k.startswith("GENA_")}
     done = run(

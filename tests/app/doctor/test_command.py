@@ -6,22 +6,26 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from app.doctor.report import Report
+from app.doctor.visit import Visit
 from tests.support.paths import ROOT
-from tests.support.scenarios import until
+from tests.support.scenarios import is_running, until
 
 COMMAND = (sys.executable, "-P", "-m", "app.cli", "doctor", "--report=report.md")
 SKIPPED = ("suite", "installation", "units")
 
 
-def started(folder: Path, *options: str) -> "subprocess.Popen[str]":
+@contextmanager
+def started(folder: Path, *options: str) -> Iterator["subprocess.Popen[str]"]:
     """In a folder of its own, with one for temporary files."""
     (folder / "tmp").mkdir()
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [*COMMAND, *options],
         cwd=folder,
         env={
@@ -34,6 +38,11 @@ def started(folder: Path, *options: str) -> "subprocess.Popen[str]":
         stderr=subprocess.PIPE,
         text=True,
     )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def report_in(folder: Path) -> Report:
@@ -42,8 +51,9 @@ def report_in(folder: Path) -> Report:
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="of a machine that is no Mac")
 def test_off_a_mac_the_page_begins_with_it(tmp_path: Path) -> None:
-    process = started(tmp_path, *(f"--skip={name}" for name in (*SKIPPED, "conversion")))
-    said, errors = process.communicate(timeout=60)
+    skips = (f"--skip={name}" for name in (*SKIPPED, "conversion"))
+    with started(tmp_path, *skips) as process:
+        said, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (0, "")
     page = (tmp_path / "report.md").read_text()
     assert page.split("\n\n")[1].startswith("**This was no Mac.**")
@@ -58,14 +68,14 @@ def test_off_a_mac_the_page_begins_with_it(tmp_path: Path) -> None:
 
 
 def test_after_ctrl_c_nothing_is_left_but_what_was_found(tmp_path: Path) -> None:
-    process = started(tmp_path, *(f"--skip={name}" for name in SKIPPED))
     scratch = tmp_path / "tmp"
-    until(lambda: any(scratch.glob("gena-doctor-*/convert-0.out")), "it converts", 60)
-    time.sleep(1.0)
-    for _ in range(2):  # as impatient people do
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.1)
-    said, errors = process.communicate(timeout=60)
+    with started(tmp_path, *(f"--skip={name}" for name in SKIPPED)) as process:
+        until(lambda: any(scratch.glob("gena-doctor-*/convert-0.out")), "it converts", 60)
+        time.sleep(1.0)
+        for _ in range(2):  # as impatient people do
+            process.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+        said, errors = process.communicate(timeout=60)
     assert (process.returncode, errors) == (130, "")
     assert list(scratch.iterdir()) == []
     assert running_with(str(tmp_path)) == []
@@ -73,6 +83,32 @@ def test_after_ctrl_c_nothing_is_left_but_what_was_found(tmp_path: Path) -> None
     assert [step.verdict for step in report.steps] == ["passed", *["skipped"] * 2, "interrupted"]
     assert "It was interrupted" in said
     assert "**interrupted**" in (tmp_path / "report.md").read_text()
+
+
+def test_what_it_runs_ends_with_it_also_when_it_is_killed(visit: Visit, tmp_path: Path) -> None:
+    folder = visit.bundle_to_serve()[1].path
+    code = (
+        "import sys, time; from pathlib import Path\n"
+        "from app.doctor import serving, visit\n"
+        "from converter.bundle.opening import open_bundle\n"
+        "here = visit.Visit(Path(sys.argv[1]), '', False)\n"
+        "here.bundles = {'tiny': open_bundle(Path(sys.argv[2]))}\n"
+        "with serving.serving(here, 'test') as server:\n"
+        "    print(server.process.pid, server.model_pid(), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    doctor = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path), str(folder)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert doctor.stdout is not None
+    pids = [int(pid) for pid in doctor.stdout.readline().split()]
+    doctor.kill()
+    doctor.communicate()
+    assert len(pids) == 2
+    until(lambda: not any(map(is_running, pids)), "server and model end")
 
 
 def running_with(word: str) -> list[str]:
@@ -91,8 +127,8 @@ def running_with(word: str) -> list[str]:
 def test_a_report_that_cannot_be_written_is_told_at_once(
     option: str, said: str, tmp_path: Path
 ) -> None:
-    process = started(tmp_path, option)
-    _, errors = process.communicate(timeout=60)
+    with started(tmp_path, option) as process:
+        _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
     assert errors.startswith("error: ")
     assert said in errors
