@@ -119,6 +119,13 @@ class Settings(BaseSettings):
         description=f"Of Core ML: auto, {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.",
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
+    batch_tokens: int = Field(
+        2048,
+        ge=1,
+        le=2**17,
+        description="Windows of so many tokens together may be computed at a time, where the "
+        "runtime gains by it; 1: each alone.",
+    )
     predict_timeout_seconds: float = Field(
         60, gt=0, description="A prediction that takes longer is a hang: the model is restarted."
     )

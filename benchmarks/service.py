@@ -74,13 +74,9 @@ def _predict_bare(bundle: Path, threads: int, channel: Connection) -> None:
     runtime = load_runtime(opened, threads=threads)
     runtime.warm_up()
     channel.send(runtime.name)
-    pad = opened.manifest.pad_token_id
     while (window := channel.recv()) is not None:
-        length = next(length for length in runtime.lengths if length >= len(window))
-        padded = np.full((1, length), pad, np.int32)
-        padded[0, : len(window)] = window
         began = time.perf_counter()
-        runtime.predict(padded)
+        runtime.predict([window])
         channel.send(time.perf_counter() - began)
 
 

@@ -19,11 +19,13 @@ from app.inference.merging import RecordMerger, own_rows, window_vector
 from app.inference.records import PreparedRequest, Record, RecordStrand
 from app.inference.windows import Window
 from app.model.flow import Flow
+from app.model.prediction import IN_FLIGHT
 from app.requests.options import Choices
 from converter.tokenizer import WINDOW, DnaTokenizer
 
-# The scheduler keeps the model busy with two windows; the others wait for this flow's next turn.
-_AHEAD = 4
+# Windows that are asked for ahead of the one whose features are used next: these many, and the
+# tokens of these many batches. Two batches are with the model; the others wait for their turn.
+_AHEAD_WINDOWS, _AHEAD_BATCHES = 4, IN_FLIGHT + 1
 # Problems of what is computed of one record, for which the others are no reason.
 _OF_A_RECORD = frozenset({"dtype.overflow", "model.crashed", "model.error", "model.not_finite"})
 # Rows of one block at base resolution: a token can stand for thousands of bases (N).
@@ -48,6 +50,11 @@ class Predictor:
         self._tokenizer = tokenizer
         self.hits = 0
         self.misses = 0
+
+    @property
+    def ahead_tokens(self) -> int:
+        """Tokens to ask for ahead, so that the model can take many windows at a time."""
+        return _AHEAD_BATCHES * self._flow.batch_tokens
 
     async def rows(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
         """Features of a window.
@@ -149,10 +156,14 @@ async def _in_order(
 ) -> AsyncGenerator[tuple[_WindowTask, NDArray[np.float32]], None]:
     """Tasks with their predicted rows; a few are predicted ahead."""
     ahead: deque[tuple[_WindowTask, asyncio.Task[NDArray[np.float32]]]] = deque()
+    tokens = 0
     try:
         while True:
-            while len(ahead) < _AHEAD and (task := next(tasks, None)) is not None:
+            while len(ahead) < _AHEAD_WINDOWS or tokens < predictor.ahead_tokens:
+                if (task := next(tasks, None)) is None:
+                    break
                 ahead.append((task, asyncio.create_task(predictor.rows(task.ids))))
+                tokens += len(task.ids)
             if not ahead:
                 return
             task, rows = ahead[0]
@@ -160,6 +171,7 @@ async def _in_order(
                 computed = await rows
             yield task, computed
             ahead.popleft()
+            tokens -= len(task.ids)
     finally:
         for _, rows in ahead:
             rows.cancel()

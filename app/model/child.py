@@ -1,4 +1,4 @@
-"""The process that holds the model: windows in, features out, one at a time.
+"""The process that holds the model: windows in, features out, one batch at a time.
 
 Started by `app.model.process`, with which it talks as `app.model.wire` says. It ends when its
 stdin closes.
@@ -13,21 +13,22 @@ import socket
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from app.model.prediction import Rows, WindowIds
 from app.model.wire import (
     REQUEST,
     SLOTS,
+    Failure,
     LoadedRuntime,
     Loading,
     NotLoaded,
-    NotPredicted,
     Predicted,
     encode_reply,
+    read_windows,
 )
 from converter.bundle.opening import Bundle, open_expected, undisturbed
 from converter.errors import GenaError, is_full_disk
@@ -49,6 +50,7 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--compute-units", required=True)
+    parser.add_argument("--batch-tokens", type=int, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--step-seconds", type=float, required=True)
     parser.add_argument("--predict-seconds", type=float, required=True)
@@ -110,7 +112,11 @@ def main(load: Load = _load_runtime) -> int:
         channel.sendall(encode_reply(_not_loaded(error)))
         return 1
     loaded = LoadedRuntime(
-        runtime.name, runtime.compute_units, runtime.lengths, runtime.device_checks
+        runtime.name,
+        runtime.compute_units,
+        runtime.lengths,
+        min(runtime.batch_tokens, arguments.batch_tokens),
+        runtime.device_checks,
     )
     channel.sendall(encode_reply(loaded))
     with mmap.mmap(arguments.memory, 0) as memory:
@@ -134,30 +140,54 @@ def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None
     slot_bytes = len(memory) // SLOTS
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
-        padded = np.array(np.frombuffer(stream.read(4 * count), dtype=np.int32)[None, :])
+        windows = read_windows(stream, count)
         place = memoryview(memory)[slot * slot_bytes : (slot + 1) * slot_bytes]
-        channel.sendall(encode_reply(_predict(runtime, number, padded, place)))
+        channel.sendall(encode_reply(_predict(runtime, number, windows, place)))
         place.release()  # the map cannot be closed while somebody looks at it
 
 
 def _predict(
-    runtime: Runtime, number: int, padded: NDArray[np.int32], place: memoryview
-) -> Predicted | NotPredicted:
-    """Predict a window of (1, L) ids, and put its features into their place."""
+    runtime: Runtime, number: int, windows: Sequence[WindowIds], place: memoryview
+) -> Predicted:
+    """Predict windows of (n,) ids, and put their features into their place, end to end."""
     started = time.perf_counter()
+    results = _results(runtime, windows)
+    seconds = time.perf_counter() - started
+    rows, hidden = sum(map(len, windows)), _hidden_size(results)
+    # A ValueError where they do not fit: the place beside it is another request's.
+    target = np.frombuffer(place, np.float32, rows * hidden).reshape(rows, hidden)
+    failures, row = [], 0
+    for index, (window, result) in enumerate(zip(windows, results, strict=True)):
+        if isinstance(result, Exception):
+            failures.append(_failure(index, result))
+        else:
+            target[row : row + len(window)] = result
+        row += len(window)
+    return Predicted(number, (rows, hidden), seconds, failures)
+
+
+def _results(runtime: Runtime, windows: Sequence[WindowIds]) -> list[Rows | Exception]:
+    """Of each window its features, or what it failed with.
+
+    Those that failed together are tried one by one: most of them are well.
+    """
     try:
-        features = runtime.predict(padded)[0]
-        seconds = time.perf_counter() - started
-        # A ValueError where they do not fit: the place beside it is another window's.
-        target = np.frombuffer(place, np.float32, features.size).reshape(features.shape)
-        target[...] = features
-        rows, hidden = features.shape
-    except GenaError as error:
-        return NotPredicted(number, error.code, str(error))
+        return list(runtime.predict(windows))
     except Exception as error:
-        logger.exception("a prediction failed")
-        return NotPredicted(number, "model.error", type(error).__name__)
-    return Predicted(number, (rows, hidden), seconds)
+        if len(windows) == 1:
+            return [error]
+        return [result for window in windows for result in _results(runtime, [window])]
+
+
+def _hidden_size(results: Sequence[Rows | Exception]) -> int:
+    return next((result.shape[1] for result in results if not isinstance(result, Exception)), 0)
+
+
+def _failure(window: int, error: Exception) -> Failure:
+    if isinstance(error, GenaError):
+        return Failure(window, error.code, str(error))
+    logger.error("a prediction failed", exc_info=error)
+    return Failure(window, "model.error", type(error).__name__)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,20 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.model.prediction import Prediction, Rows, WindowIds
+from app.errors import ProblemError
+from app.model.prediction import Rows, WindowIds
 from converter.tokenizer import WINDOW
 
 
 class Turns(Protocol):
-    """What a flow needs of the scheduler that it belongs to."""
+    """What a flow needs of the scheduler that it belongs to.
+
+    Attributes:
+        batch_tokens: see `Model`; of the model that was there last.
+    """
+
+    @property
+    def batch_tokens(self) -> int: ...
 
     async def wait_for_room(self, flow: "Flow", tokens: int) -> None:
         """Returns when so many tokens more may wait; raises what the flow has ended with."""
@@ -33,12 +41,21 @@ class QueuedWindow:
 
     Attributes:
         turn: the number of its turn, once it had one; it is kept when no model began with it.
+        alone: it is predicted without company: a model died of it, or of what was with it.
     """
 
     window: WindowIds
     answer: asyncio.Future[Rows]
     queued_at: float = field(default_factory=time.perf_counter)
     turn: float = math.inf
+    alone: bool = False
+
+    def settle(self, answer: Rows | ProblemError) -> None:
+        """Answer it, unless it is answered or nobody waits any more."""
+        if isinstance(answer, Exception):
+            self.fail(answer)
+        elif not self.answer.done():
+            self.answer.set_result(answer)
 
     def fail(self, error: Exception) -> None:
         """Answer with an error, unless it is answered or nobody waits any more."""
@@ -51,7 +68,8 @@ class Flow:
 
     Attributes:
         fingerprint: of the bundle whose model may compute them.
-        predicting_seconds: time that the model took for its windows, added up.
+        predicting_seconds: time that the model took for its windows and those that were with
+            them, added up.
         ended: the error that everything asked for now fails with; None while it is open.
     """
 
@@ -76,6 +94,16 @@ class Flow:
     def queued_tokens(self) -> int:
         """Tokens of the windows that wait for the model."""
         return sum(len(queued.window) for queued in self._waiting)
+
+    @property
+    def batch_tokens(self) -> int:
+        """Windows of so many tokens together are predicted at a time, and one at least."""
+        return self._turns.batch_tokens
+
+    @property
+    def first_waiting(self) -> QueuedWindow | None:
+        """The window that waits longest; None where none waits."""
+        return self._waiting[0] if self._waiting else None
 
     @property
     def turn(self) -> float:
@@ -127,16 +155,14 @@ class Flow:
         finally:
             self._leave(queued)
 
-    def next_window(self) -> QueuedWindow | None:
-        """Take the window that waits longest; None where none waits."""
-        return self._waiting.popleft() if self._waiting else None
+    def next_window(self) -> QueuedWindow:
+        """Take the window that waits longest."""
+        return self._waiting.popleft()
 
-    def deliver(self, queued: QueuedWindow, prediction: Prediction) -> None:
-        """Answer a window that was handed to the model."""
-        self.predicting_seconds += prediction.seconds
+    def note_progress(self, seconds: float) -> None:
+        """The model has answered some of its windows, together with others; it took so long."""
+        self.predicting_seconds += seconds
         self._answered_at = time.perf_counter()
-        if not queued.answer.done():
-            queued.answer.set_result(prediction.features)
 
     def take_back(self, queued: QueuedWindow) -> bool:
         """Let a window that never reached the model wait again, before those that had no turn.

@@ -1,12 +1,15 @@
 """What a model is to the queue in front of it: something that predicts, and may die of it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-# Two windows are with the model: it computes one while the answer of the other travels.
+from app.errors import ProblemError
+
+# Two batches are with the model: it computes one while the answer of the other travels.
 IN_FLIGHT = 2
 
 WindowIds = NDArray[np.int32]
@@ -14,7 +17,7 @@ Rows = NDArray[np.float32]
 
 
 class ModelDiedError(Exception):
-    """The model's process ended. `started` says whether it was computing this window."""
+    """The model's process ended. `started` says whether it was computing these windows."""
 
     def __init__(self, reason: str, *, started: bool) -> None:
         super().__init__(reason)
@@ -23,20 +26,30 @@ class ModelDiedError(Exception):
 
 @dataclass(frozen=True)
 class Prediction:
-    """Features of one window, (n, hidden) float32, and how long the model took for them."""
+    """What the model made of some windows, and how long it took for all of them.
 
-    features: Rows
+    Attributes:
+        answers: of each window its features, (n, hidden) float32; or why it has none, while the
+            model is well otherwise.
+    """
+
+    answers: Sequence[Rows | ProblemError]
     seconds: float
 
 
 class Model(Protocol):
-    """What the scheduler needs of a model."""
+    """What the scheduler needs of a model.
 
-    async def predict(self, window: WindowIds) -> Prediction:
-        """Features of (n,) ids with both specials.
+    Attributes:
+        batch_tokens: windows of so many tokens together are predicted at a time, and one at least.
+    """
+
+    batch_tokens: int
+
+    async def predict(self, windows: Sequence[WindowIds]) -> Prediction:
+        """Features of windows of (n,) ids with both specials.
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ProblemError: the model failed on this window; it is well otherwise.
         """
         ...

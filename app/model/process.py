@@ -22,16 +22,16 @@ from app.model.shared_memory import shared_file
 from app.model.wire import (
     LONGEST_REPLY,
     REPLY,
-    REQUEST,
     SLOTS,
+    Failure,
     GarbledReplyError,
     LoadedRuntime,
     Loading,
     NotLoaded,
-    NotPredicted,
     Predicted,
     Reply,
     decode_reply,
+    encode_request,
     slot_bytes,
 )
 from app.problems import PROBLEMS
@@ -74,16 +74,17 @@ class ModelStartError(Exception):
 class _Pending:
     answer: asyncio.Future[Prediction]
     slot: int
-    rows: int
-    length: int
+    lengths: tuple[int, ...]
 
 
 class ModelProcess:
     """A running model process. Made by `start`.
 
     Attributes:
-        answered: it has answered a window.
+        answered: it has answered a request.
         died_of_a_window: it ended while it had one.
+        batch_tokens: windows of so many tokens together are predicted at a time, and one at least;
+            1 until it is loaded.
     """
 
     def __init__(
@@ -97,11 +98,14 @@ class ModelProcess:
     ) -> None:
         self.answered = False
         self.died_of_a_window = False
+        self.batch_tokens = 1
         self._process = process
         self._reader = reader
         self._writer = writer
         self._memory = memory
-        self._manifest = manifest
+        self._hidden_size = manifest.hidden_size
+        self._row_bytes = manifest.hidden_size * np.dtype(np.float32).itemsize
+        self._slot_bytes = len(memory) // SLOTS
         self._timeout = predict_timeout
         self._timer: asyncio.TimerHandle | None = None
         self._pending: dict[int, _Pending] = {}
@@ -128,7 +132,7 @@ class ModelProcess:
         Raises:
             ModelStartError: the system lacks room for its answers, memory or open files.
         """
-        size = SLOTS * slot_bytes(bundle.manifest.hidden_size)
+        size = SLOTS * slot_bytes(bundle.manifest.hidden_size, settings.batch_tokens)
         try:
             return await cls._start(bundle, settings, command, size)
         except OSError as error:
@@ -188,15 +192,16 @@ class ModelProcess:
         finally:
             self._on_step = None
 
-    async def predict(self, window: WindowIds) -> Prediction:
-        """Features of (n,) ids, computed by the shortest length of package that holds them.
+    async def predict(self, windows: Sequence[WindowIds]) -> Prediction:
+        """See `Model`. A window's ProblemError is 500 model.not_finite or model.error.
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ProblemError: 500 model.not_finite or model.error; the process lives on.
-            ValueError: the package has no length that holds them.
+            ValueError: there is no room for their features.
         """
-        padded = self._padded(window)
+        lengths = tuple(map(len, windows))
+        if sum(lengths) * self._row_bytes > self._slot_bytes:
+            raise ValueError(f"windows of {sum(lengths)} ids are too many at a time")
         slot = await self._slots.get()
         if self._reason is not None:
             # Whoever waits for a place hears of it too.
@@ -204,10 +209,10 @@ class ModelProcess:
             raise ModelDiedError(self._reason, started=False)
         number, self._next_number = self._next_number, (self._next_number + 1) % 2**32
         answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._pending[number] = _Pending(answer, slot, len(window), len(padded))
+        self._pending[number] = _Pending(answer, slot, lengths)
         if self._timer is None:
             self._restart_timer()
-        self._writer.write(REQUEST.pack(number, slot, len(padded)) + padded.tobytes())
+        self._writer.write(encode_request(number, slot, windows))
         return await answer
 
     async def died(self) -> str:
@@ -230,15 +235,6 @@ class ModelProcess:
         except TimeoutError:
             self._end("the model process did not end by itself")
             await self._life
-
-    def _padded(self, window: WindowIds) -> WindowIds:
-        lengths = self._manifest.lengths
-        length = next((length for length in lengths if length >= len(window)), None)
-        if length is None:
-            raise ValueError(f"the package has no length for {len(window)} ids")
-        padded = np.full(length, self._manifest.pad_token_id, dtype=np.int32)
-        padded[: len(window)] = window
-        return padded
 
     async def _live(self) -> None:
         """Take replies until the process is gone, and let nobody wait for one after that."""
@@ -269,10 +265,11 @@ class ModelProcess:
                 if self._on_step is not None:
                     self._on_step(reply.step)
             case LoadedRuntime():
+                self.batch_tokens = reply.batch_tokens
                 self._ready.set_result(reply)
             case NotLoaded():
                 self._ready.set_exception(ModelLoadError(reply.code, reply.message))
-            case Predicted() | NotPredicted():
+            case Predicted():
                 pending = self._pending[reply.number]
                 answer = self._answer(pending, reply)
                 del self._pending[reply.number]
@@ -281,18 +278,20 @@ class ModelProcess:
                 _settle(pending, answer)
                 self._slots.put_nowait(pending.slot)
 
-    def _answer(
-        self, pending: _Pending, reply: Predicted | NotPredicted
-    ) -> Prediction | ProblemError:
-        if isinstance(reply, NotPredicted):
-            code = reply.code if reply.code in PROBLEMS else "model.error"
-            return ProblemError(code, f"{reply.message.rstrip('.')}.")
-        hidden_size = self._manifest.hidden_size
-        if reply.shape != (pending.length, hidden_size):
+    def _answer(self, pending: _Pending, reply: Predicted) -> Prediction:
+        failed = {failure.window: failure for failure in reply.failures}
+        rows = sum(pending.lengths)
+        hidden_size = self._hidden_size if len(failed) < len(pending.lengths) else 0
+        if reply.shape != (rows, hidden_size):
             raise GarbledReplyError(f"its features have the shape {reply.shape}")
-        offset = pending.slot * slot_bytes(hidden_size)
-        rows = np.frombuffer(self._memory, np.float32, pending.rows * hidden_size, offset)
-        return Prediction(rows.reshape(pending.rows, hidden_size).copy(), reply.seconds)
+        offset = pending.slot * self._slot_bytes
+        values = np.frombuffer(self._memory, np.float32, rows * hidden_size, offset)
+        parts = np.split(values.reshape(reply.shape), np.cumsum(pending.lengths)[:-1])
+        answers = [
+            _problem(failed[index]) if index in failed else part.copy()
+            for index, part in enumerate(parts)
+        ]
+        return Prediction(answers, reply.seconds)
 
     def _restart_timer(self) -> None:
         if self._timer is not None:
@@ -340,6 +339,7 @@ def _options(bundle: Bundle, settings: Settings, channel: int, memory: int) -> l
         f"--compute-units={settings.compute_units}",
         f"--step-seconds={settings.load_timeout_seconds}",
         f"--predict-seconds={settings.predict_timeout_seconds}",
+        f"--batch-tokens={settings.batch_tokens}",
     ]
     if settings.threads is not None:
         options.append(f"--threads={settings.threads}")
@@ -354,6 +354,11 @@ def _start_error(error: OSError, size: int) -> ModelStartError:
             f"{size / 2**20:.2f} MiB in it",
         )
     return ModelStartError("model.start", f"its process cannot be started ({error.strerror})")
+
+
+def _problem(failure: Failure) -> ProblemError:
+    code = failure.code if failure.code in PROBLEMS else "model.error"
+    return ProblemError(code, f"{failure.message.rstrip('.')}.")
 
 
 def _settle(pending: _Pending, answer: Prediction | Exception) -> None:

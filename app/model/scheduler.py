@@ -1,7 +1,8 @@
 """One queue in front of the model: bounded in tokens, fair between requests.
 
 A request opens a flow and asks it for predictions. Flows take turns, one window each, so a
-single sequence waits for a few predictions, not for the file that somebody else uploaded.
+single sequence waits for a few predictions, not for the file that somebody else uploaded. The
+windows of successive turns are predicted together, as many as the model gains by.
 A flow owns its windows and their answers; the scheduler owns the turns, the room and the model.
 """
 
@@ -12,16 +13,20 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeAlias
 
 from app.errors import ProblemError, deadline_exceeded
 from app.metrics import Stage
 from app.model.flow import Flow, QueuedWindow
-from app.model.prediction import IN_FLIGHT, Model, ModelDiedError
+from app.model.prediction import IN_FLIGHT, Model, ModelDiedError, Prediction
 from converter.tokenizer import WINDOW
 
 # Tokens per second until the first measurement, and how much a new measurement counts.
 _FIRST_GUESS, _SMOOTHING = 1000.0, 0.1
 _LONGEST_RETRY_SECONDS = 60
+
+# Whose window has its turn, and the window.
+_Turn: TypeAlias = tuple[Flow, QueuedWindow]
 
 
 class Scheduler:
@@ -44,6 +49,7 @@ class Scheduler:
         # In the order of their turns; the values mean nothing.
         self._turns: OrderedDict[Flow, None] = OrderedDict()
         self._turn_numbers = itertools.count()
+        self.batch_tokens = 1
         self._model: Model | None = None
         # Of the bundle whose model was attached last.
         self._fingerprint: str | None = None
@@ -107,6 +113,7 @@ class Scheduler:
                 model.replaced.
         """
         self._model, self._fingerprint, self._refusal = model, fingerprint, None
+        self.batch_tokens = model.batch_tokens
         for flow in self._flows:
             if flow.fingerprint != fingerprint:
                 flow.end(_replaced())
@@ -179,41 +186,75 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         while self._model is not None and self._turns and len(self._in_flight) < IN_FLIGHT:
-            flow, _ = self._turns.popitem(last=False)
-            queued = flow.next_window()
-            if queued is None:
-                continue
-            queued.turn = next(self._turn_numbers)
-            self._line_up(flow)
-            task = asyncio.create_task(self._compute(self._model, flow, queued))
+            batch = self._next_batch(self._model.batch_tokens)
+            if not batch:
+                return
+            task = asyncio.create_task(self._compute(self._model, batch))
             self._in_flight.add(task)
             task.add_done_callback(self._finished)
             self.make_room()
+
+    def _next_batch(self, most_tokens: int) -> list[_Turn]:
+        """The windows whose turn it is, one of each flow, then again, as many as go together."""
+        batch: list[_Turn] = []
+        tokens = 0
+        while self._turns:
+            flow = next(iter(self._turns))
+            queued = flow.first_waiting
+            if queued is not None:
+                tokens += len(queued.window)
+                has_company = bool(batch)
+                if has_company and (tokens > most_tokens or queued.alone):
+                    break
+                if math.isinf(queued.turn):
+                    queued.turn = next(self._turn_numbers)
+                batch.append((flow, flow.next_window()))
+            del self._turns[flow]
+            self._line_up(flow)
+            if queued is not None and queued.alone:
+                break
+        return batch
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._in_flight.discard(task)
         self._dispatch()
 
-    async def _compute(self, model: Model, flow: Flow, queued: QueuedWindow) -> None:
+    async def _compute(self, model: Model, batch: list[_Turn]) -> None:
         try:
-            prediction = await model.predict(queued.window)
+            prediction = await model.predict([queued.window for _, queued in batch])
         except ModelDiedError as error:
             if self._model is model:
                 self._model = None
-            if error.started:
-                queued.fail(ProblemError("model.crashed", f"{error}.", retry_after=2))
-            elif flow.take_back(queued):
-                self._line_up_again(flow)
+            self._after_death(error, batch)
             return
         except Exception as error:
-            queued.fail(error)
+            for _, queued in batch:
+                queued.fail(error)
             return
-        waited = time.perf_counter() - queued.queued_at - prediction.seconds
-        self._observe("queued", max(0.0, waited))
-        self._observe("predicting", prediction.seconds)
-        measured = len(queued.window) / max(prediction.seconds, 1e-6)
+        self._measure(prediction, batch)
+        for flow in {flow for flow, _ in batch}:
+            flow.note_progress(prediction.seconds)
+        for (_, queued), answer in zip(batch, prediction.answers, strict=True):
+            queued.settle(answer)
+
+    def _after_death(self, error: ModelDiedError, batch: list[_Turn]) -> None:
+        """One of several may have been too much for the model: each is tried once more, alone."""
+        for flow, queued in batch:
+            if error.started and len(batch) == 1:
+                queued.fail(ProblemError("model.crashed", f"{error}.", retry_after=2))
+                continue
+            queued.alone = queued.alone or error.started
+            if flow.take_back(queued):
+                self._line_up_again(flow)
+
+    def _measure(self, prediction: Prediction, batch: list[_Turn]) -> None:
+        now, tokens = time.perf_counter(), 0
+        for _, queued in batch:
+            self._observe("queued", max(0.0, now - queued.queued_at - prediction.seconds))
+            self._observe("predicting", prediction.seconds)
+            tokens += len(queued.window)
+        measured = tokens / max(prediction.seconds, 1e-6)
         self._tokens_per_second += _SMOOTHING * (measured - self._tokens_per_second)
-        flow.deliver(queued, prediction)
 
 
 def _replaced() -> ProblemError:

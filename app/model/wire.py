@@ -1,27 +1,29 @@
 """What the server and the model's process say to each other.
 
-A request is a fixed header and the window's ids, padded to a length of the package. A reply is its
-size and a JSON object: `Loading` before every step, then `LoadedRuntime` or `NotLoaded`; after that
-`Predicted` or `NotPredicted` for each request. Features travel in shared memory, cut into slots, so
-that a megabyte and a half costs one copy at each end and the model never waits for a slow reader.
+A request is some windows: a fixed header, how many ids each has, and the ids. A reply is its size
+and a JSON object: `Loading` before every step, then `LoadedRuntime` or `NotLoaded`; after that
+`Predicted` for each request. Features travel in shared memory, cut into slots, so that megabytes
+cost one copy at each end and the model never waits for a slow reader. In its slot a request's
+windows lie end to end, a row of float32 for each id.
 """
 
 import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, BinaryIO, TypeAlias
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from app.model.prediction import IN_FLIGHT
+from app.model.prediction import IN_FLIGHT, WindowIds
 from converter.tokenizer import WINDOW
 
-# Each window that is with the model has a place for its answer.
+# Each request that is with the model has a place for its answer.
 SLOTS = IN_FLIGHT
-# Number of the request, slot for its answer, count of int32 ids that follow.
+# Number of the request, slot for its answer, count of windows. As many int32 follow, their lengths,
+# and then their int32 ids.
 REQUEST = struct.Struct("<III")
 # Bytes of the JSON object that follows.
 REPLY = struct.Struct("<I")
@@ -48,6 +50,7 @@ class LoadedRuntime:
     name: str
     compute_units: str
     lengths: Sequence[int]
+    batch_tokens: Annotated[int, Field(ge=1)]
     device_checks: Sequence[Mapping[str, Any]] | None
 
 
@@ -60,24 +63,29 @@ class NotLoaded:
 
 
 @dataclass(frozen=True, config=_EXACT)
-class Predicted:
-    """The features of a request are in its slot: (rows, hidden), padding included."""
+class Failure:
+    """Why a window, counted from 0, has no features; the process lives on."""
 
-    number: int
-    shape: tuple[int, int]
-    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
-
-
-@dataclass(frozen=True, config=_EXACT)
-class NotPredicted:
-    """Why a request has no features; the process lives on."""
-
-    number: int
+    window: int
     code: str
     message: str
 
 
-Reply: TypeAlias = Loading | LoadedRuntime | NotLoaded | Predicted | NotPredicted
+@dataclass(frozen=True, config=_EXACT)
+class Predicted:
+    """The features of a request's windows are in its slot, but for those that failed.
+
+    Attributes:
+        shape: (rows, hidden) of the whole, those that failed included.
+    """
+
+    number: int
+    shape: tuple[int, int]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    failures: Sequence[Failure] = ()
+
+
+Reply: TypeAlias = Loading | LoadedRuntime | NotLoaded | Predicted
 _REPLIES: TypeAdapter[Reply] = TypeAdapter(Reply)
 
 
@@ -99,6 +107,21 @@ def decode_reply(data: bytes) -> Reply:
         raise GarbledReplyError("it sent no reply") from error
 
 
-def slot_bytes(hidden_size: int) -> int:
-    """Room for the features of one full window."""
-    return WINDOW * hidden_size * np.dtype(np.float32).itemsize
+def encode_request(number: int, slot: int, windows: Sequence[WindowIds]) -> bytes:
+    """A request as it travels."""
+    lengths = np.array([len(window) for window in windows], np.int32)
+    parts = [lengths, *(np.asarray(window, np.int32) for window in windows)]
+    return REQUEST.pack(number, slot, len(windows)) + b"".join(part.tobytes() for part in parts)
+
+
+def read_windows(stream: BinaryIO, count: int) -> list[WindowIds]:
+    """The windows of a request whose header was read."""
+    lengths = np.frombuffer(stream.read(4 * count), np.int32)
+    ids = np.frombuffer(stream.read(4 * int(lengths.sum())), np.int32)
+    # Copies: what predicts may want memory that it can write to.
+    return [np.array(window) for window in np.split(ids, np.cumsum(lengths)[:-1])]
+
+
+def slot_bytes(hidden_size: int, tokens: int) -> int:
+    """Room for the features of so many tokens, of one full window at least."""
+    return max(WINDOW, tokens) * hidden_size * np.dtype(np.float32).itemsize

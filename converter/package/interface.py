@@ -65,6 +65,19 @@ class PackageInterface:
         window[0, :2] = SPECIAL_TOKENS["[CLS]"], SPECIAL_TOKENS["[SEP]"]
         return window
 
+    def padded(self, window: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Ids (n,) as (1, L), padded to the shortest length that holds them.
+
+        Raises:
+            ValueError: they are too many.
+        """
+        length = next((length for length in self.lengths if length >= len(window)), None)
+        if length is None:
+            raise ValueError(f"the package has no length for {len(window)} ids")
+        padded = np.full((1, length), self.config.pad_token_id, dtype=window.dtype)
+        padded[0, : len(window)] = window
+        return padded
+
     def inputs(self, input_ids: NDArray[np.int32]) -> dict[str, NDArray[Any]]:
         """The package's inputs by name, for (1, L) ids.
 

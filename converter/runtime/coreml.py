@@ -14,6 +14,7 @@ from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
 from converter.runtime.device_check import DeviceCheck, check_device
 from converter.runtime.guarded_library import library_named
+from converter.runtime.padded import PaddedRuntime
 from converter.runtime.protocol import ANY_PROCESS, Circumstances, RuntimeUnavailableError
 from converter.runtime.tuned_choice import read_choice
 
@@ -99,7 +100,7 @@ def _candidates(bundle: Bundle, compute_units: str, system: System) -> list[str]
     return list(dict.fromkeys([*([tuned] if tuned else []), *_AUTOMATIC]))
 
 
-class CoreMLRuntime:
+class CoreMLRuntime(PaddedRuntime):
     """Predictions by Core ML, one loaded model a length.
 
     Args:
@@ -117,22 +118,16 @@ class CoreMLRuntime:
         compute_units: str,
         checks: list[DeviceCheck],
     ) -> None:
+        super().__init__(bundle.interface)
         self.compute_units = compute_units
-        self.lengths = tuple(bundle.manifest.lengths)
         self.device_checks = [asdict(check) for check in checks]
-        self._package = bundle.interface
         self._models = {
             length: core_ml.load(compiled, compute_units, self._package.core_ml_function(length))
             for length in self.lengths
         }
 
-    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Runtime`."""
+    def predict_padded(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `PaddedRuntime`."""
         inputs = self._package.inputs(input_ids)
         outputs = self._models[input_ids.shape[1]].predict(inputs)
         return self._package.features(input_ids, outputs)
-
-    def warm_up(self) -> None:
-        """See `Runtime`."""
-        for length in self.lengths:
-            self.predict(self._package.empty_window(length))

@@ -6,9 +6,10 @@ from numpy.typing import NDArray
 
 from converter.bundle.opening import Bundle
 from converter.mil.executor import PackageExecutor
+from converter.runtime.padded import PaddedRuntime
 
 
-class MilRuntime:
+class MilRuntime(PaddedRuntime):
     """Predictions by the executor, operation by operation on the CPU.
 
     Args:
@@ -22,19 +23,13 @@ class MilRuntime:
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self.lengths = tuple(bundle.manifest.lengths)
-        self._package = bundle.interface
+        super().__init__(bundle.interface)
         with bundle.reading_package() as package:
             self._executor = PackageExecutor(package)
         self._package.require_functions(self._executor.functions)
 
-    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """See `Runtime`."""
+    def predict_padded(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
+        """See `PaddedRuntime`."""
         inputs = self._package.inputs(input_ids)
         function = self._package.function(input_ids.shape[1])
         return self._package.features(input_ids, self._executor.predict(inputs, function))
-
-    def warm_up(self) -> None:
-        """See `Runtime`."""
-        for length in self.lengths:
-            self.predict(self._package.empty_window(length))

@@ -47,7 +47,9 @@ class Runtime(Protocol):
     Attributes:
         name: "mil" or "coreml".
         compute_units: "cpu" for mil; one of `COMPUTE_UNITS` for Core ML.
-        lengths: tokens that a prediction can take, ascending.
+        lengths: tokens that windows are padded to, ascending.
+        batch_tokens: windows of so many tokens together are worth one call of `predict`; 1 where
+            windows gain nothing by company.
         device_checks: what the checks of Core ML's compute units found, those in use last, as
             plain data; None for mil.
     """
@@ -55,18 +57,19 @@ class Runtime(Protocol):
     name: str
     compute_units: str
     lengths: tuple[int, ...]
+    batch_tokens: int
 
     @property
     def device_checks(self) -> Sequence[Mapping[str, Any]] | None: ...
 
-    def predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
-        """Features of one padded window.
+    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+        """Features of some windows.
 
         Args:
-            input_ids: (1, L) int32, with both specials, padded to one of `lengths`.
+            windows: of each, (n,) int32 ids with both specials and without padding, 2 <= n <= 512.
 
         Returns:
-            (1, L, H) float32, all finite, C order; rows of padding hold numbers without meaning.
+            Of each, (n, H) float32, all finite, C order.
 
         Raises:
             ValueError: another shape, dtype or length, or ids outside the vocabulary.
@@ -74,4 +77,4 @@ class Runtime(Protocol):
         """
 
     def warm_up(self) -> None:
-        """One prediction a length, so that the first real one is as fast as the others."""
+        """A few predictions, so that the first real one is as fast as the others."""

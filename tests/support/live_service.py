@@ -7,7 +7,7 @@ can hold it, break it, and compute the truth themselves.
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -88,6 +88,7 @@ class ReferenceModel:
     """The scheduler's model. `gate` holds predictions back while it is clear; `scale` is 1."""
 
     truth: Truth
+    batch_tokens: int = 1
     gate: threading.Event = field(default_factory=threading.Event)
     seen: list[NDArray[np.int32]] = field(default_factory=list)
     fail_after: int | None = None
@@ -96,15 +97,19 @@ class ReferenceModel:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def predict(self, window: NDArray[np.int32]) -> Prediction:
-        self.seen.append(window)
+    async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+        self.seen += windows
         if self.fail_after is not None and len(self.seen) > self.fail_after:
             raise RuntimeError("broken by the test")
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
+        return Prediction([self._rows(window) for window in windows], 0.001)
+
+    def _rows(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         with torch.no_grad():
             rows = self.truth.network(torch.from_numpy(window[None].astype(np.int64)))[0]
-        return Prediction(rows.numpy() * np.float32(self.scale), 0.001)
+        scaled: NDArray[np.float32] = rows.numpy() * np.float32(self.scale)
+        return scaled
 
 
 class ReadyLifecycle:

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.model.wire import REQUEST
+from app.model.wire import REQUEST, read_windows
 from converter.life_line import when_parent_ends
 
 
@@ -34,7 +34,7 @@ def main() -> None:
     channel.sendall(bytes.fromhex(script["first"]))
     stream = channel.makefile("rb")
     while header := stream.read(REQUEST.size):
-        stream.read(4 * REQUEST.unpack(header)[2])
+        read_windows(stream, REQUEST.unpack(header)[2])
         channel.sendall(bytes.fromhex(script["then"]))
 
 

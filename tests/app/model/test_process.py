@@ -24,9 +24,9 @@ from app.model.prediction import ModelDiedError
 from app.model.process import ModelLoadError, ModelProcess, ModelStartError
 from app.model.wire import (
     REPLY,
+    Failure,
     LoadedRuntime,
     NotLoaded,
-    NotPredicted,
     Predicted,
     encode_reply,
 )
@@ -41,6 +41,12 @@ COMMAND = module_command("tests.support.stand_in_model")
 
 def ids(*values: int) -> NDArray[np.int32]:
     return np.array(values, dtype=np.int32)
+
+
+async def features(process: ModelProcess, window: NDArray[np.int32]) -> NDArray[np.float32]:
+    (answer,) = (await process.predict([window])).answers
+    assert isinstance(answer, np.ndarray)
+    return answer
 
 
 @asynccontextmanager
@@ -66,9 +72,10 @@ async def test_it_answers_windows_of_every_length(bundle: Bundle) -> None:
         assert runtime.lengths == [128, 512]
         for n in (2, 127, 128, 129, 512):
             window = np.arange(n, dtype=np.int32) % 200
-            prediction = await process.predict(window)
+            prediction = await process.predict([window, window[:2]])
             expected = window[:, None] + np.arange(stand_in.HIDDEN, dtype=np.float32) / 1024
-            np.testing.assert_array_equal(prediction.features, expected)
+            for answer, rows in zip(prediction.answers, (n, 2), strict=True):
+                np.testing.assert_array_equal(answer, expected[:rows])
             assert prediction.seconds > 0
 
 
@@ -77,22 +84,24 @@ async def test_two_at_a_time_do_not_mix_up_their_answers(bundle: Bundle) -> None
     async with started(bundle) as process:
         await process.ready(60)
         windows = [ids(1, each, 2) for each in range(5, 105)]
-        answers = await asyncio.gather(*[process.predict(each) for each in windows])
-        assert [answer.features[1, 0] for answer in answers] == list(range(5, 105))
+        answers = await asyncio.gather(*[features(process, each) for each in windows])
+        assert [answer[1, 0] for answer in answers] == list(range(5, 105))
 
 
 @scenario
 async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
-        with pytest.raises(ProblemError) as failed:
-            await process.predict(ids(1, stand_in.RAISES, 2))
-        assert (failed.value.kind.status, failed.value.code) == (500, "model.error")
-        assert "ACGT" not in failed.value.detail
-        with pytest.raises(ProblemError) as not_finite:
-            await process.predict(ids(1, stand_in.NOT_FINITE, 2))
-        assert not_finite.value.code == "model.not_finite"
-        assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9
+        (failed,) = (await process.predict([ids(1, stand_in.RAISES, 2)])).answers
+        assert isinstance(failed, ProblemError)
+        assert (failed.kind.status, failed.code) == (500, "model.error")
+        assert "ACGT" not in failed.detail
+        windows = [ids(1, 8, 2), ids(1, stand_in.NOT_FINITE, 5, 2), ids(1, 9, 9, 9, 2)]
+        before, not_finite, after = (await process.predict(windows)).answers
+        assert isinstance(not_finite, ProblemError)
+        assert not_finite.code == "model.not_finite"
+        assert (before[:, 0].tolist(), after[:, 0].tolist()) == ([1, 8, 2], [1, 9, 9, 9, 2])
+        assert (await features(process, ids(1, 9, 2)))[1, 0] == 9
 
 
 @scenario
@@ -100,8 +109,8 @@ async def test_a_kill_blames_the_window_that_was_computed(bundle: Bundle) -> Non
     async with started(bundle) as process:
         await process.ready(60)
         guilty, bystander = await asyncio.gather(
-            process.predict(ids(1, stand_in.KILLED, 2)),
-            process.predict(ids(1, 9, 2)),
+            process.predict([ids(1, stand_in.KILLED, 2)]),
+            process.predict([ids(1, 9, 2)]),
             return_exceptions=True,
         )
         assert isinstance(guilty, ModelDiedError)
@@ -109,7 +118,7 @@ async def test_a_kill_blames_the_window_that_was_computed(bundle: Bundle) -> Non
         assert (guilty.started, bystander.started) == (True, False)
         assert "SIGKILL" in await process.died()
         with pytest.raises(ModelDiedError):
-            await process.predict(ids(1, 9, 2))
+            await process.predict([ids(1, 9, 2)])
 
 
 @pytest.mark.parametrize("stopped", [False, True], ids=["sleeping", "SIGSTOP"])
@@ -122,7 +131,7 @@ def test_a_hang_is_ended_after_the_timeout(bundle: Bundle, stopped: bool) -> Non
                 os.kill(process.pid, signal.SIGSTOP)
             began = time.monotonic()
             with pytest.raises(ModelDiedError, match=r"no answer in 0\.3 s"):
-                await process.predict(ids(1, 9 if stopped else stand_in.HANGS, 2))
+                await process.predict([ids(1, 9 if stopped else stand_in.HANGS, 2)])
             assert time.monotonic() - began < 5
 
     hang()
@@ -133,7 +142,7 @@ async def test_slow_windows_one_after_the_other_are_no_hang(bundle: Bundle) -> N
     timeout = 3 * stand_in.SLOW_SECONDS
     async with started(bundle, predict_timeout_seconds=timeout) as process:
         await process.ready(60)
-        slow = [process.predict(ids(1, stand_in.SLOW, 2)) for _ in range(5)]
+        slow = [process.predict([ids(1, stand_in.SLOW, 2)]) for _ in range(5)]
         assert len(await asyncio.gather(*slow)) == 5
 
 
@@ -185,15 +194,16 @@ async def test_it_ignores_an_interrupt(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
         os.kill(process.pid, signal.SIGINT)
-        assert (await process.predict(ids(1, 9, 2))).features[1, 0] == 9
+        assert (await features(process, ids(1, 9, 2)))[1, 0] == 9
 
 
-LOADED = encode_reply(LoadedRuntime("scripted", "none", (128, 512), None))
+LOADED = encode_reply(LoadedRuntime("scripted", "none", (128, 512), 1, None))
+FAILED = Failure(0, "model.error", "ValueError")
 GARBLED = {
-    "of nobody": encode_reply(Predicted(7, (128, stand_in.HIDDEN), 0.1)),
-    "error of nobody": encode_reply(NotPredicted(7, "model.error", "ValueError")),
+    "of nobody": encode_reply(Predicted(7, (3, stand_in.HIDDEN), 0.1)),
+    "error of nobody": encode_reply(Predicted(7, (3, 0), 0.1, [FAILED])),
     "another length": encode_reply(Predicted(0, (512, stand_in.HIDDEN), 0.1)),
-    "another width": encode_reply(Predicted(0, (128, 2 * stand_in.HIDDEN), 0.1)),
+    "another width": encode_reply(Predicted(0, (3, 2 * stand_in.HIDDEN), 0.1)),
     "nothing": encode_reply(Predicted(0, (0, 0), 0.1)),
     "loaded again": LOADED,
     "failed after all": encode_reply(NotLoaded("model.load", "late")),
@@ -201,7 +211,7 @@ GARBLED = {
     "empty": REPLY.pack(0),
     "no JSON": REPLY.pack(4) + b"\xff{[1",
     "no object": REPLY.pack(2) + b"[]",
-    "no time": REPLY.pack(42) + b'{"number":0,"shape":[128,64],"seconds":-1}',
+    "no time": REPLY.pack(40) + b'{"number":0,"shape":[3,64],"seconds":-1}',
     "part of one": REPLY.pack(100) + b"{",
 }
 
@@ -224,7 +234,7 @@ def test_who_waits_for_a_garbled_reply_hears_of_it(bundle: Bundle, reply: bytes)
         async with scripted(bundle, first=LOADED.hex(), then=reply.hex()) as process:
             await process.ready(60)
             answers = await asyncio.gather(
-                *[process.predict(ids(1, 9, 2)) for _ in range(4)], return_exceptions=True
+                *[process.predict([ids(1, 9, 2)]) for _ in range(4)], return_exceptions=True
             )
             died = await process.died()
         assert all(isinstance(each, ModelDiedError) for each in answers)
@@ -276,7 +286,7 @@ async def test_a_process_that_may_not_be_killed_any_more_is_dead(
         await process.ready(60)
         monkeypatch.setattr(os, "killpg", refuse)
         with pytest.raises(ModelDiedError, match="SIGKILL"):
-            await process.predict(ids(1, stand_in.KILLED, 2))
+            await process.predict([ids(1, stand_in.KILLED, 2)])
 
 
 @scenario
@@ -285,19 +295,19 @@ async def test_many_that_wait_for_a_dead_model_all_hear_of_it(bundle: Bundle) ->
         await process.ready(60)
         windows = [ids(1, stand_in.KILLED, 2), *[ids(1, 9, 2)] * 20]
         results = await asyncio.gather(
-            *[process.predict(each) for each in windows], return_exceptions=True
+            *[process.predict([each]) for each in windows], return_exceptions=True
         )
         assert [each.started for each in results] == [True, *[False] * 20]
 
 
 @scenario
-async def test_a_window_that_no_length_holds_takes_nobodys_place(bundle: Bundle) -> None:
-    async with started(bundle) as process:
+async def test_windows_without_room_for_their_features_take_nobodys_place(bundle: Bundle) -> None:
+    async with started(bundle, batch_tokens=600) as process:
         await process.ready(60)
         for _ in range(3):
-            with pytest.raises(ValueError, match="no length for 513 ids"):
-                await process.predict(np.zeros(513, np.int32))
-        assert len((await process.predict(ids(1, 2))).features) == 2
+            with pytest.raises(ValueError, match="601 ids are too many"):
+                await process.predict([np.zeros(512, np.int32), np.zeros(89, np.int32)])
+        assert len(await features(process, ids(1, 2))) == 2
 
 
 @pytest.mark.parametrize("missing", ["tempfile.TemporaryFile", "asyncio.create_subprocess_exec"])
@@ -345,7 +355,7 @@ def test_it_ends_when_the_server_is_killed(bundle: Bundle, hangs: bool) -> None:
             await process.ready(60)
             if {hangs}:
                 window = np.array([1, {stand_in.HANGS}, 2], dtype=np.int32)
-                asyncio.create_task(process.predict(window))
+                asyncio.create_task(process.predict([window]))
                 await asyncio.sleep(0.05)
             print(process.pid, flush=True)
             os.kill(os.getpid(), signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,30 +21,33 @@ A, B = "a" * 16, "b" * 16
 
 @dataclass
 class FakeModel:
-    """Answers a window when it is told to, with its ids as rows."""
+    """Answers some windows when it is told to, with their ids as rows."""
 
+    batch_tokens: int = 1
     seen: list[int] = field(default_factory=list)
-    waiting: asyncio.Queue[tuple[int, asyncio.Future[Prediction]]] = field(
-        default_factory=asyncio.Queue
-    )
+    batches: list[list[int]] = field(default_factory=list)
+    waiting: asyncio.Queue[asyncio.Future[None]] = field(default_factory=asyncio.Queue)
 
-    async def predict(self, window: NDArray[np.int32]) -> Prediction:
-        self.seen.append(int(window[0]))
-        answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        await self.waiting.put((len(window), answer))
+    async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+        self.batches.append([int(window[0]) for window in windows])
+        self.seen += self.batches[-1]
+        answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        await self.waiting.put(answer)
         await answer
-        return Prediction(window[:, None].astype(np.float32), seconds=0.01)
+        return Prediction([rows(window) for window in windows], seconds=0.01)
 
     async def answer(self, count: int = 1) -> None:
         for _ in range(count):
-            length, answer = await self.waiting.get()
-            answer.set_result(Prediction(np.empty((length, 1), np.float32), 0.01))
+            (await self.waiting.get()).set_result(None)
             await settle()
 
     async def fail(self, error: Exception) -> None:
-        _, answer = await self.waiting.get()
-        answer.set_exception(error)
+        (await self.waiting.get()).set_exception(error)
         await settle()
+
+
+def rows(window: NDArray[np.int32]) -> NDArray[np.float32]:
+    return window[:, None].astype(np.float32)
 
 
 def window(name: int, length: int = 10) -> NDArray[np.int32]:
@@ -71,15 +75,16 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
     """Windows that wait at the same time wait once."""
 
     class SlowModel:
+        batch_tokens = 1
+
         def __init__(self) -> None:
             self.free = asyncio.Lock()
 
-        async def predict(self, window: NDArray[np.int32]) -> Prediction:
+        async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
             async with self.free:
                 began = time.perf_counter()
                 await asyncio.sleep(0.02)
-                features = window[:, None].astype(np.float32)
-                return Prediction(features, time.perf_counter() - began)
+                return Prediction([*map(rows, windows)], time.perf_counter() - began)
 
     scheduler = Scheduler(5120)
     scheduler.attach(SlowModel(), A)
@@ -300,6 +305,76 @@ async def test_a_window_that_never_started_is_not_overtaken_death_after_death() 
         assert seen == [[1, 2], [2, 1]]
         scheduler.fail_all(lambda: ProblemError("model.failed", "d"))
         await asyncio.gather(*bulk, return_exceptions=True)
+
+
+@scenario
+async def test_what_waits_is_predicted_together_up_to_the_budget() -> None:
+    scheduler, model = Scheduler(65536), FakeModel(batch_tokens=30)
+    async with scheduler.open_flow(A, 60) as upload, scheduler.open_flow(A, 60) as single:
+        tasks = ask(upload, *[window(name) for name in (1, 2, 3, 4, 5, 6, 7)])
+        await settle()
+        tasks += ask(single, window(9, 25))
+        await settle()
+        scheduler.attach(model, A)
+        await settle()
+        assert model.batches == [[1], [9]]
+        await model.answer(4)
+        for task, name in zip(tasks, (1, 2, 3, 4, 5, 6, 7, 9), strict=True):
+            assert set((await task)[:, 0]) == {name}
+        # The model took 0.01 s for each batch, whoever else was in it.
+        assert upload.predicting_seconds == pytest.approx(0.03)
+        assert single.predicting_seconds == pytest.approx(0.01)
+    assert model.batches == [[1], [9], [2, 3, 4], [5, 6, 7]]
+
+
+@scenario
+async def test_a_window_over_the_budget_goes_alone() -> None:
+    scheduler, model = Scheduler(65536), FakeModel(batch_tokens=30)
+    async with scheduler.open_flow(A, 60) as flow:
+        tasks = ask(flow, window(1), window(2, 400), window(3), window(4))
+        await settle()
+        scheduler.attach(model, A)
+        await settle()
+        await model.answer(3)
+        await asyncio.gather(*tasks)
+    assert model.batches == [[1], [2], [3, 4]]
+
+
+@scenario
+async def test_windows_that_were_together_when_the_model_died_are_tried_alone() -> None:
+    scheduler, model = Scheduler(65536), FakeModel(batch_tokens=100)
+    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
+        tasks = ask(one, window(1), window(2)) + ask(two, window(7), window(8))
+        await settle()
+        scheduler.attach(model, A)
+        await settle()
+        assert model.batches == [[1, 7, 2, 8]]
+        tasks += ask(one, window(3), window(4))
+        await settle()
+        await model.fail(ModelDiedError("killed", started=True))
+        await model.fail(ModelDiedError("killed", started=False))
+        second = FakeModel(batch_tokens=100)
+        scheduler.attach(second, A)
+        await settle()
+        # 7 is the guilty one.
+        await second.answer()
+        await second.fail(ModelDiedError("killed", started=True))
+        await second.fail(ModelDiedError("killed", started=False))
+        third = FakeModel(batch_tokens=100)
+        scheduler.attach(third, A)
+        await settle()
+        await third.answer(3)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [getattr(each, "code", "well") for each in results] == [
+        "well",
+        "well",
+        "model.crashed",
+        "well",
+        "well",
+        "well",
+    ]
+    assert second.batches == [[1], [7], [2]]
+    assert third.batches == [[2], [8], [3, 4]]
 
 
 @scenario

@@ -47,9 +47,9 @@ def test_predictions_are_those_of_the_package(bundle: Bundle, tmp_path: Path) ->
     runtime.warm_up()
     mil = MilRuntime(bundle)
     ids = np.load(bundle.golden())["input_ids"][:1, :128]
-    np.testing.assert_array_equal(runtime.predict(ids), mil.predict(ids))
+    np.testing.assert_array_equal(runtime.predict_padded(ids), mil.predict_padded(ids))
     with pytest.raises(ValueError, match="int32"):
-        runtime.predict(ids.astype(np.int64))
+        runtime.predict_padded(ids.astype(np.int64))
     # For /health: plain data.
     json.dumps(runtime.device_checks)
 

@@ -8,7 +8,8 @@ import torch
 from converter.bundle.opening import Bundle
 from converter.errors import PredictionError
 from converter.runtime.loading import load_runtime
-from converter.runtime.protocol import Runtime, RuntimeUnavailableError
+from converter.runtime.mil import MilRuntime
+from converter.runtime.protocol import RuntimeUnavailableError
 from tests.support.bundles import build_small
 from tests.support.paths import ROOT
 
@@ -19,8 +20,8 @@ def bundle(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture(scope="module")
-def runtime(bundle: Bundle) -> Runtime:
-    return load_runtime(bundle, runtime="mil", threads=1)
+def runtime(bundle: Bundle) -> MilRuntime:
+    return MilRuntime(bundle, threads=1)
 
 
 def decibels(reference: np.ndarray, result: np.ndarray) -> float:
@@ -28,7 +29,7 @@ def decibels(reference: np.ndarray, result: np.ndarray) -> float:
     return float(20 * np.log10(np.abs(reference).max() / error))
 
 
-def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: Runtime) -> None:
+def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: MilRuntime) -> None:
     assert (runtime.name, runtime.compute_units, runtime.lengths) == ("mil", "cpu", (128, 512))
     runtime.warm_up()
     golden = np.load(bundle.golden())
@@ -37,7 +38,7 @@ def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: Runtime) 
         for length in runtime.lengths:
             if length < n_tokens:
                 continue
-            features = runtime.predict(ids[None, :length])
+            features = runtime.predict_padded(ids[None, :length])
             assert features.shape == (1, length, 64)
             assert features.dtype == np.float32
             assert features.flags.c_contiguous
@@ -57,34 +58,34 @@ def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: Runtime) 
     ],
 )
 def test_what_the_package_cannot_take_is_refused(
-    runtime: Runtime, ids: np.ndarray, message: str
+    runtime: MilRuntime, ids: np.ndarray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        runtime.predict(ids)
+        runtime.predict_padded(ids)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_prediction_that_is_not_finite_is_an_error(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch, bad: float
 ) -> None:
-    runtime = load_runtime(bundle, runtime="mil")
+    runtime = MilRuntime(bundle)
     features = np.zeros((1, 128, 64), np.float32)
     features[0, 100, 3] = bad
     executor = type("Executor", (), {"predict": lambda *_: {"features": features}})()
     monkeypatch.setattr(runtime, "_executor", executor)
     with pytest.raises(PredictionError, match="finite"):
-        runtime.predict(np.full((1, 128), 5, np.int32))
+        runtime.predict_padded(np.full((1, 128), 5, np.int32))
 
 
 def test_a_prediction_of_another_shape_is_an_error(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runtime = load_runtime(bundle, runtime="mil")
+    runtime = MilRuntime(bundle)
     features = np.zeros((1, 127, 64), np.float32)
     executor = type("Executor", (), {"predict": lambda *_: {"features": features}})()
     monkeypatch.setattr(runtime, "_executor", executor)
     with pytest.raises(PredictionError, match="127"):
-        runtime.predict(np.full((1, 128), 5, np.int32))
+        runtime.predict_padded(np.full((1, 128), 5, np.int32))
 
 
 def test_the_number_of_threads_is_obeyed(bundle: Bundle) -> None:
