@@ -17,7 +17,7 @@ from app.authority import is_origin, read_authority
 from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.errors import UnusablePathError
 from converter.paths import user_path
-from converter.runtime.protocol import COMPUTE_UNITS, RuntimeChoice
+from converter.runtime.protocol import COMPUTE_UNITS, Compute, Device, RuntimeChoice
 from converter.tokenizer import WINDOW
 
 _MIB = 2**20
@@ -111,12 +111,20 @@ class Settings(BaseSettings):
     )
 
     runtime: RuntimeChoice = Field(
-        "auto", description="What executes the package: Core ML on macOS, mil elsewhere."
+        "auto", description="What executes the package: Core ML on macOS, torch elsewhere."
     )
     compute_units: str = Field(
         "auto",
         min_length=1,
         description=f"Of Core ML: auto, {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.",
+    )
+    device: Device = Field(
+        "auto", description="Of the torch runtime: cpu, cuda or mps; auto is cuda where it is."
+    )
+    compute: Compute = Field(
+        "fp32",
+        description="Of the torch runtime: bf16 or fp16 are faster where the device has them, and "
+        "less exact; the fingerprint says so.",
     )
     threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
     batch_tokens: int = Field(

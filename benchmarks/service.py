@@ -20,7 +20,6 @@ The exit status is 1 where the median for one client is over its limit: npy 5 ms
 import argparse
 import json
 import multiprocessing
-import os
 import re
 import sys
 import tempfile
@@ -33,8 +32,6 @@ from http.client import HTTPConnection
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
-
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # idle threads sleep; see benchmarks.runtime
 
 import numpy as np
 

@@ -53,7 +53,7 @@ def served(bundle: Path, **environment: str) -> Iterator[Served]:
     """`gena serve` of a bundle on a free port, ready; ended by SIGTERM."""
     command = [sys.executable, "-m", "app.cli", "serve", "--bundle", str(bundle), "--port", "0"]
     kept = {name: value for name, value in os.environ.items() if not name.startswith("GENA_")}
-    settings = {"OMP_WAIT_POLICY": "PASSIVE", "GENA_THREADS": "1", **environment}
+    settings = {"GENA_THREADS": "1", **environment}
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(
             command, cwd=_ROOT, env={**kept, **settings}, stdout=subprocess.DEVNULL, stderr=log

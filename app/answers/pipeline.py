@@ -72,7 +72,7 @@ def _read_and_prepare(
     exchange.stages["tokenize"] = prepared.tokenizing_seconds
     manifest = model.manifest
     plan = AnswerPlan(
-        manifest.model, manifest.fingerprint, manifest.hidden_size, model.tokenizer, prepared
+        manifest.model, model.fingerprint, manifest.hidden_size, model.tokenizer, prepared
     )
     return reading.writer(plan)
 

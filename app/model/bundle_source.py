@@ -104,7 +104,7 @@ class BundleSource:
     def _is_too_new(self, bundle: Bundle) -> bool:
         """Core ML here would not run it."""
         here = macos_here()
-        if here is None or self._settings.runtime == "mil":
+        if here is None or self._settings.runtime in ("torch", "mil"):
             return False
         return here < bundle.manifest.options.macos
 

@@ -50,6 +50,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument("--memory", type=int, required=True)
     parser.add_argument("--runtime", required=True)
     parser.add_argument("--compute-units", required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--compute", required=True)
     parser.add_argument("--batch-tokens", type=int, required=True)
     parser.add_argument("--threads", type=int)
     parser.add_argument("--step-seconds", type=float, required=True)
@@ -67,6 +69,8 @@ def _load_runtime(bundle: Bundle, arguments: argparse.Namespace, on_step: OnStep
         compute_units=arguments.compute_units,
         threads=arguments.threads,
         runtime=arguments.runtime,
+        device=arguments.device,
+        compute=arguments.compute,
         circumstances=Circumstances(
             alone=True,
             step_seconds=arguments.step_seconds,
@@ -114,6 +118,7 @@ def main(load: Load = _load_runtime) -> int:
     loaded = LoadedRuntime(
         runtime.name,
         runtime.compute_units,
+        runtime.compute,
         runtime.lengths,
         min(runtime.batch_tokens, arguments.batch_tokens),
         runtime.device_checks,

@@ -34,6 +34,7 @@ from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.manifest import Manifest
 from converter.errors import GenaError
+from converter.runtime.protocol import computed_fingerprint
 from converter.tokenizer import DnaTokenizer
 
 logger = logging.getLogger("gena.lifecycle")
@@ -48,15 +49,20 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 900.0
 
 @dataclass(frozen=True)
 class ReadyModel:
-    """What a request for data needs."""
+    """What a request for data needs.
+
+    Attributes:
+        fingerprint: of its answers.
+    """
 
     manifest: Manifest
     tokenizer: DnaTokenizer
     scheduler: Scheduler
+    fingerprint: str
 
     def open_flow(self, deadline_seconds: float) -> AbstractAsyncContextManager[Flow]:
         """A place in the queue for what was prepared with this model (`Scheduler.open_flow`)."""
-        return self.scheduler.open_flow(self.manifest.fingerprint, deadline_seconds)
+        return self.scheduler.open_flow(self.fingerprint, deadline_seconds)
 
 
 class Lifecycle:
@@ -83,6 +89,7 @@ class Lifecycle:
         self._source = BundleSource(settings, metrics, self._set, convert_command)
         self._supervisor = Supervisor(settings, metrics, self.scheduler, self._set, model_command)
         self._grace_seconds = settings.grace_seconds
+        self._compute = settings.compute
         self._state = State("loading", "Looking for the bundle.")
         self._served: ServedBundle | None = None
         self._failures = 0
@@ -101,6 +108,13 @@ class Lifecycle:
     def manifest(self) -> Manifest | None:
         """Of the bundle that is served or about to be; None while there is none."""
         return self._served.bundle.manifest if self._served is not None else None
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of its answers; None while there is no bundle."""
+        if self.manifest is None:
+            return None
+        return computed_fingerprint(self.manifest.fingerprint, self._compute)
 
     @property
     def process(self) -> ModelProcess | None:
@@ -128,9 +142,10 @@ class Lifecycle:
         Raises:
             ModelUnavailableError: it is not ready now.
         """
-        served = self._served
-        if self._state.status == "ready" and served is not None:
-            return ReadyModel(served.bundle.manifest, served.tokenizer, self.scheduler)
+        served, fingerprint = self._served, self.fingerprint
+        if self._state.status == "ready" and served is not None and fingerprint is not None:
+            manifest = served.bundle.manifest
+            return ReadyModel(manifest, served.tokenizer, self.scheduler, fingerprint)
         if self.retry_after == 0:
             self.retry()
         raise self._unavailable()

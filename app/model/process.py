@@ -339,6 +339,8 @@ def _options(bundle: Bundle, settings: Settings, channel: int, memory: int) -> l
         f"--compute-units={settings.compute_units}",
         f"--step-seconds={settings.load_timeout_seconds}",
         f"--predict-seconds={settings.predict_timeout_seconds}",
+        f"--device={settings.device}",
+        f"--compute={settings.compute}",
         f"--batch-tokens={settings.batch_tokens}",
     ]
     if settings.threads is not None:

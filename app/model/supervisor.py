@@ -14,6 +14,7 @@ from app.model.state import State
 from app.model.wire import LoadedRuntime
 from app.settings import Settings
 from converter.bundle.opening import Bundle
+from converter.runtime.protocol import computed_fingerprint
 
 logger = logging.getLogger("gena.lifecycle")
 
@@ -128,7 +129,8 @@ class Supervisor:
             )
             ready_at = time.monotonic()
             self._tell(State("ready", f"{manifest.model} answers."))
-            self._scheduler.attach(process, manifest.fingerprint)
+            fingerprint = computed_fingerprint(manifest.fingerprint, self._settings.compute)
+            self._scheduler.attach(process, fingerprint)
             reason = await process.died()
         except ModelDiedError as error:
             reason = str(error)

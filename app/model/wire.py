@@ -49,6 +49,7 @@ class LoadedRuntime:
 
     name: str
     compute_units: str
+    compute: str
     lengths: Sequence[int]
     batch_tokens: Annotated[int, Field(ge=1)]
     device_checks: Sequence[Mapping[str, Any]] | None

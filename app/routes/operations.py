@@ -16,6 +16,7 @@ from app.model.state import State, Status
 from app.problems import PROBLEMS
 from app.settings import Settings
 from app.unproven import unproven
+from converter.bundle.manifest import Manifest
 from converter.tokenizer import WINDOW
 from converter.versions import DISTRIBUTION, installed_versions
 
@@ -46,9 +47,18 @@ class Failure(BaseModel):
 class RuntimeFacts(BaseModel):
     """What executes the package."""
 
-    name: str = Field(examples=["coreml", "mil"])
-    compute_units: str = Field(examples=["CPU_AND_NE", "cpu"])
-    lengths: list[int] = Field(examples=[[128, 256, 512]])
+    name: str = Field(examples=["coreml", "torch", "mil"])
+    compute_units: str = Field(
+        description="Of Core ML; else the device.", examples=["CPU_AND_NE", "cpu", "cuda"]
+    )
+    compute: str = Field(description="What features are computed in.", examples=["fp32"])
+    lengths: list[int] = Field(
+        description="Tokens that windows are padded to; none where they are not.",
+        examples=[[128, 256, 512], []],
+    )
+    batch_tokens: int = Field(
+        description="Windows of so many tokens together are computed at a time; 1: each alone."
+    )
     device_checks: Any = Field(None, description="Figures measured on this machine, if any.")
 
 
@@ -63,7 +73,8 @@ class Health(BaseModel):
     fingerprint: str | None = Field(None, examples=["0123456789abcdef"])
     fidelity: str | None = Field(
         None,
-        description="expected, or flagged: published although it is less faithful than expected.",
+        description="expected, or flagged: published although it is less faithful than expected, "
+        "or computed in less than fp32 on request.",
     )
     runtime: RuntimeFacts | None = None
     restarts: int = Field(description="Of the model's process, since the service started.")
@@ -85,7 +96,13 @@ _HEALTH_EXAMPLES = {
         "model": "gena-mini",
         "fingerprint": "0123456789abcdef",
         "fidelity": "expected",
-        "runtime": {"name": "mil", "compute_units": "cpu", "lengths": [128, 256, 512]},
+        "runtime": {
+            "name": "coreml",
+            "compute_units": "CPU_AND_NE",
+            "compute": "fp16",
+            "lengths": [128, 256, 512],
+            "batch_tokens": 1,
+        },
         "restarts": 0,
     },
     503: {
@@ -196,13 +213,18 @@ def _health(lifecycle: Lifecycle, settings: Settings) -> Health:
         model=manifest.model if manifest else settings.model,
         revision=settings.revision,
         commit=manifest.commit if manifest else None,
-        fingerprint=manifest.fingerprint if manifest else None,
-        fidelity=manifest.fidelity.get("flag") if manifest else None,
+        fingerprint=lifecycle.fingerprint,
+        fidelity=_fidelity(manifest, settings) if manifest else None,
         runtime=RuntimeFacts.model_validate(runtime, from_attributes=True) if runtime else None,
         restarts=lifecycle.restarts,
         progress=_progress(state),
         error=_failure(state, lifecycle.retry_after),
     )
+
+
+def _fidelity(manifest: Manifest, settings: Settings) -> str | None:
+    flag: str | None = manifest.fidelity.get("flag")
+    return flag if settings.compute == "fp32" else "flagged"
 
 
 def _progress(state: State) -> Progress | None:
@@ -227,6 +249,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         "status": lifecycle.state.status,
         "model": settings.model,
         "revision": settings.revision,
+        "fingerprint": lifecycle.fingerprint,
         "limits": {
             "tokens_per_window": WINDOW,
             "body_bytes": settings.max_body_bytes,

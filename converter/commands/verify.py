@@ -55,6 +55,7 @@ def _run(args: argparse.Namespace) -> int:
             compressed=manifest.options.compressed,
             head=head,
             reference=reference,
+            arranged=manifest.options.layout != "published",
         )
     if args.json:
         print_json({**report.as_dict(), "precision": manifest.precision}, indent=2)

@@ -236,6 +236,7 @@ def _verify(
         PackageInterface(planned.checkpoint.config, options.functions, table),
         planned.golden,
         compressed=options.compressed,
+        arranged=options.layout != "published",
         re_authored=candidate.source.re_authored,
         head=planned.checkpoint.masked_language_model_head(),
         progress=lambda fraction: on_progress("verify", fraction, "Comparing the saved package"),

@@ -1,6 +1,7 @@
 """How close two networks are: PSNR, cosine, and the gates that a package must pass."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -43,6 +44,10 @@ COMPRESSED_FP16_OPERATIONS = Gate("compressed package, fp16 operations", expecte
 ON_DEVICE = Gate("on this Mac", expected=50, floor=40, cosine=0.999)
 # How far below its own figure a compressed package may be on a Mac, in dB.
 _DEVICE_LOSS = 3.0
+TORCH_RUNTIME = Gate("torch runtime against the executed package", expected=100, floor=100)
+# How far below the package's own figure the torch runtime's may be, in dB. Beyond the highest one
+# that counts, sums that are rounded otherwise are all there is.
+_ARRANGED_LOSS, _ARRANGED_MOST = 1.0, 100.0
 LENGTHS_AGREE = Gate("package, lengths agree", expected=80, floor=80)
 
 
@@ -61,6 +66,25 @@ def on_device(compressed_psnr: float | None) -> Gate:
         expected=min(ON_DEVICE.expected, own),
         floor=min(ON_DEVICE.floor, own),
     )
+
+
+def torch_runtime_gate(fidelity: Mapping[str, Any], compute: str) -> Gate:
+    """The gate for the torch runtime's features against the reference, when it is loaded.
+
+    Args:
+        fidelity: of a manifest: what verification found for the package.
+        compute: "fp32", which has to be as good as the executed package; or what was asked for
+            instead, which is flagged.
+    """
+    names = (FP32_ARITHMETIC.name, COMPRESSED_FP32_ARITHMETIC.name)
+    found = [each["psnr_db"] for each in fidelity["gates"] if each["gate"] in names]
+    # null where all was equal.
+    package = _ARRANGED_MOST if None in found else min([_ARRANGED_MOST, *found])
+    if compute != "fp32":
+        floor = min(FP16_OPERATIONS.floor, package - _DEVICE_LOSS)
+        return Gate(f"torch runtime, {compute}", FP16_OPERATIONS.expected, floor)
+    least = package - _ARRANGED_LOSS if found else FP32_ARITHMETIC.floor
+    return Gate("torch runtime, fp32", expected=least, floor=least)
 
 
 @dataclass(frozen=True)

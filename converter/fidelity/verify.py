@@ -16,6 +16,7 @@ from converter.fidelity.gates import (
     FP16_OPERATIONS,
     FP32_ARITHMETIC,
     LENGTHS_AGREE,
+    TORCH_RUNTIME,
     Figures,
     GateResult,
     compare,
@@ -25,6 +26,7 @@ from converter.fidelity.gates import (
 from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
 from converter.fidelity.report import LIMITS, Activation, HeadFigures, LayerFigure, Report
 from converter.mil.executor import Observer, PackageExecutor
+from converter.mil.packed_encoder import PackedEncoder
 from converter.network.reference import GenaEncoder, Head
 from converter.package.engine import engine_share
 from converter.package.graph import Graph
@@ -34,6 +36,10 @@ from converter.package.reader import load_program
 Progress = Callable[[float], None]
 # Hidden states of the real tokens, (n, H), by the window's name and the package's length.
 _Results = dict[tuple[str, int], NDArray[Any]]
+
+# In fp32 arithmetic, and with every operation in fp16.
+_GATES = FP32_ARITHMETIC, FP16_OPERATIONS
+_COMPRESSED_GATES = COMPRESSED_FP32_ARITHMETIC, COMPRESSED_FP16_OPERATIONS
 
 
 def verify_package(
@@ -45,6 +51,7 @@ def verify_package(
     re_authored: GateResult | None = None,
     head: Head | None = None,
     reference: GenaEncoder | None = None,
+    arranged: bool = True,
     progress: Progress = lambda _: None,
 ) -> Report:
     """Execute a package operation by operation and compare it with the reference.
@@ -55,6 +62,7 @@ def verify_package(
         re_authored: the gate of the network before packaging, to stand first in the report.
         head: the checkpoint's, to compare logits.
         reference: to find the layer where the package starts to diverge.
+        arranged: it is laid out as the torch runtime reads it, which is compared too.
         progress: called with the fraction done, 0 to 1.
 
     Raises:
@@ -65,18 +73,17 @@ def verify_package(
     repeated = exact.features(0, exact.lengths_for(0)[0])
     activations = tuple(_audit(exact))
     states = exact.states(reference) if reference else None
-    del exact  # its weights are large, and the next one brings its own
-
+    del exact  # its weights are large, and the next ones bring their own
+    arrangement = [_arranged_alike(package, interface, golden, results)] if arranged else []
     rounded = _Executed(package, interface, golden, "fp16")
     halves = rounded.results(sparsely=True, progress=lambda f: progress(0.5 + f / 2))
     rounded_states = rounded.states(reference) if reference else None
-
-    fp32_gate = COMPRESSED_FP32_ARITHMETIC if compressed else FP32_ARITHMETIC
-    fp16_gate = COMPRESSED_FP16_OPERATIONS if compressed else FP16_OPERATIONS
+    fp32_gate, fp16_gate = _COMPRESSED_GATES if compressed else _GATES
     gates = (
         worst(fp32_gate, _against(golden, results)),
         worst(fp16_gate, _against(golden, halves)),
         worst(LENGTHS_AGREE, _lengths_agree(golden, results, repeated)),
+        *arrangement,
     )
     return Report(
         gates=(re_authored, *gates) if re_authored else gates,
@@ -175,6 +182,23 @@ def _against(golden: Golden, results: _Results) -> dict[str, Figures]:
         truth = golden.reference[golden.index(name), : len(result)]
         figures[f"{name} at {length}"] = compare(truth, result)
     return figures
+
+
+def _arranged_alike(
+    package: Path, interface: PackageInterface, golden: Golden, results: _Results
+) -> GateResult:
+    """The encoder as the torch runtime arranges it against the executed package.
+
+    All windows at a time; each against what the package's shortest length for it gives.
+    """
+    encoder = PackedEncoder.of_package(package, interface)
+    executed = {name: result for (name, _), result in reversed(results.items())}
+    windows = [golden.input_ids[golden.index(name), : len(executed[name])] for name in executed]
+    figures = {
+        name: compare(truth, found)
+        for (name, truth), found in zip(executed.items(), encoder.predict(windows), strict=True)
+    }
+    return worst(TORCH_RUNTIME, figures)
 
 
 def _lengths_agree(golden: Golden, results: _Results, repeated: NDArray[Any]) -> dict[str, Figures]:

@@ -14,11 +14,11 @@ from torch import Tensor
 from converter.errors import UnknownOperationError
 from converter.mil.operations import KERNELS
 from converter.mil.weights import (
+    EXPANSIONS,
     Weight,
     WeightStore,
-    compressed_weights,
     constant_weight,
-    is_compressed,
+    named_weights,
 )
 from converter.package.program import Constant, Function, Operation, TensorType
 from converter.package.reader import load_program
@@ -128,13 +128,11 @@ class _CompiledFunction:
         self._half = half
         self._store = store
         self._slots = {name: slot for slot, name in enumerate(function.inputs)}
-        self._weights: dict[str, Weight] = {}
+        self._weights = named_weights(function)
         last_use = _last_uses(function)
         self._steps: list[_Step] = []
         for place, operation in enumerate(function.operations):
-            if is_compressed(operation):
-                self._name_weights(operation)
-            else:
+            if operation.type not in EXPANSIONS:
                 self._steps.append(self._bind(operation, last_use, place))
         self._outputs = {output.name: self._source(output.name) for output in function.outputs}
 
@@ -173,16 +171,6 @@ class _CompiledFunction:
             tensor = torch.from_numpy(np.array(array, dtype, order="C"))
             tensors[name] = tensor.half().float() if self._rounds(type_) else tensor
         return tensors
-
-    def _name_weights(self, operation: Operation) -> None:
-        inputs = {}
-        for parameter, arguments in operation.inputs.items():
-            source = self._source(arguments[0])
-            if not isinstance(source, Weight):
-                raise _unknown(operation, f"reads {arguments[0]!r}, which is not constant")
-            inputs[parameter] = source
-        names = (output.name for output in operation.outputs)
-        self._weights.update(zip(names, compressed_weights(operation, inputs), strict=True))
 
     def _bind(self, operation: Operation, last_use: Mapping[str, int], place: int) -> _Step:
         kernel = KERNELS.get(operation.type)

@@ -16,8 +16,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from converter.errors import UnknownOperationError
 from converter.package.data_types import unpack_unsigned
-from converter.package.program import Constant, Operation
+from converter.package.program import Constant, Function, Operation
 
 Array = NDArray[Any]
 Arrays = Mapping[str, Array]
@@ -55,14 +56,40 @@ def constant_weight(constant: Constant) -> Weight:
     return Weight(constant, constant.read)
 
 
-def is_compressed(operation: Operation) -> bool:
-    """Whether the operation describes a compressed weight."""
-    return operation.type in _EXPANSIONS
+def named_weights(function: Function) -> dict[str, Weight]:
+    """The weights that a function's `constexpr_*` operations describe, by name.
+
+    Raises:
+        UnknownOperationError: one of them is computed from what is not constant.
+    """
+    weights: dict[str, Weight] = {}
+    for operation in function.operations:
+        if operation.type in EXPANSIONS:
+            inputs = {
+                parameter: _constant_input(operation, arguments[0], weights)
+                for parameter, arguments in operation.inputs.items()
+            }
+            names = (output.name for output in operation.outputs)
+            weights.update(zip(names, _compressed_weights(operation, inputs), strict=True))
+    return weights
 
 
-def compressed_weights(operation: Operation, inputs: Mapping[str, Weight]) -> list[Weight]:
+def _constant_input(
+    operation: Operation, argument: str | Constant, weights: Mapping[str, Weight]
+) -> Weight:
+    if isinstance(argument, Constant):
+        return constant_weight(argument)
+    if argument not in weights:
+        raise UnknownOperationError(
+            f"Operation {operation.name!r} of type {operation.type!r} reads {argument!r}, which is "
+            "not constant; the package cannot be executed here."
+        )
+    return weights[argument]
+
+
+def _compressed_weights(operation: Operation, inputs: Mapping[str, Weight]) -> list[Weight]:
     """The weights that a `constexpr_*` operation describes, in the order of its outputs."""
-    expand = _EXPANSIONS[operation.type]
+    expand = _EXPAND[operation.type]
     key = (operation.type, tuple((p, inputs[p].key) for p in sorted(inputs)))
 
     def reader(place: int, dtype: str) -> Callable[[], Array]:
@@ -172,7 +199,7 @@ def _sparse_blockwise_shift_scale(inputs: Arrays) -> Sequence[Array]:
     return [mask, dense[mask != 0]]
 
 
-_EXPANSIONS: dict[str, Callable[[Arrays], Sequence[Array]]] = {
+_EXPAND: dict[str, Callable[[Arrays], Sequence[Array]]] = {
     "constexpr_affine_dequantize": _affine_dequantize,
     "constexpr_blockwise_shift_scale": _blockwise_shift_scale,
     "constexpr_cast": lambda inputs: [inputs["source_val"].astype(np.float32)],
@@ -181,3 +208,6 @@ _EXPANSIONS: dict[str, Callable[[Arrays], Sequence[Array]]] = {
     "constexpr_sparse_blockwise_shift_scale": _sparse_blockwise_shift_scale,
     "constexpr_sparse_to_dense": _sparse_to_dense,
 }
+
+# Types of the operations that describe a compressed weight.
+EXPANSIONS = frozenset(_EXPAND)

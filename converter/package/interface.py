@@ -45,6 +45,11 @@ class PackageInterface:
         """The length whose function runs where none is named (see `conversion.build`)."""
         return max(self._functions)
 
+    @property
+    def host_table(self) -> NDArray[np.float16] | None:
+        """Rows of the word table (V, H), where tokens are looked up here and not in the package."""
+        return self._table
+
     def function(self, length: int) -> str:
         """The package's function for a length."""
         return self._functions[length]
@@ -91,14 +96,27 @@ class PackageInterface:
         if input_ids.shape[1] not in self._functions:
             lengths = ", ".join(map(str, self.lengths))
             raise ValueError(f"length {input_ids.shape[1]}; the package has {lengths}")
-        # Core ML reads beyond the table without a word.
-        vocab_size = self.config.vocab_size
-        if input_ids.min() < 0 or input_ids.max() >= vocab_size:
-            raise ValueError(f"ids outside the vocabulary of {vocab_size}")
+        self._require_known(input_ids)
         if self._table is None:
             return {INPUT: input_ids}
         on_host = host_inputs(input_ids, self._table, self.config.pad_token_id)
         return {name: np.ascontiguousarray(array) for name, array in on_host.items()}
+
+    def require_window(self, window: NDArray[np.int32]) -> None:
+        """Raises ValueError: these are no (n,) int32 ids of a window without padding."""
+        if window.dtype != np.int32 or window.ndim != 1:
+            raise ValueError(f"a window is {window.dtype} {window.shape}; expected int32 (n,)")
+        if not 2 <= len(window) <= self.default_length:
+            raise ValueError(f"the package has no length for {len(window)} ids")
+        self._require_known(window)
+        if (window == self.config.pad_token_id).any():
+            raise ValueError("a window holds the id of padding")
+
+    def _require_known(self, ids: NDArray[np.int32]) -> None:
+        # Core ML reads beyond the table without a word.
+        vocab_size = self.config.vocab_size
+        if ids.min() < 0 or ids.max() >= vocab_size:
+            raise ValueError(f"ids outside the vocabulary of {vocab_size}")
 
     def features(
         self, input_ids: NDArray[np.int32], outputs: Mapping[str, NDArray[Any]]

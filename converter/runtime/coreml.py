@@ -109,6 +109,7 @@ class CoreMLRuntime(PaddedRuntime):
     """
 
     name = "coreml"
+    compute = "fp16"
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ class MilRuntime(PaddedRuntime):
 
     name = "mil"
     compute_units = "cpu"
+    compute = "fp32"
     device_checks = None
 
     def __init__(self, bundle: Bundle, *, threads: int | None = None) -> None:

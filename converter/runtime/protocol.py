@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from converter.errors import GenaError
 
 COMPUTE_UNITS = ("CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL")
-RuntimeChoice = Literal["auto", "mil", "coreml"]
+RuntimeChoice = Literal["auto", "coreml", "torch", "mil"]
+# Of the torch runtime: where it computes, and in which numbers.
+Device = Literal["auto", "cpu", "cuda", "mps"]
+Compute = Literal["fp32", "bf16", "fp16"]
+
+
+def computed_fingerprint(fingerprint: str, compute: Compute) -> str:
+    """A bundle's fingerprint, as answers carry it: with how they were computed, unless in fp32."""
+    return fingerprint if compute == "fp32" else f"{fingerprint}-{compute}"
 
 
 class RuntimeUnavailableError(GenaError):
@@ -45,17 +53,20 @@ class Runtime(Protocol):
     """Something that computes features.
 
     Attributes:
-        name: "mil" or "coreml".
-        compute_units: "cpu" for mil; one of `COMPUTE_UNITS` for Core ML.
-        lengths: tokens that windows are padded to, ascending.
+        name: "coreml", "torch" or "mil".
+        compute_units: one of `COMPUTE_UNITS` for Core ML; the device for torch; "cpu" for mil.
+        compute: what the features are computed in: "fp32", "bf16", "fp16"; of Core ML "fp16",
+            though parts of a package may be fp32.
+        lengths: tokens that windows are padded to, ascending; empty where they are not.
         batch_tokens: windows of so many tokens together are worth one call of `predict`; 1 where
             windows gain nothing by company.
-        device_checks: what the checks of Core ML's compute units found, those in use last, as
-            plain data; None for mil.
+        device_checks: what checks on this machine found, of Core ML's compute units those in use
+            last, as plain data; None for mil.
     """
 
     name: str
     compute_units: str
+    compute: str
     lengths: tuple[int, ...]
     batch_tokens: int
 

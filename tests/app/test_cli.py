@@ -35,7 +35,7 @@ def test_every_command_is_there() -> None:
 
 def test_the_servers_options_are_its_settings() -> None:
     said = " ".join(gena("serve", "--help").stdout.split())
-    assert "--runtime {auto,mil,coreml}" in said
+    assert "--runtime {auto,coreml,torch,mil}" in said
     assert "--host HOST Address to listen on. Default: 127.0.0.1." in said
     assert "--threads THREADS CPU threads of the model." in said
     assert "--dry-run" in gena("service", "install", "--help").stdout

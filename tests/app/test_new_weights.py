@@ -41,9 +41,7 @@ class Reference:
         for sequence in SEQUENCES:
             window = tokenizer.window(tokenizer.encode(sequence).ids)
             self.ids[sequence] = window.tolist()
-            self.rows[sequence] = runtime.predict(tokenizer.pad(window, 128)[None])[
-                0, : len(window)
-            ]
+            (self.rows[sequence],) = runtime.predict([window])
 
 
 @dataclass

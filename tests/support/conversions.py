@@ -18,6 +18,7 @@ GATES = (
     "package, fp32 arithmetic",
     "package, every operation in fp16",
     "package, lengths agree",
+    "torch runtime against the executed package",
 )
 
 

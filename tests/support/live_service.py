@@ -120,7 +120,8 @@ class ReadyLifecycle:
         self.state = State("ready", "ready")
         self.scheduler = Scheduler(settings.queue_tokens, self.metrics.observe_stage)
         self.scheduler.attach(model, truth.manifest.fingerprint)
-        self._ready = ReadyModel(truth.manifest, DnaTokenizer(truth.tokenizer_file), self.scheduler)
+        tokenizer, fingerprint = DnaTokenizer(truth.tokenizer_file), truth.manifest.fingerprint
+        self._ready = ReadyModel(truth.manifest, tokenizer, self.scheduler, fingerprint)
 
     def ready_model(self) -> ReadyModel:
         return self._ready

@@ -28,6 +28,7 @@ _STEPS, STEP_SECONDS = 5, 1.0
 class StandInRuntime:
     name = "stand-in"
     compute_units = "none"
+    compute = "fp32"
     device_checks = None
     lengths: tuple[int, ...] = (128, 512)
 

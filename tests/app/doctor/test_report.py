@@ -127,7 +127,7 @@ def _check_findings(steps: dict[str, StepReport]) -> None:
     [row] = conversion.conversions
     assert (row.model, row.verdict) == ("the model that was given", "expected")
     assert row.peak_mib > 100
-    assert len(conversion.gates) == 4
+    assert len(conversion.gates) == 5
     # What curl got is compared with the reference; one of them was another model's.
     assert isinstance(by_curl, Features)
     *right, wrong = [each for each in by_curl.answers if each.request.endswith("npy")]

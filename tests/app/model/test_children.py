@@ -69,6 +69,28 @@ async def test_the_model_gets_no_secret(
     assert environment["GENA_QUEUE_TOKENS"] == "1024"
 
 
+@pytest.mark.parametrize("policy", [None, "ACTIVE"])
+def test_threads_that_wait_spin_briefly_unless_the_user_has_said_how(
+    told: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str | None
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy is not None:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setenv("KMP_BLOCKTIME", "7")
+
+    @scenario
+    async def start() -> None:
+        bundle = open_bundle(make_bundle(tmp_path / "bundle"))
+        process = await ModelProcess.start(bundle, Settings(), telling(told))
+        await process.died()
+
+    start()
+    _, environment = json.loads(told.read_text())
+    assert environment.get("OMP_WAIT_POLICY") == policy
+    assert ("GOMP_SPINCOUNT" in environment) == (policy is None)
+    assert environment["KMP_BLOCKTIME"] == "7"
+
+
 @scenario
 async def test_a_model_that_is_called_like_an_option_is_one_that_does_not_exist() -> None:
     with pytest.raises(ConversionError) as refused:

@@ -197,7 +197,7 @@ async def test_it_ignores_an_interrupt(bundle: Bundle) -> None:
         assert (await features(process, ids(1, 9, 2)))[1, 0] == 9
 
 
-LOADED = encode_reply(LoadedRuntime("scripted", "none", (128, 512), 1, None))
+LOADED = encode_reply(LoadedRuntime("scripted", "none", "fp32", (128, 512), 1, None))
 FAILED = Failure(0, "model.error", "ValueError")
 GARBLED = {
     "of nobody": encode_reply(Predicted(7, (3, stand_in.HIDDEN), 0.1)),

@@ -1,0 +1,182 @@
+"""The encoder arranged for speed: the numbers of the executed package, whatever it is built of."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from converter.conversion.build import EVERYTHING, PackagePlan, build_package
+from converter.errors import PackageError
+from converter.fidelity.gates import compare
+from converter.mil import packed_encoder
+from converter.mil.executor import PackageExecutor
+from converter.mil.packed_encoder import PackedEncoder
+from converter.network.config import EncoderConfig
+from converter.network.neural_engine import NeuralEngineEncoder, Scales
+from converter.network.reference import GenaEncoder
+from converter.options import BuildOptions
+from converter.package.interface import PackageInterface
+from tests.support.bundles import CONFIG
+
+LENGTH = 128
+Package = tuple[Path, PackageInterface]
+
+
+def network(changes: dict[str, Any], *, trivial: str = "") -> GenaEncoder:
+    """Seeded weights; norms are not the identity and biases not zero, but for the trivial."""
+    torch.manual_seed(0)
+    encoder = GenaEncoder(dataclasses.replace(CONFIG, **changes)).eval().requires_grad_(False)
+    for name, parameter in encoder.named_parameters():
+        is_scale = parameter.ndim == 1 and name.endswith("weight")
+        if parameter.ndim == 1 and not (trivial and name.endswith(trivial)):
+            parameter.normal_(float(is_scale), 0.3)
+    return encoder
+
+
+def build(
+    folder: Path,
+    config: dict[str, Any],
+    options: BuildOptions,
+    plan: PackagePlan,
+    trivial: str = "",
+) -> Package:
+    reference = network(config, trivial=trivial)
+    package, table = folder / "model.mlpackage", None
+    build_package(reference, options, plan, package, lengths=(LENGTH,))
+    if options.embedding == "host":
+        encoder = NeuralEngineEncoder(reference, LENGTH, options, plan.scales)
+        table = encoder.host_table().detach().numpy().astype(np.float16)
+    return package, PackageInterface(reference.config, {LENGTH: "main"}, table)
+
+
+VARIANTS: dict[str, tuple[Any, ...]] = {
+    "pre-LN": ({}, BuildOptions(), PackagePlan()),
+    "pre-LN, last norm": ({"last_layer_norm": True}, BuildOptions(), PackagePlan()),
+    "post-LN": ({"pre_layer_norm": False}, BuildOptions(), PackagePlan()),
+    "pre-LN, no biases": ({}, BuildOptions(), PackagePlan(), "bias"),
+    "post-LN, no biases": ({"pre_layer_norm": False}, BuildOptions(), PackagePlan(), "bias"),
+    "scaled": ({}, BuildOptions(), PackagePlan(Scales(residual_log2=-3, value_log2=2))),
+    "chunks": ({}, BuildOptions(ffn_chunks=4), PackagePlan()),
+    "host": ({}, BuildOptions(embedding="host"), PackagePlan()),
+    "fp32": ({}, BuildOptions(), PackagePlan(fp32_modules=EVERYTHING)),
+    "mixed": (
+        {},
+        BuildOptions(),
+        PackagePlan(fp32_modules=("embedding_stage", "blocks.0.attention")),
+    ),
+    "int8": ({}, BuildOptions(weights="int8"), PackagePlan()),
+    "palettized": ({}, BuildOptions(weights="palettized6"), PackagePlan()),
+    "macOS 14": ({}, BuildOptions(target="macos14"), PackagePlan()),
+    "int8, macOS 14": ({}, BuildOptions(target="macos14", weights="int8"), PackagePlan()),
+}
+
+
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
+def package(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return build(tmp_path_factory.mktemp("package"), *request.param)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Package:
+    return build(tmp_path_factory.mktemp("plain"), *VARIANTS["pre-LN"])
+
+
+def windows(*lengths: int) -> list[NDArray[np.int32]]:
+    generator = np.random.default_rng(0)
+    return [
+        np.array([1, *generator.integers(5, CONFIG.vocab_size, n - 2), 2], np.int32)
+        for n in lengths
+    ]
+
+
+def executed(package: Package, window: NDArray[np.int32]) -> NDArray[np.float32]:
+    path, interface = package
+    padded = interface.padded(window)
+    outputs = PackageExecutor(path).predict(interface.inputs(padded))
+    return interface.features(padded, outputs)[0, : len(window)]
+
+
+def test_it_gives_what_the_executed_package_gives(package: Package) -> None:
+    together = windows(3, 2, 128, 17, 17, 100, 17)
+    encoder = PackedEncoder.of_package(*package)
+    for window, found in zip(together, encoder.predict(together), strict=True):
+        assert found.dtype == np.float32
+        assert found.flags.c_contiguous
+        assert compare(executed(package, window), found).psnr >= 100
+
+
+def test_without_packed_products_it_gives_the_same(
+    plain: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed_encoder, "has_packed_products", lambda: False)
+    together = windows(3, 50, 128)
+    encoder = PackedEncoder.of_package(*plain)
+    for window, found in zip(together, encoder.predict(together), strict=True):
+        assert compare(executed(plain, window), found).psnr >= 100
+
+
+def test_padded_attention_as_on_a_gpu_gives_the_same(
+    plain: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder = PackedEncoder.of_package(*plain)
+    monkeypatch.setattr(encoder, "_attention", attention_of_a_gpu)
+    together = windows(3, 50, 2, 128)
+    for window, found in zip(together, encoder.predict(together), strict=True):
+        assert compare(executed(plain, window), found).psnr >= 100
+
+
+def attention_of_a_gpu(lengths: Sequence[int]) -> Callable[[Tensor], Tensor]:
+    padding = packed_encoder._Padding.of(lengths, torch.device("cpu"))
+    return lambda x: packed_encoder._attend_padded(x, CONFIG.num_attention_heads, padding)
+
+
+def test_a_row_hardly_depends_on_what_else_is_in_the_batch(plain: Package) -> None:
+    encoder = PackedEncoder.of_package(*plain)
+    (window,) = windows(41)
+    (alone,) = encoder.predict([window])
+    for company in (windows(2), windows(128, 128), windows(*range(2, 65)), windows(*[41] * 30)):
+        for place in (0, len(company)):
+            batch = [*company[:place], window, *company[place:]]
+            found = encoder.predict(batch)[place]
+            assert np.abs(found - alone).max() <= 1e-5 * np.abs(alone).max()
+
+
+@pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])
+def test_half_the_bits_lose_what_they_lose(plain: Package, compute: torch.dtype) -> None:
+    together = windows(3, 50, 128)
+    encoder = PackedEncoder.of_package(*plain, compute=compute)
+    for window, found in zip(together, encoder.predict(together), strict=True):
+        assert found.dtype == np.float32
+        assert 35 <= compare(executed(plain, window), found).psnr < 100
+
+
+def test_a_package_that_is_laid_out_otherwise_is_refused_by_name(tmp_path: Path) -> None:
+    published = build(tmp_path, {}, BuildOptions(layout="published"), PackagePlan())
+    with pytest.raises(PackageError, match=r"not laid out.*GENA_RUNTIME=mil"):
+        PackedEncoder.of_package(*published)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"num_hidden_layers": 1}, "not laid out"),
+        ({"num_hidden_layers": 3}, "not laid out"),
+        ({"last_layer_norm": True}, "not laid out"),
+        ({"pre_layer_norm": False}, "not laid out"),
+        ({"intermediate_size": 64}, "other shapes"),
+        ({"vocab_size": 401}, "other shapes"),
+    ],
+)
+def test_another_configuration_is_noticed(
+    plain: Package, change: dict[str, Any], message: str
+) -> None:
+    path, interface = plain
+    config: EncoderConfig = dataclasses.replace(interface.config, **change)
+    with pytest.raises(PackageError, match=message):
+        PackedEncoder.of_package(path, PackageInterface(config, {LENGTH: "main"}))
