@@ -44,12 +44,20 @@ PROBLEMS: dict[str, ProblemKind] = {
     "fasta.invalid": ProblemKind(
         400,
         "The FASTA file cannot be read",
-        "It has no line breaks. curl's -d removes them: use --data-binary @genes.fa.",
+        "Line 1: there is no other. curl's -d removes line breaks: use --data-binary @genes.fa.",
+        members={"line": 1},
     ),
     "fastq.invalid": ProblemKind(
         400,
         "The FASTQ file cannot be read",
-        "Length of sequence and qualities differ (line 4).",
+        "Line 4: length of sequence and qualities differ.",
+        members={"line": 4},
+    ),
+    "flatfile.invalid": ProblemKind(
+        400,
+        "The GenBank or EMBL file cannot be read",
+        "Line 120: it ends in the middle of a record.",
+        members={"line": 120},
     ),
     "gzip.invalid": ProblemKind(400, "The gzip body cannot be read", "It ends too early."),
     "form.invalid": ProblemKind(
@@ -131,6 +139,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         413,
         "The body is too large after decompression",
         "A compressed body may inflate to 268435456 bytes.",
+        hint="Send the records in several requests, or raise GENA_MAX_DECODED_BYTES.",
         members={"limit": 268435456},
     ),
     "json.too_large": ProblemKind(
@@ -144,18 +153,22 @@ PROBLEMS: dict[str, ProblemKind] = {
         413,
         "A record is too long",
         "Record 'chr1' has 5000001 bases; the limit is 5000000.",
+        hint="Cut it into records of its parts, or raise GENA_MAX_RECORD_BASES.",
         members={"record": "chr1", "count": 5000001, "limit": 5000000},
     ),
     "request.too_many_records": ProblemKind(
         413,
         "The request has too many records",
         "A request may have 10000 records.",
+        hint="""Send parts: awk '/^>/ {n++} {print > ("part" int((n-1)/10000) ".fa")}' genes.fa, """
+        "or raise GENA_MAX_RECORDS.",
         members={"limit": 10000},
     ),
     "request.too_many_tokens": ProblemKind(
         413,
         "The request has too many tokens",
         "A request may have 5000000 tokens, the specials and overlaps of windows included.",
+        hint="Send the records in several requests, or raise GENA_MAX_REQUEST_TOKENS.",
         members={"limit": 5000000},
     ),
     "body.unsupported_type": ProblemKind(
@@ -215,6 +228,8 @@ PROBLEMS: dict[str, ProblemKind] = {
         422,
         "Two records have the same id",
         "The id 'gene1' occurs more than once; answers could not be told apart.",
+        hint="Rename one of them; the two reads of a pair go into two requests, or are called "
+        "name/1 and name/2.",
         members={"record": "gene1"},
     ),
     "record.invalid_id": ProblemKind(

@@ -55,7 +55,9 @@ _HINTS = {
     ">": "It begins a FASTA header; only the sequence is expected here.",
     "@": "It begins a FASTQ header; only the sequence is expected here.",
     "X": "Unknown bases are written N.",
-    **dict.fromkeys("EFILPQZJO", "It occurs in proteins; DNA is expected."),
+    "I": "It is inosine, which the model does not know: write N; or this is a protein.",
+    **dict.fromkeys("EFLPQZJO", "It occurs in proteins; DNA is expected."),
+    **dict.fromkeys("0123456789", "Numbers of positions go first: tr -d '0-9 ' < sequence.txt"),
 }
 
 
@@ -191,6 +193,12 @@ class DnaTokenizer:
         if (ends[-1] if len(ends) else 0) != len(sequence):
             raise TokenizerError("The tokenizer drops letters at the end of a sequence.")
         return Encoding(ids, offsets, int(np.count_nonzero(ids == self.unk_id)))
+
+    @cached_property
+    def letters(self) -> str:
+        """Those of DNA that have a token, in IUPAC's order; each other one is an `[UNK]`."""
+        letters = (letter for letter in LETTERS if letter != "U")  # it is read as T
+        return "".join(letter for letter in letters if not self.encode(letter).n_unknown)
 
     def window(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
         """`[CLS]` + ids + `[SEP]`; at most `MAX_OWN_TOKENS` ids.

@@ -25,6 +25,11 @@ _BLOCK = 2**17
 # and a member can be 20 bytes.
 _PIECE = 2**12
 _GZIP = b"\x1f\x8b"
+# What may follow a gzip stream, or stand between two: padding, and the line end of an editor.
+_AFTER_GZIP = b"\0\r\n"
+_MOST_AFTER_GZIP = 2
+# An empty block (SAMv1, 4.1.2).
+_BGZF_END = bytes.fromhex("1f8b08040000000000ff0600424302001b0003000000000000000000")
 # A body above this may take long to read.
 _BULK_BYTES = 2**18
 _MAX_FORM_FIELDS = 20
@@ -162,10 +167,25 @@ def open_decoded(
     once `stop` is set.
     """
     body.file.seek(0)
+    if body.is_gzip and _is_cut(body.file):
+        raise _bad_gzip("The end mark of BGZF is missing: the file was cut off.")
     raw = _Inflated(body.file, stop, limit) if body.is_gzip else _Plain(body.file, stop)
     reader: io.BufferedReader = io.BufferedReader(raw, _BLOCK)
     with reader:
         yield reader
+
+
+def _is_cut(file: BinaryIO) -> bool:
+    """Whether it is BGZF, gzip in blocks as bgzip writes it, without the block that ends it.
+
+    Cut between two blocks it would be a shorter file and nothing else.
+    """
+    head = file.read(len(_BGZF_END))
+    size = file.seek(0, io.SEEK_END)
+    file.seek(max(0, size - len(_BGZF_END) - _MOST_AFTER_GZIP))
+    is_whole = _BGZF_END in file.read()
+    file.seek(0)
+    return head[12:16] == _BGZF_END[12:16] and not is_whole
 
 
 class _Plain(io.RawIOBase):
@@ -228,13 +248,13 @@ class _Inflated(_Plain):
                 raise _bad_gzip("It ends too early.")
 
     def _begin_member(self) -> bool:
-        """Whether there is one more; zeros may stand before it."""
-        self._input = self._inflate.unused_data.lstrip(b"\0")
+        """Whether there is one more; padding may stand before it."""
+        self._input = self._inflate.unused_data.lstrip(_AFTER_GZIP)
         while not self._input:
             piece = self._read(_PIECE)
             if not piece:
                 return False
-            self._input = piece.lstrip(b"\0")
+            self._input = piece.lstrip(_AFTER_GZIP)
         self._inflate = zlib.decompressobj(31)
         return True
 

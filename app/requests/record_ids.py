@@ -5,8 +5,10 @@ import unicodedata
 from app.errors import ProblemError
 from app.requests.schemas import MAX_ID_LENGTH
 
+# What stands for it in text that was read.
+_REPLACED = "\ufffd"
 _UNSEEN = {
-    "Cc": "a control character, or in a file a byte that is not ASCII",
+    "Cc": "a control character",
     "Cf": "a character that formats and is not seen",
     "Cn": "a character that Unicode does not define",
     "Co": "a character of private use",
@@ -33,6 +35,8 @@ def id_problem(record_id: str, number: int) -> ProblemError | None:
         return invalid_id(number, "has no id.")
     if len(record_id) > MAX_ID_LENGTH:
         return invalid_id(number, f"has an id of more than {MAX_ID_LENGTH} characters.")
+    if _REPLACED in record_id:
+        return invalid_id(number, "has in its id a byte that is not UTF-8.")
     if record_id.isprintable() and _BLANK.isdisjoint(record_id):
         return None
     position, letter = next(

@@ -266,6 +266,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         },
         "runtime": lifecycle.runtime,
         "versions": installed_versions(_VERSIONS),
+        "letters": None,
         "never_run_on_a_mac": [entry.text for entry in unproven()],
         "bundle": None,
     }
@@ -274,4 +275,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         facts |= {"model": manifest.model, "bundle": manifest.model_dump(mode="json")}
         # The list of files is long and says less than the fingerprint that covers it.
         del facts["bundle"]["files"]
+    if lifecycle.state.status == "ready":
+        # Of DNA, that the vocabulary knows; each other one is an unknown token.
+        facts["letters"] = lifecycle.ready_model().tokenizer.letters
     return facts

@@ -143,7 +143,7 @@ export function split(text) {
     const start = line.lastIndex;
     const content = line.exec(text)[1];
     if (content.startsWith('>')) {
-      records.push(new Record(content.slice(1).trim().split(/\s/, 1)[0]));
+      records.push(new Record(content.slice(1).replace(/^[ \t]+/, '').split(/[ \t]/, 1)[0]));
       records.at(-1).header = start;
     } else {
       records.at(-1).add(start, content);
@@ -269,8 +269,10 @@ function unlikeLines(raw) {
 
 const PROTEIN = 'It occurs in proteins; DNA is expected.';
 const GAP = 'It is a gap: remove gaps from an alignment first.';
-const HINTS = { '-': GAP, '.': GAP, X: 'Unknown bases are written N.' };
-for (const letter of 'EFILPQZJO') HINTS[letter] = PROTEIN;
+const INOSINE = 'It is inosine, which the model does not know: write N; or this is a protein.';
+const HINTS = { '-': GAP, '.': GAP, I: INOSINE, X: 'Unknown bases are written N.' };
+for (const letter of 'EFLPQZJO') HINTS[letter] = PROTEIN;
+for (const digit of '0123456789') HINTS[digit] = 'Take numbers of positions out first.';
 const PLAIN_HINTS = {
   '>': 'FASTA has its first “>” before any sequence.',
   '@': 'FASTQ is read by the API, not by this page.',

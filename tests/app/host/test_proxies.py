@@ -10,7 +10,6 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.support.dna import dna
 from tests.support.live_service import Service
 from tests.support.nginx import needs_nginx, proxied, to
 from tests.support.paths import ROOT

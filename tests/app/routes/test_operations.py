@@ -29,6 +29,7 @@ def test_info_identifies_the_answers_and_states_the_limits(server: Server) -> No
     assert info["limits"]["body_bytes"] == 100_000
     assert info["limits"]["tokens_per_window"] == 512
     assert info["runtime"]["lengths"] == [128, 512]
+    assert info["letters"] == "ACGTN"
     assert "tokenizers" in info["versions"]
     # What the README's sentence is made of, see test_unproven.
     assert info["never_run_on_a_mac"] == [entry.text for entry in unproven()]

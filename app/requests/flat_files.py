@@ -1,0 +1,216 @@
+"""FASTA, FASTQ, GenBank and EMBL files -> ids and sequences, a line at a time.
+
+Text is UTF-8; a byte that is not becomes U+FFFD, which no id and no sequence may hold. Lines end
+with LF, CR LF or CR. Of GenBank and EMBL only the id and the sequence are read.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
+from typing import Literal, NoReturn
+
+from app.errors import ProblemError
+
+FileKind = Literal["fasta", "fastq", "genbank", "embl"]
+# How they begin, after white space.
+BEGINNINGS: dict[bytes, FileKind] = {
+    b">": "fasta",
+    b"@": "fastq",
+    b"LOCUS ": "genbank",
+    b"ID   ": "embl",
+}
+
+_BYTE_ORDER_MARK = "\ufeff"
+# White space that may come with a record, beside its bases.
+_SLACK = 2**20
+# Of an id in a title; another kind of space is a part of the id, and then refused.
+_SPACES = re.compile(r"[ \t]+")
+_END_OF_RECORD = "//"
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A record as its file has it: no line breaks in the sequence, the rest as it stands."""
+
+    id: str
+    sequence: str
+
+
+def read_flat_file(file: BufferedReader, kind: FileKind, max_bases: int) -> Iterator[FileRecord]:
+    """The records of a file, in order.
+
+    Raises:
+        ProblemError: 400 fasta.invalid, fastq.invalid or flatfile.invalid, 413 record.too_long:
+            more is in memory than a record of `max_bases` can have.
+    """
+    return _READERS[kind](_Lines(file, kind, max_bases))
+
+
+class _Lines:
+    """Lines without their ends; `number` is that of the last one, from 1."""
+
+    def __init__(self, file: BufferedReader, kind: FileKind, max_bases: int) -> None:
+        self._text = TextIOWrapper(file, "utf-8", "replace", None)
+        self.number = 0
+        self._kind = kind
+        self._max_bases = max_bases
+        self._limit = 2 * max_bases + _SLACK
+
+    def __iter__(self) -> Iterator[str]:
+        return self
+
+    def __next__(self) -> str:
+        line = self._text.readline(self._limit)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.check(len(line))
+        return line.removesuffix("\n").lstrip(_BYTE_ORDER_MARK)
+
+    def expect(self) -> str:
+        """A line that has to be there."""
+        line = next(self, None)
+        return self.fail("it ends in the middle of a record.") if line is None else line
+
+    def check(self, size: int) -> None:
+        """Raise 413 where a record has so many characters that it cannot be one."""
+        if size >= self._limit:
+            raise ProblemError(
+                "record.too_long",
+                f"A record may have {self._max_bases} bases.",
+                limit=self._max_bases,
+            )
+
+    def fail(self, reason: str) -> NoReturn:
+        """Raise 400, with the line that was read last."""
+        code = f"{self._kind}.invalid" if self._kind in ("fasta", "fastq") else "flatfile.invalid"
+        raise ProblemError(code, f"Line {self.number}: {reason}", line=self.number)
+
+
+class _Sequence:
+    """What was read of a sequence."""
+
+    def __init__(self, lines: _Lines) -> None:
+        self._lines = lines
+        self._parts: list[str] = []
+        self.size = 0
+
+    def add(self, part: str) -> None:
+        """Another line of it."""
+        if part:
+            self._parts.append(part)
+            self.size += len(part)
+            self._lines.check(self.size)
+
+    def __str__(self) -> str:
+        return "".join(self._parts)
+
+
+def _id(title: str) -> str:
+    return _SPACES.split(title.strip(" \t"), maxsplit=1)[0]
+
+
+def _read_fasta(lines: _Lines) -> Iterator[FileRecord]:
+    title: str | None = None
+    sequence = _Sequence(lines)
+    for line in lines:
+        if line.startswith(">"):
+            if title is not None:
+                yield FileRecord(_id(title), str(sequence))
+            title, sequence = line[1:], _Sequence(lines)
+        elif line.startswith("#"):
+            lines.fail("it begins with #. FASTA has no comments: remove it.")
+        else:
+            sequence.add(line)
+    if lines.number == 1:
+        lines.fail("there is no other. curl's -d removes line breaks: use --data-binary @genes.fa.")
+    if title is not None:
+        yield FileRecord(_id(title), str(sequence))
+
+
+def _read_fastq(lines: _Lines) -> Iterator[FileRecord]:
+    """Sequences and qualities may have several lines: qualities as many letters as bases."""
+    for title in lines:
+        if not title.strip():
+            continue
+        if not title.startswith("@"):
+            lines.fail("a record does not begin with @, or has more qualities than bases.")
+        sequence, qualities = _Sequence(lines), _Sequence(lines)
+        second = _up_to_plus(lines, sequence)
+        if second.rstrip() not in ("+", f"+{title[1:].rstrip()}"):
+            lines.fail("what follows + is not what follows @.")
+        while qualities.size < sequence.size:
+            qualities.add(lines.expect().rstrip())
+        if qualities.size != sequence.size:
+            lines.fail("length of sequence and qualities differ.")
+        yield FileRecord(_id(title[1:]), str(sequence))
+
+
+def _up_to_plus(lines: _Lines, sequence: _Sequence) -> str:
+    """Read a sequence, and give the line after it."""
+    while not (line := lines.expect()).startswith("+"):
+        sequence.add(line.rstrip())
+    return line
+
+
+def _read_genbank(lines: _Lines) -> Iterator[FileRecord]:
+    names: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(" ")
+        if key in ("LOCUS", "ACCESSION", "VERSION") and value.strip():
+            names[key] = _id(value)
+        elif key == "ORIGIN":
+            sequence = _numbered(lines)
+            name = names.get("VERSION") or names.get("ACCESSION") or names.get("LOCUS", "")
+            yield FileRecord(name, sequence)
+            names = {}
+        elif key == _END_OF_RECORD:
+            yield FileRecord(names.get("VERSION") or names.get("LOCUS", ""), "")
+            names = {}
+    if names:
+        lines.expect()
+
+
+def _read_embl(lines: _Lines) -> Iterator[FileRecord]:
+    """The id is the accession, else the name, with the sequence's version where it is told."""
+    name = ""
+    for line in lines:
+        key, value = line[:2], line[5:]
+        if key == "ID":
+            name = _embl_id(value)
+        elif key == "AC" and name and "." not in name and _id(value).strip(";."):
+            name = _id(value).partition(";")[0]
+        elif key == "SV" and "." in value:
+            name = value.strip()
+        elif key == "SQ":
+            yield FileRecord(name, _numbered(lines))
+            name = ""
+        elif line.startswith(_END_OF_RECORD) and name:
+            yield FileRecord(name, "")
+            name = ""
+    if name:
+        lines.expect()
+
+
+def _embl_id(value: str) -> str:
+    """`X56734; SV 1; linear; ...` -> X56734.1; `BSUB9999 standard; ...` -> BSUB9999"""
+    first, *others = (part.strip() for part in value.split(";"))
+    version = [part.split()[1] for part in others[:1] if re.fullmatch(r"SV +\d+", part)]
+    return ".".join([_id(first), *version])
+
+
+def _numbered(lines: _Lines) -> str:
+    """A sequence in blocks, with positions before or after them, up to the record's end."""
+    sequence = _Sequence(lines)
+    while not (line := lines.expect()).startswith(_END_OF_RECORD):
+        sequence.add("".join(part for part in line.split() if not part.isdecimal()))
+    return str(sequence)
+
+
+_READERS: dict[FileKind, Callable[[_Lines], Iterator[FileRecord]]] = {
+    "fasta": _read_fasta,
+    "fastq": _read_fastq,
+    "genbank": _read_genbank,
+    "embl": _read_embl,
+}

@@ -1,0 +1,115 @@
+"""What people send in place of sequences: known by its first bytes, with the command that helps."""
+
+import re
+from dataclasses import dataclass
+
+# Bytes that have to be there, to know them all.
+LOOKED_AT = 1024
+_TAR_MARK = slice(257, 262)
+
+
+@dataclass(frozen=True)
+class Foreign:
+    """A kind of file that is not read here.
+
+    Attributes:
+        name: as people call it, with its article.
+        advice: what makes FASTA of it; a sentence.
+    """
+
+    name: str
+    advice: str
+
+
+def _unpacked_by(command: str) -> str:
+    return f"Unpack it: {command}"
+
+
+def _by_biopython(format_: str, end: str) -> str:
+    code = f"from Bio import SeqIO; SeqIO.convert('file.{end}', '{format_}', 'file.fa', 'fasta')"
+    return f'Make FASTA of it, with Biopython: python -c "{code}"'
+
+
+_ALIGNMENT = (
+    'Make FASTA of it without its gaps, with Biopython: python -c "from Bio import AlignIO; '
+    "[print('>' + r.id, r.seq.replace('-', ''), sep=chr(10)) for r in AlignIO.read('file', '{0}')]"
+    '"'
+)
+_READS = "Take its reads out: samtools fasta reads.{0} > reads.fa"
+_INTERVALS = (
+    "It has places and no sequences; take those from the genome: bedtools getfasta -fi genome.fa "
+    "-bed {0} -fo regions.fa"
+)
+_AS_TEXT = "Save it as plain text."
+
+_BY_START: tuple[tuple[bytes, Foreign], ...] = (
+    (b"PK\x03\x04", Foreign("a zip archive", _unpacked_by("unzip genes.zip"))),
+    (b"BZh", Foreign("bzip2", _unpacked_by("bunzip2 genes.fa.bz2"))),
+    (b"\xfd7zXZ\0", Foreign("xz", _unpacked_by("unxz genes.fa.xz"))),
+    (b"\x28\xb5\x2f\xfd", Foreign("zstd", _unpacked_by("unzstd genes.fa.zst"))),
+    (b"7z\xbc\xaf\x27\x1c", Foreign("a 7z archive", _unpacked_by("7z x genes.7z"))),
+    (
+        b"\x1f\x8b",
+        Foreign("gzip in gzip", _unpacked_by("gunzip genes.fa.gz, and send what it gives")),
+    ),
+    (b"\x43\x27\x41\x1a", Foreign("2bit", "Make FASTA of it: twoBitToFa genome.2bit genome.fa")),
+    (b"\x1a\x41\x27\x43", Foreign("2bit", "Make FASTA of it: twoBitToFa genome.2bit genome.fa")),
+    (
+        b"\xff\xfe",
+        Foreign("text in UTF-16", "Make UTF-8 of it: iconv -f UTF-16 -t UTF-8 genes.fa > utf8.fa"),
+    ),
+    (
+        b"\xfe\xff",
+        Foreign("text in UTF-16", "Make UTF-8 of it: iconv -f UTF-16 -t UTF-8 genes.fa > utf8.fa"),
+    ),
+    (b"BAM\x01", Foreign("BAM", _READS.format("bam"))),
+    (b"CRAM", Foreign("CRAM", _READS.format("cram"))),
+    (b"@HD\t", Foreign("SAM", _READS.format("sam"))),
+    (b"@SQ\t", Foreign("SAM", _READS.format("sam"))),
+    (b"@PG\t", Foreign("SAM", _READS.format("sam"))),
+    (b"@RG\t", Foreign("SAM", _READS.format("sam"))),
+    (b"@CO\t", Foreign("SAM", _READS.format("sam"))),
+    (b"\x00\x00\x00\x0eSnapGene", Foreign("a SnapGene file", _by_biopython("snapgene", "dna"))),
+    (b"ABIF", Foreign("an ABI trace", _by_biopython("abi", "ab1"))),
+    (b".scf", Foreign("an SCF trace", "Export FASTA from the program that shows it.")),
+    (b"CLUSTAL", Foreign("a Clustal alignment", _ALIGNMENT.format("clustal"))),
+    (b"MUSCLE", Foreign("a Clustal alignment", _ALIGNMENT.format("clustal"))),
+    (b"# STOCKHOLM", Foreign("a Stockholm alignment", _ALIGNMENT.format("stockholm"))),
+    (b"#NEXUS", Foreign("a NEXUS file", _ALIGNMENT.format("nexus"))),
+    (b"##gff-version", Foreign("GFF", _INTERVALS.format("genes.gff"))),
+    (b"##gtf", Foreign("GTF", _INTERVALS.format("genes.gtf"))),
+    (
+        b"##fileformat=VCF",
+        Foreign("VCF", "Make sequences of it: bcftools consensus -f genome.fa calls.vcf.gz"),
+    ),
+    (b"%PDF", Foreign("a PDF", _AS_TEXT)),
+    (b"{\\rtf", Foreign("RTF", _AS_TEXT)),
+    (b"\xd0\xcf\x11\xe0", Foreign("an Office file", _AS_TEXT)),
+    (b"<", Foreign("HTML or XML", "Download the file itself, not its page.")),
+)
+_PHYLIP = re.compile(rb"\d+[ \t]+\d+[ \t]*\r?\n")
+_COMMAS = re.compile(rb"[^\r\n,;]*[,;][^\r\n]*[\r\n]")
+_CSV = Foreign(
+    "a table with commas",
+    "Make FASTA of its columns, name and sequence here the first and second: "
+    """awk -F, 'NR > 1 {print ">" $1; print $2}' table.csv > genes.fa""",
+)
+
+
+def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
+    """What a body is that holds no sequences as they are read here; None where it may.
+
+    Args:
+        first: its first bytes, `LOOKED_AT` where it has so many, without white space before them.
+        may_be_table: they are not known to be of something else.
+    """
+    for start, foreign in _BY_START:
+        if first.startswith(start):
+            return foreign
+    if first[_TAR_MARK] == b"ustar":
+        return Foreign("a tar archive", _unpacked_by("tar -xf genes.tar"))
+    if _PHYLIP.match(first):
+        return Foreign("a PHYLIP alignment", _ALIGNMENT.format("phylip-relaxed"))
+    if may_be_table and _COMMAS.match(first):
+        return _CSV
+    return None
