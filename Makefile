@@ -67,7 +67,8 @@ test: dev
 
 mac:
 	@$(MAKE) --no-print-directory dev || { echo; \
-		echo 'The installation failed. Copy what stands above into an issue of this project.'; exit 1; }
+		echo 'The installation failed, as said above. Where that does not help, copy it into an'; \
+		echo 'issue of this project; it may name folders of yours.'; exit 1; }
 	$(BIN)/gena doctor --report gena-report.md $(if $(MODEL),--model '$(MODEL)') $(DOCTOR)
 
 check: dev
