@@ -113,7 +113,9 @@ def test_what_it_runs_ends_with_it_also_when_it_is_killed(visit: Visit, tmp_path
 
 def running_with(word: str) -> list[str]:
     """Command lines of processes that hold a word."""
-    listed = subprocess.run(["ps", "-A", "-o", "args="], capture_output=True, text=True, check=True)
+    listed = subprocess.run(
+        ["ps", "-A", "-ww", "-o", "args="], capture_output=True, text=True, check=True
+    )
     return [line for line in listed.stdout.splitlines() if word in line]
 
 
