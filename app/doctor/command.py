@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     ):
         temporary = (Path(scratch), Path(tempfile.gettempdir()))
         redaction = of_this_machine((*folders, *temporary), [given.name] if given else [])
+        os.environ["TMPDIR"] = scratch  # what libraries leave in there goes as well
         recorder = Recorder(file, redaction, _empty_report(), require_none)
         visit = _visit(arguments, Path(scratch), recorder)
         recorder.start()
