@@ -9,7 +9,7 @@ from app.unproven import unproven
 
 _STAND_IN = (
     "**This was no Mac.** A stand-in executed the package with PyTorch in Core ML's place, and the "
-    "service ran `mil`. It shows that the steps work; no figure in here tells of a Mac."
+    "service ran without it. It shows that the steps work; no figure in here tells of a Mac."
 )
 _ON_A_MAC = "Core ML answered; every figure was measured on this Mac."
 
