@@ -32,6 +32,8 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 
+_HOW_TO_POST = "It wants a POST: curl --data-binary @genes.fa http://127.0.0.1:8000{path}."
+
 logger = logging.getLogger("gena.errors")
 
 
@@ -120,6 +122,9 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = http_code(error.status_code)
     detail = str(error.detail) if code.startswith("http.") else ""
+    if request.method == "GET" and (error.headers or {}).get("Allow") == "POST":
+        # A browser, or curl without a body. Of a path that has a route nothing is secret.
+        detail = _HOW_TO_POST.format(path=request.url.path)
     return _answer(request, ProblemError(code, detail, headers=error.headers))
 
 

@@ -30,6 +30,9 @@ _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 # labels may be in it; bert-large has 1.4 GB of weights.
 MOST_CONFIG_BYTES = 4 * 2**20
 _MOST_WEIGHTS_BYTES = 4 * 2**30
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGES = (b"<!doctype html", b"<html", b"<?xml")
+_LOOKED_AT = 256
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
@@ -112,7 +115,24 @@ def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles
     for path, size in {**most, weights: _MOST_WEIGHTS_BYTES}.items():
         if path.stat().st_size > size:
             raise CheckpointError(f"{path} is larger than the {size} bytes that it may have.")
+        _require_no_stand_in(path)
     return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
+
+
+def _require_no_stand_in(path: Path) -> None:
+    """Raise where a file holds what was answered or kept in its place."""
+    with path.open("rb") as file:
+        start = file.read(_LOOKED_AT).lstrip()
+    if start.startswith(_LFS_POINTER):
+        raise CheckpointError(
+            f"{path} is not the file but Git LFS's pointer to it: run `git lfs pull` in "
+            f"{path.parent}."
+        )
+    if start.lower().startswith(_WEB_PAGES):
+        raise CheckpointError(
+            f"{path} is a web page: where it was fetched from was reached, but it answered with a "
+            "page, to log in perhaps. Fetch it again, from a network that lets it through."
+        )
 
 
 def _unreadable(folder: Path, error: OSError) -> CheckpointError:

@@ -91,17 +91,27 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
     except errors.RemoteEntryNotFoundError as error:
         raise _AbsentError(f"{at} holds no {name}: it is no GENA-LM checkpoint.") from error
     except errors.LocalEntryNotFoundError as error:
-        reason = (
-            "HF_HUB_OFFLINE is set"
-            if constants.is_offline_mode()
-            else f"{constants.ENDPOINT} cannot be reached"
-        )
+        if constants.is_offline_mode():
+            reason = "HF_HUB_OFFLINE is set"
+        elif isinstance(error.__cause__, errors.FileMetadataError):
+            reason = (
+                f"{constants.ENDPOINT} was reached, but what answered is not the hub: a web page "
+                "perhaps, to log in to this network or to a proxy"
+            )
+        else:
+            reason = f"{constants.ENDPOINT} cannot be reached"
         raise CheckpointUnavailableError(
             f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}"
         ) from error
     except errors.HFValidationError as error:
         raise CheckpointUnavailableError(
             f"{brief_repr(repo_id)} is no hub id (owner/name)."
+        ) from error
+    except RuntimeError as error:  # hf_xet's
+        raise CheckpointUnavailableError(
+            f"Fetching {name} of {at} failed ({brief(error)}). The hub keeps large files "
+            "elsewhere, which this network may block: try HF_HUB_DISABLE_XET=1, or HF_ENDPOINT with the "
+            f"address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise CheckpointUnavailableError(_interrupted(at, name, error)) from error

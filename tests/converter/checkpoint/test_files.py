@@ -107,3 +107,22 @@ def test_finding_a_checkpoint_needs_no_torch(folder: Path) -> None:
         "assert not {'torch', 'coremltools', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, timeout=60)
+
+
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:" + "0" * 64 + "\nsize 9\n"
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "pytorch_model.bin"])
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [(POINTER, "run `git lfs pull`"), ("\n<!DOCTYPE html>\n<html>", "it answered with a page")],
+)
+def test_what_stands_in_the_place_of_a_file_is_told(
+    folder: Path, name: str, content: str, sentence: str
+) -> None:
+    (folder / name).write_text(content)
+    with pytest.raises(CheckpointError) as told:
+        find_checkpoint(str(folder))
+    assert str(folder / name) in str(told.value)
+    assert sentence in str(told.value)
+    assert "weights_only" not in str(told.value)

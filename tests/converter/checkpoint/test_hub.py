@@ -13,8 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
+from converter.checkpoint.hub import fetch_snapshot
+from converter.errors import CheckpointUnavailableError
 from tests.support.paths import ROOT
 
 COMMIT = "a" * 40
@@ -35,6 +38,7 @@ class Hub:
         always_cut: name -> bytes after which every download breaks off.
         altered: name -> bytes that are sent instead.
         status: HTTP status and error code of every answer.
+        page: of a network that wants people to log in, in place of every answer.
     """
 
     files: dict[str, bytes]
@@ -43,6 +47,7 @@ class Hub:
     always_cut: dict[str, int] = field(default_factory=dict)
     altered: dict[str, bytes] = field(default_factory=dict)
     status: tuple[int, str] | None = None
+    page: bytes | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -67,7 +72,13 @@ class Handler(BaseHTTPRequestHandler):
     def answer(self, *, with_body: bool) -> None:
         self.hub.requests.append((self.command, self.path, self.headers.get("Range")))
         found = RESOLVE.fullmatch(self.path)
-        if self.hub.status is not None:
+        if self.hub.page is not None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(self.hub.page)))
+            self.end_headers()
+            self.wfile.write(self.hub.page if with_body else b"")
+        elif self.hub.status is not None:
             self.fail(*self.hub.status)
         elif found is None:
             self.fail(401, "RepoNotFound")
@@ -254,6 +265,32 @@ def test_a_file_that_differs_from_its_digest_is_deleted_and_never_used(
     hub.altered.clear()
     folder = Path(fetch(tmp_path, hub.url)["folder"])
     assert (folder / name).read_bytes() == truth
+
+
+def test_a_page_to_log_in_is_no_hub_that_cannot_be_reached(
+    tmp_path: Path, serve: Callable[..., Hub]
+) -> None:
+    hub = serve("model.safetensors", page=b"<!doctype html><title>Log in</title>")
+    result = fetch(tmp_path, hub.url)
+    assert result["code"] == "checkpoint.unavailable"
+    assert f"{hub.url} was reached, but what answered is not the hub" in result["message"]
+    assert "cannot be reached" not in result["message"]
+
+
+def test_a_blocked_back_end_of_large_files_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def blocked(_repo_id: str, name: str, **_: Any) -> str:
+        if name == "model.safetensors":  # as hf_xet says it
+            raise RuntimeError("Data processing error: CAS service error : Reqwest Error")
+        (tmp_path / name).write_bytes(CONFIG)
+        return str(tmp_path / name)
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", blocked)
+    with pytest.raises(CheckpointUnavailableError) as told:
+        fetch_snapshot("lab/model", None, ("config.json",), ("model.safetensors",))
+    for way_around in ("HF_HUB_DISABLE_XET=1", "HF_ENDPOINT", "a folder that holds"):
+        assert way_around in str(told.value)
 
 
 def test_a_file_altered_on_disk_later_is_found(tmp_path: Path, serve: Callable[..., Hub]) -> None:
