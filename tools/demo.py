@@ -3,9 +3,11 @@
 GENA_PORT and the other settings of `gena serve` apply.
 """
 
+import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,6 +27,13 @@ def main() -> int:
     """Run the server until it ends; its exit code."""
     port = os.environ.get("GENA_PORT") or str(Settings.model_fields["port"].default)
     url = f"http://127.0.0.1:{port}"
+    occupant = who_answers(int(port))
+    if occupant is not None:
+        print(
+            f"{occupant} To take another port: GENA_PORT={int(port) % 65535 + 1} make demo",
+            file=sys.stderr,
+        )
+        return 1
     # As Ctrl-C, which a terminal sends to the server as well: it must not outlive this process.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server = subprocess.Popen(
@@ -44,6 +53,18 @@ def main() -> int:
         server.wait()
 
 
+def who_answers(port: int) -> str | None:
+    """A sentence on what listens on a port of this machine already; None where nothing does."""
+    with socket.socket() as asking:
+        asking.settimeout(1)
+        if port == 0 or asking.connect_ex(("127.0.0.1", port)) != 0:
+            return None
+    model = health(f"http://127.0.0.1:{port}").get("model")
+    if model is not None:
+        return f"Port {port} has a gena already, which serves {model}."
+    return f"Port {port} is taken by another program (lsof -i :{port} names it)."
+
+
 def wait_for_model(url: str, server: subprocess.Popen[bytes]) -> str:
     """Ask until the model is "ready" or has "failed"; "ended" if the server did before."""
     while server.poll() is None:
@@ -55,14 +76,17 @@ def wait_for_model(url: str, server: subprocess.Popen[bytes]) -> str:
 
 
 def health(url: str) -> dict[str, str]:
-    """What `/health` says; nothing while the socket is closed."""
+    """What `/health` says; nothing while the socket is closed, or where another server answers."""
     try:
-        with _direct.open(f"{url}/health", timeout=5) as answer:
-            return dict(json.load(answer))
-    except urllib.error.HTTPError as error:  # 503 until it is ready, with the status inside
-        return dict(json.load(error))
-    except OSError:
+        try:
+            answer = _direct.open(f"{url}/health", timeout=5)
+        except urllib.error.HTTPError as error:  # 503 until it is ready, with the status inside
+            answer = error
+        with answer:
+            said = json.load(answer)
+    except (OSError, ValueError, http.client.HTTPException):
         return {}
+    return said if isinstance(said, dict) else {}
 
 
 def requests(url: str) -> str:

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tools.demo import wait_for_model
+from tools.demo import main, wait_for_model
 
 ANSWERS = [(503, "converting"), (503, "loading")]
 
@@ -58,3 +58,25 @@ def test_the_demo_does_not_wait_for_a_server_that_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
     assert wait_for_model("http://127.0.0.1:9", child) == "ended"
+
+
+def test_a_port_with_another_server_is_told_with_the_way_around(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<html>not what was asked for")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        monkeypatch.setenv("GENA_PORT", str(server.server_port))
+        assert main() == 1
+        server.shutdown()
+    said = capfd.readouterr().err
+    assert said.startswith(f"Port {server.server_port} is taken by another program")
+    assert f"GENA_PORT={server.server_port % 65535 + 1} make demo" in said
