@@ -16,7 +16,7 @@ from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
 
-_OPEN_PATHS = frozenset({"/health", "/", "/docs", "/openapi.json", "/favicon.ico"})
+_OPEN_PATHS = frozenset({"/health", "/", "/docs", "/openapi.json", "/favicon.ico", "/example.fa"})
 _OPEN_PREFIX = "/static/"
 _WHILE_STOPPING = frozenset({"/health", "/metrics"})
 # Methods that change nothing and cost nothing: what they answer, another origin cannot read.

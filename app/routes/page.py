@@ -22,6 +22,12 @@ async def page(request: Request) -> Response:
     return await _file("index.html", request)
 
 
+@router.api_route("/example.fa", methods=["GET", "HEAD"])
+async def example(request: Request) -> Response:
+    """A gene to try the service with, as FASTA."""
+    return await _file("example.fa", request)
+
+
 @router.api_route("/static/{name}", methods=["GET", "HEAD"])
 async def static_file(name: str, request: Request) -> Response:
     """A style sheet, script or picture of the page; 404 for anything else."""

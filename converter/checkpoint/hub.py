@@ -110,8 +110,8 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
     except RuntimeError as error:  # hf_xet's
         raise CheckpointUnavailableError(
             f"Fetching {name} of {at} failed ({brief(error)}). The hub keeps large files "
-            "elsewhere, which this network may block: try HF_HUB_DISABLE_XET=1, or HF_ENDPOINT with the "
-            f"address of a mirror. {_INSTEAD}"
+            "elsewhere, which this network may block: try HF_HUB_DISABLE_XET=1, or HF_ENDPOINT "
+            f"with the address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise CheckpointUnavailableError(_interrupted(at, name, error)) from error

@@ -314,3 +314,16 @@ def test_the_reader_in_r_takes_the_type_from_the_file(tmp_path: Path) -> None:
     np.save(tmp_path / "some.npy", np.zeros((1, 2), "<f2"))
     code = definition + '\ncat(tryCatch(read_npy("some.npy"), error = conditionMessage))'
     assert run(Block("r", code), tmp_path, "", "") == "R reads float32 and float64 only"
+
+
+def test_the_readmes_requests_need_no_file_of_the_project(
+    open_server: Server, tmp_path: Path
+) -> None:
+    asking = (ROOT / "README.md").read_text().partition("\n## Ask\n")[2].partition("\n### ")[0]
+    for code in re.findall(r"^```bash\n(.*?)^```$", asking, re.MULTILINE | re.DOTALL):
+        address = open_server.url.removeprefix("http://")
+        printed = run(Block("bash", code.replace("127.0.0.1:8000", address)), tmp_path, "", "")
+        assert len(printed) <= 1500
+    assert np.load(tmp_path / "features.npy").shape == (1, 512, 64)
+    assert (tmp_path / "genes.tsv").read_text().count("\n") == 3
+    assert (tmp_path / "example.fa").read_bytes() == (ROOT / "docs" / "aph.fa").read_bytes()

@@ -286,10 +286,11 @@ def test_a_row_that_is_not_finite_is_told_with_its_record(uncached, monkeypatch,
     predict, bad = uncached.model.predict, dna(60, seed=5)
     ids = uncached.post("/tokenize", json={"sequence": bad}).json()["input_ids"]
 
-    async def broken_for_one(window):
-        prediction = await predict(window)
-        if window.tolist() == ids:
-            prediction.features[3, 7] = np.nan
+    async def broken_for_one(windows):
+        prediction = await predict(windows)
+        for window, rows in zip(windows, prediction.answers, strict=True):
+            if window.tolist() == ids:
+                rows[3, 7] = np.nan
         return prediction
 
     monkeypatch.setattr(uncached.model, "predict", broken_for_one)

@@ -265,7 +265,10 @@ CASES: dict[str, tuple[Spoil, str]] = {
     ),
     "an empty file": (written(b""), BROKEN),
     "text": (written(b"<!DOCTYPE html>" * 100), "is a web page"),
-    "a large-file pointer": (written(b"version https://git-lfs.github.com/spec/v1\n"), "git lfs pull"),
+    "a large-file pointer": (
+        written(b"version https://git-lfs.github.com/spec/v1\n"),
+        "git lfs pull",
+    ),
     "safe: float8": (safe(lambda t: t.to(torch.float8_e4m3fn)), "holds float8_e4m3fn; weights"),
     "safe: other float8": (safe(lambda t: t.to(torch.float8_e5m2)), "holds float8_e5m2; weights"),
     "safe: complex": (safe(lambda t: t.to(torch.complex64)), "holds complex64; weights"),
