@@ -23,8 +23,11 @@ _SECRET = re.compile(
 # spinning, products take a quarter longer; with much of it, those of a busy machine take several
 # times as long. For GNU's OpenMP in turns of a loop (some 0.2 ms), for LLVM's in ms.
 _BRIEF_SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-# All weights are read for every prediction: fewer pages to look up. Of glibc; others skip it.
-_LARGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+# All weights are read for every prediction: large pages are fewer to look up. What is larger than
+# 4 MiB goes back to the system as soon as it is free: a tenth less memory. For glibc alone.
+_ALLOCATION = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304",
+}
 # Settings of the hub's library, its token among them: for who fetches checkpoints.
 HUB_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 
@@ -79,7 +82,7 @@ def _environment(ours: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str,
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
     if "OMP_WAIT_POLICY" not in kept:
         kept = {**_BRIEF_SPINNING, **kept}
-    return {**_LARGE_PAGES, **kept}
+    return {**_ALLOCATION, **kept}
 
 
 def kill_child(process: asyncio.subprocess.Process) -> None:

@@ -31,7 +31,7 @@ def test_at_least_2000_generated_requests(server: Server, tmp_path: Path) -> Non
         *("run", f"{server.url}/openapi.json"),
         *("--phases", "examples,coverage,fuzzing", "--max-examples", "150"),
         # One worker: hypothesis in several threads fails now and then by itself.
-        *("--workers", "1", "--generation-deterministic", "--no-shrink", "--max-time", "150"),
+        *("--workers", "1", "--generation-deterministic", "--no-shrink", "--max-time", "60"),
         *("--no-color", "--warnings", "off"),
     ]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=360)
