@@ -122,9 +122,10 @@ class PackedEncoder:
 
     def _pre_norm_layer(self, layer: "_Layer", x: Tensor, attend: _Product) -> Tensor:
         inner = attend(layer.query_key_value(self._narrow(layer.attention_norm(x))))
-        x = x + layer.output(inner)
+        x += layer.output(inner)
         inner = layer.up(self._narrow(layer.feed_forward_norm(x)))
-        return x + layer.down(inner)
+        x += layer.down(inner)
+        return x
 
     def _post_norm_layer(self, layer: "_Layer", x: Tensor, attend: _Product) -> Tensor:
         inner = attend(layer.query_key_value(self._narrow(x)))
