@@ -4,10 +4,11 @@ One ML program function a length. coremltools' and torch's chatter goes to the l
 """
 
 import contextlib
+import dataclasses
 import io
+import itertools
 import json
 import logging
-import shutil
 import tempfile
 import uuid
 import warnings
@@ -22,20 +23,53 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from converter.network.neural_engine import MASK_VALUE, NeuralEngineEncoder, Scales
+from converter.network.config import EncoderConfig
+from converter.network.neural_engine import (
+    MASK_VALUE,
+    EmbeddingStage,
+    NeuralEngineEncoder,
+    Scales,
+)
 from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions, function_names
 from converter.package.interface import HOST_INPUTS, INPUT, OUTPUT, host_inputs
-from converter.package.multifunction import merge_functions
+from converter.package.lengths import spread_over_lengths
 from converter.package.reader import parse_specification, specification_file
+from converter.tokenizer import WINDOW
 
 log = logging.getLogger(__name__)
 
 # Set `fp32_modules` to this to compute everything in fp32.
 EVERYTHING = ("",)
-# coremltools narrows ids to int16 and guards against negative indices: eight integer operations
-# around the look-up that ids from a tokenizer do not need.
-_NEEDLESS_PASSES = {"common::add_int16_cast", "common::guard_negative_gather_indices"}
+# The passes of coremltools' own pipeline that find something to do here. Left out are also two that
+# would narrow ids to int16 and guard against negative indices: eight integer operations around the
+# look-up that ids from a tokenizer do not need.
+_PASSES = frozenset(
+    f"common::{name}"
+    for name in (
+        "update_output_dtypes",
+        "cast_optimization",
+        "noop_elimination",
+        "const_elimination",
+        "sanitize_input_output_names",
+        "divide_to_multiply",
+        "const_deduplication",
+        "dead_code_elimination",
+        "reduce_transposes",
+        "fuse_layernorm_or_instancenorm",
+        "fuse_gelu_exact",
+        "fuse_elementwise_to_batchnorm",
+        "merge_consecutive_transposes",
+        "fuse_transpose_matmul",
+        "remove_redundant_ops",
+        "dedup_op_and_var_names",
+        "add_fp16_cast",
+        "topological_reorder",
+    )
+)
+
+# Networks are converted for about so many tokens: few, and more than any small number in a graph.
+_SHORT = 17
 
 
 @dataclass(frozen=True)
@@ -72,20 +106,35 @@ def build_package(
         progress: called with the fraction done, 0 to 1.
     """
     functions = function_names(lengths or options.lengths)
+    length = _length_of_its_own(reference.config, options)
+    network = network_for(reference, options, plan.scales, length)
+    progress(0.1)
     with _scratch_folder(destination.parent) as scratch:
-        parts: dict[str, Path] = {}
-        for length, name in functions.items():
-            network = network_for(reference, options, plan.scales, length)
-            parts[name] = scratch / f"{length}.mlpackage"
-            _convert(network, length, options, plan.fp32_modules).save(str(parts[name]))
-            progress(len(parts) / (len(functions) + 1))
-        if len(parts) == 1:
-            shutil.move(next(iter(parts.values())), destination)
-        else:
-            merge_functions(parts, functions[max(functions)], destination)
+        converted = scratch / "converted.mlpackage"
+        _convert(network, length, options, plan.fp32_modules).save(str(converted))
+        progress(0.9)
+        tables = _tables(reference, options, plan.scales)
+        spread_over_lengths(converted, length, functions, tables)
+        converted.rename(destination)
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
+
+
+def _length_of_its_own(config: EncoderConfig, options: BuildOptions) -> int:
+    """A number of tokens that cannot be taken for any other size or constant of the network."""
+    sizes = {int(value) for value in dataclasses.asdict(config).values()}
+    sizes |= {config.head_size, config.intermediate_size // options.ffn_chunks}
+    return next(length for length in itertools.count(_SHORT) if length not in sizes)
+
+
+def _tables(reference: GenaEncoder, options: BuildOptions, scales: Scales) -> list[NDArray[Any]]:
+    """The constants of the graph that have a row a token, for the longest window."""
+    if options.layout == "published":
+        no_padding = np.zeros((1, WINDOW), np.float32)
+        return [reference.embeddings.position_embeddings.weight.numpy(), no_padding]
+    stage = EmbeddingStage(reference.embeddings, reference.config, WINDOW, options, scales)
+    return [stage.positions.numpy()]
 
 
 @contextlib.contextmanager
@@ -137,23 +186,44 @@ def _convert(
     examples = network_inputs(network, np.zeros((1, length), np.int32))
     with coremltools_quietly() as ct:
         pipeline = ct.PassPipeline.DEFAULT
-        pipeline.remove_passes(_NEEDLESS_PASSES)
+        pipeline.remove_passes(set(pipeline.passes) - _PASSES)
         with torch.no_grad():
             traced = torch.jit.trace(network, tuple(examples.values()), check_trace=False)  # type: ignore[no-untyped-call]
-        model = ct.convert(
-            traced,
-            inputs=[
-                ct.TensorType(name, tuple(example.shape), np.int32 if name == INPUT else np.float16)
-                for name, example in examples.items()
-            ],
-            outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
-            convert_to="mlprogram",
-            compute_precision=_precision(ct, fp32_modules),
-            minimum_deployment_target=ct.target[f"macOS{options.macos}"],
-            pass_pipeline=pipeline,
-            skip_model_load=True,
-        )
+        inputs = [
+            ct.TensorType(name, tuple(example.shape), np.int32 if name == INPUT else np.float16)
+            for name, example in examples.items()
+        ]
+        with _validating_the_ends():
+            model = ct.convert(
+                traced,
+                inputs=inputs,
+                outputs=[ct.TensorType(OUTPUT, dtype=np.float32)],
+                convert_to="mlprogram",
+                compute_precision=_precision(ct, fp32_modules),
+                minimum_deployment_target=ct.target[f"macOS{options.macos}"],
+                pass_pipeline=pipeline,
+                skip_model_load=True,
+            )
         return _compress(ct, model, options)
+
+
+@contextlib.contextmanager
+def _validating_the_ends() -> Iterator[None]:
+    """coremltools validates the program after each of its passes, a quarter of the whole work;
+    what comes in and what goes out is enough."""
+    from coremltools.converters.mil.mil import Program
+
+    validate = Program.validate
+
+    def at_the_ends(program: Any, check_essential_scope: bool = False) -> None:
+        if check_essential_scope:  # asked for by the front end and the back end only
+            validate(program, check_essential_scope)
+
+    Program.validate = at_the_ends
+    try:
+        yield
+    finally:
+        Program.validate = validate
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:

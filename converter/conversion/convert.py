@@ -78,7 +78,7 @@ def convert(
         before = files.sha256
         checkpoint = load_checkpoint(files)
         options.require_possible(checkpoint.config.intermediate_size)
-        needed = _disk_space(checkpoint, options, in_fp32=options.precision == "fp32")
+        needed = _disk_space(checkpoint, in_fp32=options.precision == "fp32")
         with building_folder(destination, needed) as building:
             _build(checkpoint, options, building, on_progress)
             _require_same(files, before)
@@ -98,15 +98,15 @@ def _current_bundle(folder: Path, files: CheckpointFiles, options: BuildOptions)
     return None
 
 
-def _disk_space(checkpoint: Checkpoint, options: BuildOptions, *, in_fp32: bool) -> int:
-    """Bytes that a build takes at most; measured: 1.55 GB for bert-base, three lengths.
+def _disk_space(checkpoint: Checkpoint, *, in_fp32: bool) -> int:
+    """Bytes that a build takes at most.
 
-    Each length's package is there twice while it is saved, and coremltools keeps both to the end.
+    The package is there twice while it is saved, and coremltools keeps its copy to the end; a third
+    time while the weights of all lengths are written.
     """
     values = sum(tensor.numel() for tensor in checkpoint.weights.values())
     package = values * (4 if in_fp32 else 2)
-    copies = 2 * len(options.lengths) + (len(options.lengths) > 1)
-    return int(1.02 * copies * package) + 8 * 2**20
+    return int(1.02 * 3 * package) + 8 * 2**20
 
 
 def _require_same(files: CheckpointFiles, before: dict[str, str]) -> None:
@@ -211,7 +211,7 @@ def _write_package(
         },
     )
     shutil.rmtree(building / PACKAGE, ignore_errors=True)
-    needed = _disk_space(planned.checkpoint, options, in_fp32=candidate.chosen != "fp16")
+    needed = _disk_space(planned.checkpoint, in_fp32=candidate.chosen != "fp16")
     with saying_full_disk(building, needed):
         build_package(
             candidate.source.network,

@@ -24,9 +24,8 @@ def fold_norm(linear: nn.Linear, norm: nn.LayerNorm | None) -> Affine:
     """
     if norm is None:
         return linear.weight, linear.bias
-    weight, bias = linear.weight.double(), linear.bias.double()
-    folded = weight * norm.weight.double()
-    return folded.float(), (bias + weight @ norm.bias.double()).float()
+    bias = linear.bias.double() + linear.weight.double() @ norm.bias.double()
+    return linear.weight * norm.weight, bias.float()
 
 
 def fold_query_scale(query: Affine, head_size: int) -> Affine:

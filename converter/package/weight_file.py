@@ -5,6 +5,8 @@ Numbers are those of coremltools' MILBlob/Blob/StorageFormat.hpp.
 
 import os
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,10 +18,11 @@ from converter.errors import PackageError
 # byte are padding, and is reserved.
 _HEADER = struct.Struct("<IIQQ40s")
 _SENTINEL = 0xDEADBEEF
-# A file begins with a header whose first field counts the records. Records and their data begin at
-# multiples of this.
+# A file begins with a header whose fields count the records and name the format. Records and their
+# data begin at multiples of this.
 _ALIGNMENT = 64
-_COUNT_BYTES = 4
+_FILE_HEADER = struct.Struct("<II")
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -92,21 +95,13 @@ def read_record(file: BinaryIO, offset: int) -> Record:
     return Record(data_type, rest, file.read(size))
 
 
-class GrowingWeightFile:
-    """A weight file that takes records of others, each kept once.
-
-    Args:
-        file: open for reading and writing.
-    """
+class WeightFileWriter:
+    """A weight file that takes records, each kept once."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._count = int.from_bytes(file.read(_COUNT_BYTES), "little")
+        self._end = _ALIGNMENT
         self._known: dict[str, int] = {}
-
-    def adopt(self, offset: int) -> None:
-        """Know a record that is in the file already; PackageError if it is not."""
-        self._known.setdefault(read_record(self._file, offset).digest, offset)
 
     def place(self, record: Record) -> int:
         """Where this record lies in the file; it is appended unless an equal one is there."""
@@ -116,17 +111,27 @@ class GrowingWeightFile:
         return self._known[digest]
 
     def _append(self, record: Record) -> int:
-        end = self._file.seek(0, os.SEEK_END)
-        start = -(-end // _ALIGNMENT) * _ALIGNMENT
+        start = -(-self._end // _ALIGNMENT) * _ALIGNMENT
         data_starts = start + _HEADER.size
         header = _HEADER.pack(
             _SENTINEL, record.data_type, len(record.data), data_starts, record.rest
         )
-        self._file.write(b"\0" * (start - end) + header + record.data)
-        self._count += 1
+        self._file.seek(start)
+        self._file.write(header)
+        self._file.write(record.data)
+        self._end = data_starts + len(record.data)
         return start
 
     def finish(self) -> None:
-        """Write the number of records."""
+        """Write how many records there are."""
         self._file.seek(0)
-        self._file.write(self._count.to_bytes(_COUNT_BYTES, "little"))
+        self._file.write(_FILE_HEADER.pack(len(self._known), _FORMAT).ljust(_ALIGNMENT, b"\0"))
+
+
+@contextmanager
+def new_weight_file(path: Path) -> Iterator[WeightFileWriter]:
+    """A file to write records to; it is whole when the context ends without an error."""
+    with path.open("wb") as file:
+        writer = WeightFileWriter(file)
+        yield writer
+        writer.finish()

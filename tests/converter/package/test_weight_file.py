@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from converter.errors import PackageError
-from converter.package.weight_file import Blob, GrowingWeightFile, Record, read_blob, read_record
+from converter.package.weight_file import Blob, Record, new_weight_file, read_blob, read_record
 
 FP16, UINT4 = 1, 11
 
@@ -24,13 +24,9 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
-def grow(path: Path, *records: Record) -> list[int]:
-    with path.open("r+b") as file:
-        weights = GrowingWeightFile(file)
-        weights.adopt(64)
-        places = [weights.place(record) for record in records]
-        weights.finish()
-    return places
+def write(path: Path, *records: Record) -> list[int]:
+    with new_weight_file(path) as writer:
+        return [writer.place(record) for record in records]
 
 
 def test_a_record_is_read_where_it_begins(path: Path) -> None:
@@ -50,14 +46,17 @@ def test_a_size_beyond_the_file_is_refused_before_anything_is_read(path: Path) -
         read_blob(Blob(path, 64), 5)
 
 
-def test_new_records_are_appended_and_equal_ones_are_kept_once(path: Path) -> None:
+def test_records_are_written_once_at_multiples_of_64(path: Path, tmp_path: Path) -> None:
     with path.open("rb") as file:
         known = read_record(file, 64)
     new = Record(FP16, bytes(40), b"GATTACA")
+    written = tmp_path / "new.bin"
     # Behind the five bytes at 128, at the next multiple of 64.
-    assert grow(path, new, known, new) == [192, 64, 192]
-    content = path.read_bytes()
-    assert struct.unpack_from("<I", content) == (2,)
+    assert write(written, known, new, known) == [64, 192, 64]
+    content = written.read_bytes()
+    assert content[:192] == struct.pack("<II", 2, 2).ljust(64, b"\0") + record_at(
+        64, b"ACGTN"
+    ).ljust(128, b"\0")
     assert content[192:] == record_at(192, b"GATTACA")
 
 
@@ -65,6 +64,6 @@ def test_three_and_four_numbers_of_four_bits_are_not_the_same_record(path: Path)
     """Both fill two bytes; the header says how many bits of the last one are padding."""
     of_four = Record(UINT4, bytes(40), b"\x21\x03")
     of_three = Record(UINT4, struct.pack("<Q", 4).ljust(40, b"\0"), b"\x21\x03")
-    first, second = grow(path, of_four, of_three)
+    first, second = write(path, of_four, of_three)
     assert first != second
     assert path.read_bytes()[second:] == record_at(second, b"\x21\x03", UINT4, padding_bits=4)
