@@ -30,19 +30,21 @@ def emulate(
     fp16_modules: Collection[str],
     *,
     round_operations: bool,
+    round_norms: bool = False,
 ) -> Tensor:
     """The network's output (B, L, H) with these modules in fp16.
 
     Args:
         inputs: as the network takes them; several windows may be stacked on the first axis.
         round_operations: round every operation's output too, not only the weights.
+        round_norms: and every step inside a norm, which is one operation of a package.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(_rounded_weights(network, fp16_modules))
         if round_operations:
             rounding = stack.enter_context(_Rounding())
-            stack.enter_context(_scopes(network, frozenset(fp16_modules), rounding))
+            stack.enter_context(_scopes(network, frozenset(fp16_modules), rounding, round_norms))
         result: Tensor = network(*inputs)
     return result
 
@@ -83,11 +85,11 @@ def _rounded_weights(network: nn.Module, modules: Collection[str]) -> Iterator[N
 
 @contextlib.contextmanager
 def _scopes(
-    network: NeuralEngineEncoder, fp16: frozenset[str], rounding: _Rounding
+    network: NeuralEngineEncoder, fp16: frozenset[str], rounding: _Rounding, round_norms: bool
 ) -> Iterator[None]:
     """Switch the rounding on and off as the forward pass enters and leaves modules.
 
-    `Normalise` is one operation in the package: only its output is rounded.
+    `Normalise` is one operation in the package: only its output is rounded, unless `round_norms`.
     """
     chosen = frozenset(precision_modules(network))
     outer: list[bool] = []
@@ -95,7 +97,7 @@ def _scopes(
 
     def enter(path: str, module: nn.Module) -> None:
         known = path in chosen
-        fused = isinstance(module, Normalise)
+        fused = isinstance(module, Normalise) and not round_norms
         if not known and not fused:
             return
 

@@ -2,8 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from converter.fidelity.report import LIMITS
 from converter.network.neural_engine import (
     VALUE_SCALE_LOG2,
     NeuralEngineEncoder,
+    Normalise,
     Scales,
     SplitHeadAttention,
 )
@@ -27,6 +27,30 @@ from converter.tokenizer import WINDOW
 log = logging.getLogger(__name__)
 
 
+# Squares up to 2^14 leave room for larger input below fp16's 65504.
+_LARGEST_CENTRED = 128.0
+# A variance below fp16's smallest normal number, 2^-14, may be flushed to zero; with room to spare.
+_LEAST_VARIANCE = 2.0**-10
+
+
+@dataclass
+class Magnitudes:
+    """What a window makes of the unscaled network.
+
+    Attributes:
+        residual: of the residual stream, the largest magnitude.
+        values: of attention's values.
+        centred: of what norms square, the input less its mean; but for the embedding's norm, which
+            has a scale of its own.
+        variance: of a row before a norm, the least.
+    """
+
+    residual: float = 0.0
+    values: float = 0.0
+    centred: float = 0.0
+    variance: float = math.inf
+
+
 def checked_scales(
     reference: GenaEncoder, golden: Golden, options: BuildOptions
 ) -> tuple[Scales, GateResult]:
@@ -35,61 +59,75 @@ def checked_scales(
     Raises:
         FidelityError: below 100 dB: the re-authoring itself would be wrong.
     """
-    scales = measure_scales(reference, golden, options)
-    try:
-        return scales, check_re_authored(reference, golden, options, scales)
-    except FidelityError:
-        if scales.residual_log2 == 0:
-            raise
-    # Scaled that far, ordinary rows drown in the norms' eps. fp32 has room without a scale.
-    log.warning("a scale of 2^%d blurs other rows: not scaled", scales.residual_log2)
-    scales = replace(scales, residual_log2=0)
-    return scales, check_re_authored(reference, golden, options, scales)
+    *wanted, last = measured_scales(reference, golden, options)
+    for scales in wanted:
+        try:
+            return scales, check_re_authored(reference, golden, options, scales)
+        except FidelityError:
+            # Scaled that far, ordinary rows drown in the norms' eps.
+            log.warning("a scale of 2^%d blurs other rows", scales.residual_log2)
+    return last, check_re_authored(reference, golden, options, last)
 
 
-def measure_scales(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> Scales:
-    """The usual scales, lowered where activations would overflow otherwise.
+def measured_scales(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> list[Scales]:
+    """The usual scales, changed where activations would overflow or vanish otherwise.
 
-    Largest magnitudes of the residual stream and of the values are taken from the re-authored
-    network on the verification windows; a power of two brings those that are beyond half of a
-    fixed-point accumulator back, exactly.
+    Magnitudes are taken from the re-authored network on the full-length window. A power of two
+    brings values and stream inside half of a fixed-point accumulator, and what norms square, and
+    the mean of the squares, inside fp16: exactly.
+
+    Returns:
+        The best first; then those that do less for the norms, or nothing, and disturb no row.
     """
     if options.layout == "published":
-        return Scales()
-    residual, values = _largest(reference, golden, options)
+        return [Scales()]
+    found = _magnitudes(reference, golden, options)
     limit = LIMITS["half the accumulator"]
-    room = math.floor(math.log2(limit / values)) if values else VALUE_SCALE_LOG2
-    scales = Scales(value_log2=min(VALUE_SCALE_LOG2, room))
-    if reference.config.pre_layer_norm and residual > limit:
-        scales = replace(scales, residual_log2=math.floor(math.log2(limit / residual)))
+    usual = Scales(value_log2=min(VALUE_SCALE_LOG2, _room(limit, found.values)))
+    stream = _room(limit, found.residual)
+    norms = min(stream, _room(_LARGEST_CENTRED, found.centred))
+    wanted = [norms] if norms < 0 or found.variance < _LEAST_VARIANCE else []
+    wanted += [stream] if stream < 0 else []
+    if wanted:
         log.warning(
-            "the residual stream reaches %.0f; it runs scaled by 2^%d",
-            residual,
-            scales.residual_log2,
+            "the residual stream reaches %.0f, and %.0f around its mean: it is scaled",
+            found.residual,
+            found.centred,
         )
-    return scales
+    return [replace(usual, residual_log2=exponent) for exponent in dict.fromkeys([*wanted, 0])]
 
 
-def _largest(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> tuple[float, float]:
-    """Largest magnitudes of the unscaled residual stream, and of attention's values."""
+def _room(limit: float, largest: float) -> int:
+    """The power of two that brings a magnitude to the limit; as large as the usual one for 0."""
+    return math.floor(math.log2(limit / largest)) if largest else VALUE_SCALE_LOG2
+
+
+def _magnitudes(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> Magnitudes:
     in_graph = options.model_copy(update={"embedding": "graph"})
     network = NeuralEngineEncoder(reference, WINDOW, in_graph, Scales(value_log2=0))
-    largest = {"residual": 0.0, "values": 0.0}
+    found = Magnitudes()
 
-    def record(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
-        def hook(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-            largest[name] = max(largest[name], float(output.abs().max()))
+    def stream(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        found.residual = max(found.residual, float(output.abs().max()))
 
-        return hook
+    def values(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        found.values = max(found.values, float(output.abs().max()))
+
+    def norm(_module: nn.Module, inputs: tuple[Tensor]) -> None:
+        centred = inputs[0] - inputs[0].mean(dim=1, keepdim=True)
+        found.centred = max(found.centred, float(centred.abs().max()))
+        found.variance = min(found.variance, float(centred.square().mean(dim=1).min()))
 
     for block in network.blocks:
-        block.register_forward_hook(record("residual"))
-    for module in network.modules():
+        block.register_forward_hook(stream)
+    for path, module in network.named_modules():
         if isinstance(module, SplitHeadAttention):
-            module.value.register_forward_hook(record("values"))
+            module.value.register_forward_hook(values)
+        if isinstance(module, Normalise) and not path.startswith("embedding_stage"):
+            module.register_forward_pre_hook(norm)
     with torch.no_grad():
         network(torch.from_numpy(golden.input_ids[golden.index(FULL_LENGTH)][None]))
-    return largest["residual"], largest["values"]
+    return found
 
 
 def check_re_authored(

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from converter.errors import FidelityError
-from converter.fidelity.gates import GateResult, Verdict
+from converter.fidelity.gates import Figures, GateResult, Verdict
 from converter.package.engine import EngineShare
 
 # fp16's largest number, and the range of the fixed-point accumulators (Q15.16) of newer engines:
@@ -65,6 +65,8 @@ class Report:
     Attributes:
         activations: by layer, largest first.
         engine: what the precisions cost, at the longest length.
+        half_norms: with every operation in fp16 and every step inside the norms too, as an engine
+            may compute them; for information, no gate.
         head: None without a masked-language-model head at hand.
         layers: only where they were asked for.
     """
@@ -72,6 +74,7 @@ class Report:
     gates: tuple[GateResult, ...]
     activations: tuple[Activation, ...]
     engine: EngineShare
+    half_norms: Figures
     head: HeadFigures | None = None
     layers: tuple[LayerFigure, ...] = ()
 
@@ -87,6 +90,10 @@ class Report:
             "flag": self.flag,
             "gates": [result.as_dict() for result in self.gates],
             "engine": asdict(self.engine),
+            "half_norms": {
+                "psnr_db": round(self.half_norms.psnr, 2) if self.half_norms.finite else None,
+                "worst_cosine": round(self.half_norms.cosine, 6),
+            },
             "activations": [_for_json(a) for a in self.activations if a.exceeds]
             or [_for_json(max(self.activations, key=lambda a: a.largest))],
             "head": None if self.head is None else _for_json(self.head),
@@ -97,6 +104,11 @@ class Report:
         """A table for a terminal."""
         lines = [f"{r.verdict:9} {r.sentence()}" for r in self.gates]
         lines.append(self.engine.sentence())
+        lines.append(
+            f"norms computed in fp16 inside: {self.half_norms.psnr:.1f} dB"
+            if self.half_norms.finite
+            else "warning: norms computed in fp16 inside give NaN or infinity"
+        )
         loudest = max(self.activations, key=lambda a: a.largest)
         lines.append(
             f"largest activation: {loudest.largest:g} ({loudest.type}, layer {loudest.layer})"

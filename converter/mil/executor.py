@@ -1,5 +1,6 @@
 """The executor: an `.mlpackage` computed with PyTorch, operation by operation, on any machine."""
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from converter.errors import UnknownOperationError
-from converter.mil.operations import KERNELS
+from converter.mil.operations import KERNELS, KERNELS_IN_HALVES
 from converter.mil.weights import (
     EXPANSIONS,
     Weight,
@@ -24,6 +25,7 @@ from converter.package.program import Constant, Function, Operation, TensorType
 from converter.package.reader import load_program
 
 Observer = Callable[[str, Tensor], None]
+Arithmetic = Literal["fp32", "fp16", "fp16-norms"]
 
 
 class PackageExecutor:
@@ -36,7 +38,8 @@ class PackageExecutor:
         package: an `.mlpackage` folder.
         arithmetic: "fp32": weights as stored, everything else in float32. "fp16": besides, what
             the program declares as fp16 is rounded to fp16 after every operation (beyond 65504:
-            infinite); the arithmetic inside one operation stays float32.
+            infinite); the arithmetic inside one operation stays float32. "fp16-norms": inside a
+            layer norm, too, every step is rounded.
 
     Attributes:
         functions: names of what the package has to run.
@@ -47,15 +50,24 @@ class PackageExecutor:
         UnknownOperationError: it holds an operation that is not known here.
     """
 
-    def __init__(self, package: Path, *, arithmetic: Literal["fp32", "fp16"] = "fp32") -> None:
-        program = load_program(package)
-        store = WeightStore()
+    def __init__(self, package: Path, *, arithmetic: Arithmetic = "fp32") -> None:
+        self._program = load_program(package)
+        self._store = WeightStore()
+        self.functions = tuple(sorted(self._program.functions))
+        self.default_function = self._program.default_function
+        self._bind(arithmetic)
+
+    def _bind(self, arithmetic: Arithmetic) -> None:
         self._functions = {
-            name: _CompiledFunction(function, store, half=arithmetic == "fp16")
-            for name, function in program.functions.items()
+            name: _CompiledFunction(function, self._store, arithmetic)
+            for name, function in self._program.functions.items()
         }
-        self.functions = tuple(sorted(self._functions))
-        self.default_function = program.default_function
+
+    def with_arithmetic(self, arithmetic: Arithmetic) -> "PackageExecutor":
+        """The same package, sharing its weights, with another arithmetic."""
+        other = copy.copy(self)
+        other._bind(arithmetic)
+        return other
 
     @torch.inference_mode()
     def predict(
@@ -123,9 +135,10 @@ class _Step:
 class _CompiledFunction:
     """A function's operations as a list of bound steps."""
 
-    def __init__(self, function: Function, store: WeightStore, *, half: bool) -> None:
+    def __init__(self, function: Function, store: WeightStore, arithmetic: Arithmetic) -> None:
         self._inputs = dict(function.inputs)
-        self._half = half
+        self._half = arithmetic != "fp32"
+        self._half_norms = arithmetic == "fp16-norms"
         self._store = store
         self._slots = {name: slot for slot, name in enumerate(function.inputs)}
         self._weights = named_weights(function)
@@ -199,8 +212,11 @@ class _CompiledFunction:
         names = tuple(output.name for output in operation.outputs)
         results = tuple(self._slots.setdefault(name, len(self._slots)) for name in names)
         used = {*operation.values(), *names} & self._slots.keys()
+        in_halves = self._half_norms and operation.outputs[0].type.dtype == "fp16"
         return _Step(
-            compute=kernel.compute,
+            compute=KERNELS_IN_HALVES.get(operation.type, kernel.compute)
+            if in_halves
+            else kernel.compute,
             names=names,
             fixed=fixed,
             tensors=tensors,

@@ -29,6 +29,7 @@ from converter.network.surgery import (
     fold_norm,
     fold_query_scale,
     fold_token_type,
+    scale_residual_read,
     scale_residual_write,
     scale_values,
 )
@@ -48,8 +49,8 @@ class Scales:
     They change no result; they keep activations inside fp16 and the engine's accumulators.
 
     Attributes:
-        residual_log2: the residual stream runs 2^k times the published size. Negative values
-            cure an overflow of pre-LN models; 0 leaves it alone.
+        residual_log2: the residual stream runs 2^k times the published size, so that it fits fp16,
+            and so do the squares that its norms take; 0 leaves it alone.
         value_log2: attention values run 2^k times the published size.
     """
 
@@ -82,8 +83,7 @@ class NeuralEngineEncoder(nn.Module):
             options: `embedding` and `ffn_chunks` shape the graph.
 
         Raises:
-            ValueError: the intermediate size is not a multiple of `ffn_chunks`, or a post-LN
-                network is given a residual scale.
+            ValueError: the intermediate size is not a multiple of `ffn_chunks`.
         """
         super().__init__()
         config = reference.config
@@ -92,8 +92,6 @@ class NeuralEngineEncoder(nn.Module):
                 f"intermediate_size {config.intermediate_size} is not a multiple of "
                 f"ffn_chunks {options.ffn_chunks}"
             )
-        if scales.residual_log2 and not config.pre_layer_norm:
-            raise ValueError("a post-LN network normalises its residual; it takes no scale")
         self.embedding_stage = EmbeddingStage(reference.embeddings, config, length, options, scales)
         block: Any = PreNormBlock if config.pre_layer_norm else PostNormBlock
         self.blocks = nn.ModuleList(
@@ -206,10 +204,15 @@ class PostNormBlock(nn.Module):
         super().__init__()
         self.attention = SplitHeadAttention(layer.attention, config, scales)
         self.attention_residual = Residual()
-        self.attention_norm = ChannelNorm.like(layer.attention.output.LayerNorm)
+        stream = scales.residual
+        self.attention_norm = ChannelNorm.like(
+            layer.attention.output.LayerNorm, eps_scale=stream, output_scale=stream
+        )
         self.feed_forward = FeedForward(layer.intermediate, layer.output, options, scales)
         self.feed_forward_residual = Residual()
-        self.feed_forward_norm = ChannelNorm.like(layer.output.LayerNorm)
+        self.feed_forward_norm = ChannelNorm.like(
+            layer.output.LayerNorm, eps_scale=stream, output_scale=stream
+        )
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.attention_norm(self.attention_residual(x, self.attention(x, mask)))
@@ -240,8 +243,10 @@ class SplitHeadAttention(nn.Module):
     ) -> None:
         super().__init__()
         self.head_size = config.head_size
+        # Behind a norm, what comes in has the published size whatever the stream's is.
+        stream = 1.0 if norm is not None else scales.residual
         query, key, value = (
-            fold_norm(linear, norm)
+            scale_residual_read(fold_norm(linear, norm), stream)
             for linear in (attention.self.query, attention.self.key, attention.self.value)
         )
         value, output = scale_values(
@@ -277,7 +282,8 @@ class FeedForward(nn.Module):
         norm: nn.LayerNorm | None = None,
     ) -> None:
         super().__init__()
-        up_weight, up_bias = fold_norm(intermediate.dense, norm)
+        stream = 1.0 if norm is not None else scales.residual
+        up_weight, up_bias = scale_residual_read(fold_norm(intermediate.dense, norm), stream)
         down_weight, down_bias = scale_residual_write(
             (output.dense.weight, output.dense.bias), scales.residual
         )

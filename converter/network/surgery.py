@@ -47,6 +47,11 @@ def scale_residual_write(output: Affine, factor: float) -> Affine:
     return output[0] * factor, output[1] * factor
 
 
+def scale_residual_read(reader: Affine, factor: float) -> Affine:
+    """A layer that reads the residual stream, at the stream's scale."""
+    return reader[0] / factor, reader[1]
+
+
 def fold_token_type(embeddings: Embeddings) -> Affine:
     """Word table (V, H), and position table (P, H) with token type 0 added to every row."""
     positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]

@@ -8,14 +8,17 @@ import pytest
 import torch
 
 from converter.conversion.emulation import emulate, precision_modules
+from converter.mil.executor import PackageExecutor
 from converter.network.neural_engine import NeuralEngineEncoder
 from converter.options import BuildOptions
 from tests.support.fp16_networks import (
     build,
     emulate_both,
     execute_both,
+    figures,
     make_reference,
     network_of,
+    truth_of,
     window,
 )
 
@@ -71,6 +74,20 @@ def test_the_modules_are_those_of_the_graph_in_the_order_of_computation(
         *(f"blocks.0.{name}" for name in block.split()),
         "last_norm",
     )
+
+
+def test_norms_may_be_rounded_inside_as_the_executor_does(tmp_path: Path) -> None:
+    reference = make_reference(last_layer_norm=True)
+    network, modules = network_of(reference), precision_modules(network_of(reference))
+    package = PackageExecutor(build(reference, tmp_path / "p.mlpackage"), arithmetic="fp16-norms")
+    found, foretold = [], []
+    for seed in range(6):
+        truth = truth_of(reference, seed)
+        result = emulate(network, (window(seed),), modules, round_operations=True, round_norms=True)
+        foretold.append(figures(truth, result).psnr)
+        executed = package.predict({"input_ids": window(seed).numpy()})["features"]
+        found.append(figures(truth, executed).psnr)
+    assert abs(np.mean(found) - np.mean(foretold)) < 2
 
 
 def test_nothing_in_fp16_is_the_network_itself() -> None:

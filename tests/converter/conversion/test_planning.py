@@ -7,7 +7,7 @@ import torch
 
 from converter.checkpoint.files import find_checkpoint
 from converter.conversion.convert import convert
-from converter.conversion.scaling import measure_scales
+from converter.conversion.scaling import measured_scales
 from converter.errors import FidelityError
 from converter.fidelity.windows import make_golden
 from converter.network.loading import load_checkpoint
@@ -30,8 +30,8 @@ def overflow_before_gelu(folder: Path) -> None:
 def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
     reference = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
     golden = make_golden(reference, DnaTokenizer(tiny_checkpoint / "tokenizer.json"))
-    scales = measure_scales(reference, golden, BuildOptions())
-    assert scales == Scales(residual_log2=0, value_log2=4)
+    scales = measured_scales(reference, golden, BuildOptions())
+    assert scales == [Scales(residual_log2=0, value_log2=4)]
 
 
 def test_the_engine_comes_first_and_what_limits_it_is_said(tmp_path: Path) -> None:
@@ -108,6 +108,24 @@ def test_an_overflowing_residual_is_cured_by_a_power_of_two(tmp_path: Path) -> N
     assert bundle.manifest.fidelity["graph"]["residual_scale_log2"] < -1
     assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
     assert served_agreement(bundle, folder) >= 70
+
+
+@pytest.mark.parametrize("pre_layer_norm", [True, False], ids=["pre-LN, last norm", "post-LN"])
+def test_squares_inside_the_norms_fit_fp16(pre_layer_norm: bool, tmp_path: Path) -> None:
+    """Outliers of 700 around the mean: their squares are beyond 65504, unless scaled, exactly."""
+    folder = make_checkpoint(tmp_path / "c", pre_layer_norm=pre_layer_norm, last_layer_norm=True)
+    reference = load_checkpoint(find_checkpoint(str(folder))).encoder()
+    written: list[torch.Tensor] = []
+    last = reference.encoder.layer[1]
+    last.output.dense.register_forward_hook(lambda _m, _i, output: written.append(output))
+    reference(torch.tensor([[1, *range(5, 100), 2]]))
+    peak = float(written[0].abs().max())
+    # What the last layer writes; a norm follows.
+    edit(folder, encoder__layer__1__output__dense__weight=700 / peak)
+    bundle = convert(str(folder), output=tmp_path / "out", options=ONE_LENGTH)
+    assert bundle.manifest.fidelity["graph"]["residual_scale_log2"] <= -2
+    assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
+    assert bundle.manifest.fidelity["half_norms"]["psnr_db"] >= 50
 
 
 def test_an_overflow_that_no_scale_cures_gets_fp32(tmp_path: Path) -> None:

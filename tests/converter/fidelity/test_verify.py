@@ -291,6 +291,9 @@ def test_the_report_is_json_for_scripts_and_a_table_for_people(report: Report) -
         assert part in text
 
 
+FINE = Figures(80.0, 1.0, True)
+
+
 @pytest.mark.parametrize(
     ("verdicts", "flag"),
     [
@@ -305,7 +308,9 @@ def test_the_worst_gate_is_the_flag(verdicts: tuple[float, ...], flag: str) -> N
         GateResult(FP16_OPERATIONS, Figures(psnr, 1.0, not math.isnan(psnr)), "coding")
         for psnr in verdicts
     )
-    report = Report(gates, (Activation("0", "conv", "x", 1.0, ()),), EngineShare(1, 0, 0, 2, 0, 1))
+    report = Report(
+        gates, (Activation("0", "conv", "x", 1.0, ()),), EngineShare(1, 0, 0, 2, 0, 1), FINE
+    )
     assert report.flag == flag
     if flag == "refused":
         with pytest.raises(FidelityError):

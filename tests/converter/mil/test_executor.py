@@ -62,6 +62,38 @@ def test_fp16_rounds_fp16_inputs(tmp_path: Path) -> None:
     assert result[0, 0] == np.float32(x[0, 0])
 
 
+def norm_in_halves(x: NDArray[Any], gamma: NDArray[Any], beta: NDArray[Any]) -> NDArray[Any]:
+    """NumPy rounds each result of float16 by itself; sums are left to float32."""
+    mean = x.astype(np.float32).mean(1, keepdims=True).astype(np.float16)
+    centred = x - mean
+    squares = (centred * centred).astype(np.float32).mean(1, keepdims=True).astype(np.float16)
+    inverse = (1 / np.sqrt(squares.astype(np.float32))).astype(np.float16)
+    return centred * inverse * gamma[:, None, None] + beta[:, None, None]
+
+
+@pytest.mark.parametrize("largest", [1.0, 100.0, 400.0])
+def test_inside_a_norm_squares_may_overflow_and_a_subnormal_epsilon_is_nothing(
+    largest: float, tmp_path: Path
+) -> None:
+    draws = np.random.default_rng(0)
+    x = draws.normal(size=(1, 32, 1, 8)).astype(np.float16)
+    x[0, 3] = largest
+    gamma, beta = (draws.normal(size=32).astype(np.float16) for _ in range(2))
+
+    def body(x: Any) -> Any:
+        norm = mb.layer_norm(x=x, axes=[1], gamma=gamma, beta=beta, epsilon=np.float16(2**-24))
+        return mb.cast(x=norm, dtype="fp32")
+
+    package = save_program(tmp_path, {"x": x}, body)
+    exact = PackageExecutor(package, arithmetic="fp16")
+    inputs = {"x": x.astype(np.float32)}
+    (rounded,) = exact.with_arithmetic("fp16-norms").predict(inputs).values()
+    with np.errstate(over="ignore"):
+        assert np.array_equal(rounded, norm_in_halves(x, gamma, beta).astype(np.float32))
+    (usual,) = exact.predict(inputs).values()
+    assert (psnr(usual, rounded) > 50) == (largest < 255)
+
+
 # What a caller sees
 
 
