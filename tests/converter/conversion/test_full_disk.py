@@ -13,7 +13,7 @@ from tests.support.small_disk import files_of_at_most, fill_up, small_disk
 from tools.seeded_checkpoints import make_checkpoint
 
 DISK = 24 * 2**20
-# Enough for nothing; for what is converted, but not for its copy; not for the weights of all lengths.
+# Enough for nothing; for what is converted, not for its copy; not for the weights of all lengths.
 LEFT = [0, 250_000, 500_000]
 # Of any one file; the last is for all but the weights.
 SHARES = [0, 100_000]
