@@ -117,3 +117,25 @@ def test_the_end_in_the_middle_of_a_real_conversion(
     assert code == (0 if end is signal.SIGTERM else -end)
     until(lambda: not is_running(converter), "the converter ended with its server")
     assert leftovers(tmp_path) == []
+
+
+def test_features_in_less_than_fp32_are_another_fingerprints(tmp_path: Path) -> None:
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        pytest.skip("this CPU does not compute in bf16")
+    bundle = build_small(tmp_path / "b")
+    serve = (*SERVE, "--bundle", str(bundle.path), "--threads", "1")
+    found = {}
+    for compute in ("fp32", "bf16"):
+        with running(serve, GENA_RUNTIME="torch", GENA_COMPUTE=compute) as server:
+            health = server.wait_for("ready")
+            answer = server.http.post("/features", json={"sequence": DNA, "pooling": "mean"})
+            stamps = {
+                health["fingerprint"],
+                server.http.get("/info").json()["fingerprint"],
+                answer.headers["X-Gena-Fingerprint"],
+                answer.json()["fingerprint"],
+            }
+            found[compute] = (stamps, health["fidelity"], health["runtime"]["compute"])
+    own = bundle.manifest.fingerprint
+    assert found["fp32"] == ({own}, "expected", "fp32")
+    assert found["bf16"] == ({f"{own}-bf16"}, "flagged", "bf16")
