@@ -29,6 +29,10 @@ from converter.network.config import EncoderConfig
 from converter.package.interface import PackageInterface
 from converter.package.reader import load_program
 
+# oneDNN makes code for every number of rows, half a megabyte for each product, and keeps it: the
+# numbers are rounded up.
+_FEW_ROWS, _FEW_ROWS_STEP, _ROWS_STEP = 64, 8, 16
+
 # x (N, I) to (N, O).
 _Product = Callable[[Tensor], Tensor]
 
@@ -100,11 +104,20 @@ class PackedEncoder:
         Returns:
             Of each, (n, H) float32, C order.
         """
-        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
-        rows = self._hidden_states([windows[index] for index in order]).cpu()
-        parts = torch.split(rows, [len(windows[index]) for index in order])
+        filled = [*windows, *self._filling(sum(map(len, windows)))]
+        order = sorted(range(len(filled)), key=lambda index: len(filled[index]))
+        rows = self._hidden_states([filled[index] for index in order]).cpu()
+        parts = torch.split(rows, [len(filled[index]) for index in order])
         states = dict(zip(order, parts, strict=True))
         return [states[index].numpy() for index in range(len(windows))]
+
+    def _filling(self, rows: int) -> list[NDArray[np.int32]]:
+        """A window of nothing, where one makes the rows a number that products are kept for."""
+        if self._device.type != "cpu":
+            return []
+        step = _FEW_ROWS_STEP if rows <= _FEW_ROWS else _ROWS_STEP
+        missing = -rows % step
+        return [np.zeros(missing, np.int32)] if missing else []
 
     def _hidden_states(self, windows: Sequence[NDArray[np.int32]]) -> Tensor:
         """(N, H) of windows that ascend in length, end to end."""

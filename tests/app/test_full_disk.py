@@ -12,8 +12,8 @@ from tests.support.scenarios import until
 from tests.support.small_disk import fill_up, small_disk
 from tests.support.stand_in_bundle import make_bundle
 
-# Of the stand-in model: two windows of 512 rows of 64 float32.
-SHARED_BYTES = 2 * 512 * 64 * 4
+# Of the stand-in model: two batches of 2,048 rows of 64 float32.
+SHARED_BYTES = 2 * 2048 * 64 * 4
 RECORDS = b"".join(b">%d\n%s\n" % (number, b"ACGTN" * 200) for number in range(1100))
 # What begins where is kept, in memory up to here.
 IN_MEMORY = RECORDS[: 2**20 - 1]
@@ -38,7 +38,7 @@ def test_a_model_without_room_for_its_answers_is_a_failure_that_says_so(
         health = server.wait_for("failed")
         assert health["error"]["code"] == "disk.full"
         assert str(disk) in health["message"]
-        assert "0.25 MiB" in health["message"]
+        assert "1.00 MiB" in health["message"]
         assert "TMPDIR" in health["error"]["advice"]
         refused = server.predict(1, 9, 2)
         assert (refused.status_code, refused.json()["code"]) == (503, "model.failed")

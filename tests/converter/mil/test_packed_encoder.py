@@ -147,6 +147,22 @@ def test_a_row_hardly_depends_on_what_else_is_in_the_batch(plain: Package) -> No
             assert np.abs(found - alone).max() <= 1e-5 * np.abs(alone).max()
 
 
+def test_products_are_of_few_sizes(plain: Package, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each one leaves code in memory, half a megabyte or so for each of a layer's products."""
+    encoder = PackedEncoder.of_package(*plain)
+    sizes = set()
+
+    def hidden_states(together: Sequence[NDArray[np.int32]]) -> Tensor:
+        sizes.add(sum(map(len, together)))
+        return torch.zeros(sum(map(len, together)), CONFIG.hidden_size)
+
+    monkeypatch.setattr(encoder, "_hidden_states", hidden_states)
+    for rows in range(2, 513):
+        assert [len(each) for each in encoder.predict(windows(rows))] == [rows]
+    assert len(sizes) <= 40
+    assert all(size % 8 == 0 for size in sizes)
+
+
 @pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])
 def test_half_the_bits_lose_what_they_lose(plain: Package, compute: torch.dtype) -> None:
     together = windows(3, 50, 128)
