@@ -161,6 +161,10 @@ def _save_bert(folder: Path, tokenizer: Path) -> None:
         tokenizer_file=os.fspath(tokenizer), model_max_length=512, **specials
     )
     fast.save_pretrained(folder)
+    # transformers 5 names a class that infinity's does not have.
+    settings = folder / "tokenizer_config.json"
+    told = json.loads(settings.read_text()) | {"tokenizer_class": "PreTrainedTokenizerFast"}
+    settings.write_text(json.dumps(told))
 
 
 def _wait_for(url: str, process: subprocess.Popen[bytes]) -> None:
