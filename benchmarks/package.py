@@ -1,13 +1,15 @@
 """Figures of the package: graph, fidelity, cost of the conversion. Prints Markdown tables.
 
-    python -m benchmarks.package [--work FOLDER] [--quick]
+    python -m benchmarks.package [--work FOLDER] [--quick] [--tokenizer FILE]
 
 Every bundle is built by `python -m converter convert` in a process of its own, from checkpoints
-of seeded random weights with outlier channels (and from gena-mini); graphs are compared in one
-run, the optimised ones against `--layout published`.
+of seeded random weights with outlier channels, from gena-mini, and from AntiBERTy, a trained BERT
+(whose wheel is fetched from PyPI; without it the row says why). Graphs are compared in one run, the
+optimised ones against `--layout published`. The last table says where the seconds go.
 """
 
 import argparse
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +21,9 @@ from typing import Any
 
 from converter.bundle.manifest import PACKAGE, Manifest
 from converter.bundle.opening import open_bundle
+from converter.package.engine import EngineShare
 from converter.package.inspection import PackageReport, inspect_package
+from tools.antiberty import WheelUnavailableError, antiberty_checkpoint
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -40,12 +44,20 @@ class Build:
     """A finished conversion.
 
     Attributes:
-        seconds: wall time; peak_gib: resident memory of the converting process.
+        stages: wall time by stage, from the start of the process; "start" is until the first.
+        cpu_seconds: of all its threads.
+        peak_gib: resident memory of the converting process.
     """
 
     bundle: Path
-    seconds: float
+    stages: dict[str, float]
+    cpu_seconds: float
     peak_gib: float
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole process."""
+        return sum(self.stages.values())
 
     @property
     def manifest(self) -> Manifest:
@@ -59,18 +71,27 @@ class Build:
 
 def build(checkpoint: Path | str, bundle: Path, *options: str) -> Build:
     """Convert in a child process; raises CalledProcessError if it refuses."""
-    command = [sys.executable, "-m", "converter", "convert", "--progress", "none"]
+    command = [sys.executable, "-m", "converter", "convert", "--progress", "json"]
     command += ["--model", str(checkpoint), "--output", str(bundle), *options]
     print(
         "  " + " ".join(["convert", Path(checkpoint).name, *options]), file=sys.stderr, flush=True
     )
-    start = time.perf_counter()
-    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL)
+    stages: dict[str, float] = {}
+    stage, since = "start", time.perf_counter()
+    # With its standard input open: where that closes, a conversion ends.
+    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    for line in process.stdout:
+        now = time.perf_counter()
+        stages[stage] = stages.get(stage, 0.0) + now - since
+        stage, since = json.loads(line).get("stage", stage), now
     _, status, usage = os.wait4(process.pid, 0)
+    stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - since
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    return Build(bundle, time.perf_counter() - start, usage.ru_maxrss * unit / 2**30)
+    cpu_seconds = usage.ru_utime + usage.ru_stime
+    return Build(bundle, stages, cpu_seconds, usage.ru_maxrss * unit / 2**30)
 
 
 def graph_table(builds: dict[str, Build]) -> str:
@@ -97,25 +118,52 @@ def graph_table(builds: dict[str, Build]) -> str:
 
 
 def fidelity_table(builds: dict[str, Build]) -> str:
-    """Gates in dB, the worst over all windows and lengths; and what the conversion cost."""
+    """Gates in dB, the worst over all windows and lengths; and what the precision costs."""
     rows = [
-        "| checkpoint | lengths | precision | re-authored | fp32 arithmetic | fp16 operations "
-        "| lengths agree | verdict | s | GiB |",
-        "|---|---|---|--:|--:|--:|--:|---|--:|--:|",
+        "| checkpoint | precision | re-authored | fp32 arithmetic | fp16 operations "
+        "| norms in fp16 | verdict | segments | encoder operations off the engine | arithmetic off it |",
+        "|---|---|--:|--:|--:|--:|---|--:|--:|--:|",
     ]
     for name, built in builds.items():
         manifest = built.manifest
+        found = manifest.fidelity
         gates = [
             "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']:.1f}"
-            for gate in manifest.fidelity["gates"]
+            for gate in found["gates"][:3]
         ]
-        in_fp32 = len(manifest.precision["fp32_operations"])
-        chosen = manifest.precision["chosen"]
-        chosen += f" ({in_fp32} parts in fp32)" if chosen == "mixed" else ""
-        lengths = ", ".join(str(length) for length in manifest.lengths)
+        norms = found["half_norms"]["psnr_db"]
+        share = EngineShare(**found["engine"])
         rows.append(
-            f"| {name} | {lengths} | {chosen} | {' | '.join(gates)} "
-            f"| {manifest.fidelity['flag']} | {built.seconds:.0f} | {built.peak_gib:.1f} |"
+            f"| {name} | {_precision(manifest)} | {' | '.join(gates)} "
+            f"| {'not finite' if norms is None else f'{norms:.1f}'} | {found['flag']} "
+            f"| {share.segments} | {share.encoder_operations_off} of {share.operations} "
+            f"| {share.floating_point_operations_off / share.floating_point_operations:.1%} |"
+        )
+    return "\n".join(rows)
+
+
+def _precision(manifest: Manifest) -> str:
+    """The choice, with what else it needed."""
+    precision = manifest.precision
+    parts = [precision["chosen"], *precision["cures"]]
+    if precision["chosen"] in ("prefix", "mixed"):
+        parts.append(f"{len(precision['fp32_modules'])} parts in fp32")
+    return ", ".join(parts)
+
+
+def time_table(builds: dict[str, Build]) -> str:
+    """Where the wall time of each conversion went, and what it took in all."""
+    stages = ("start", "fetch", "read", "convert", "verify", "publish")
+    rows = [
+        f"| conversion | lengths | {' | '.join(stages)} | s in all | CPU s | GiB |",
+        "|---|---|" + "--:|" * (len(stages) + 3),
+    ]
+    for name, built in builds.items():
+        lengths = ", ".join(map(str, built.manifest.lengths))
+        times = " | ".join(f"{built.stages.get(stage, 0.0):.1f}" for stage in stages)
+        rows.append(
+            f"| {name} | {lengths} | {times} | {built.seconds:.1f} | {built.cpu_seconds:.1f} "
+            f"| {built.peak_gib:.2f} |"
         )
     return "\n".join(rows)
 
@@ -124,14 +172,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, help="keep checkpoints and bundles here")
     parser.add_argument("--quick", action="store_true", help="2 layers instead of 12 and 24")
+    parser.add_argument(
+        "--tokenizer", type=Path, help="a tokenizer.json of at most 32,000 tokens, as GENA-LM's"
+    )
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
-        run(args.work or Path(scratch), {"num_hidden_layers": 2} if args.quick else {})
+        layers = {"num_hidden_layers": 2} if args.quick else {}
+        run(args.work or Path(scratch), args.tokenizer, layers)
 
 
-def run(work: Path, changes: dict[str, Any]) -> None:
+def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
     """Build everything in `work` and print the tables."""
-    base = make_checkpoint(work / "base-x3", outliers=3, **{**BERT_BASE, **changes})
+
+    def seeded(name: str, outliers: float, geometry: dict[str, Any]) -> Path:
+        settings = {**geometry, **changes}
+        return make_checkpoint(work / name, outliers=outliers, tokenizer_file=tokenizer, **settings)
+
+    base = seeded("base-x3", 3, BERT_BASE)
     one = ("--target", "macos14")
     all_lengths = build(base, work / "base-x3-all")
     graphs = {
@@ -142,23 +199,33 @@ def run(work: Path, changes: dict[str, Any]) -> None:
         "default, all lengths": all_lengths,
     }
     print(graph_table(graphs), end="\n\n", flush=True)
-    compressed = {
-        f"bert-base x3, {weights}": build(base, work / weights, *one, "--weights", weights)
-        for weights in ("int8", "palettized6")
-    }
-    twenty = make_checkpoint(work / "base-x20", outliers=20, **{**BERT_BASE, **changes})
-    large = make_checkpoint(work / "large-x3", outliers=3, **{**BERT_LARGE, **changes})
+    twenty = seeded("base-x20", 20, BERT_BASE)
+    post = seeded("base-post-x20", 20, {**BERT_BASE, "pre_layer_norm": False})
+    large = seeded("large-x3", 3, BERT_LARGE)
     fidelity = {
         "bert-base geometry, x3 outliers": all_lengths,
         "the same as published": graphs["`--layout published`"],
         "the same, 4 chunks": graphs["`--ffn-chunks 4`"],
         "the same, embedding on the host": graphs["`--embedding host`"],
         "bert-base geometry, x20 outliers": build(twenty, work / "base-x20-all"),
+        "the same, `--precision mixed`": build(
+            twenty, work / "base-x20-mixed", *one, "--precision", "mixed"
+        ),
+        "bert-base geometry, post-LN, x20 outliers": build(post, work / "base-post-all"),
         "gena-mini": build("gena-mini", work / "gena-mini-all"),
         "bert-large geometry, x3 outliers": build(large, work / "large-all"),
-        **compressed,
     }
-    print(fidelity_table(fidelity))
+    fidelity |= {
+        f"bert-base x3, {weights}": build(base, work / weights, *one, "--weights", weights)
+        for weights in ("int8", "palettized6")
+    }
+    try:
+        checkpoint = antiberty_checkpoint(work / "antiberty", tokenizer)
+        fidelity["AntiBERTy (8 x 512, trained)"] = build(checkpoint, work / "antiberty-all")
+    except WheelUnavailableError as why:
+        print(f"AntiBERTy is left out: {why}.", end="\n\n")
+    print(fidelity_table(fidelity), end="\n\n", flush=True)
+    print(time_table(fidelity))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,15 @@
 """The network's scales, measured before anything is built, and whether it is still the network."""
 
+import contextlib
 import logging
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from converter.conversion.build import network_for, network_inputs
@@ -15,8 +19,9 @@ from converter.fidelity.golden import CODING, FULL_LENGTH, Golden
 from converter.fidelity.report import LIMITS
 from converter.network.neural_engine import (
     VALUE_SCALE_LOG2,
-    NeuralEngineEncoder,
     Normalise,
+    PostNormBlock,
+    PreNormBlock,
     Scales,
     SplitHeadAttention,
 )
@@ -35,7 +40,7 @@ _LEAST_VARIANCE = 2.0**-10
 
 @dataclass
 class Magnitudes:
-    """What a window makes of the unscaled network.
+    """What a window makes of a network, in published units.
 
     Attributes:
         residual: of the residual stream, the largest magnitude.
@@ -56,34 +61,74 @@ def checked_scales(
 ) -> tuple[Scales, GateResult]:
     """Scales of the network, and how the network that has them agrees with the reference.
 
+    They are the usual ones where the full-length window has room with them.
+
     Raises:
         FidelityError: below 100 dB: the re-authoring itself would be wrong.
     """
-    *wanted, last = measured_scales(reference, golden, options)
+    usual = Scales()
+    network = network_for(reference, options, usual, WINDOW)
+    with _watching(network, usual) as found:
+        features = {FULL_LENGTH: _features(network, golden, FULL_LENGTH)}
+    *wanted, last = _scales(found, usual)
     for scales in wanted:
         try:
             return scales, check_re_authored(reference, golden, options, scales)
         except FidelityError:
             # Scaled that far, ordinary rows drown in the norms' eps.
             log.warning("a scale of 2^%d blurs other rows", scales.residual_log2)
-    return last, check_re_authored(reference, golden, options, last)
+    if last != usual:
+        return last, check_re_authored(reference, golden, options, last)
+    return usual, _gate(golden, {CODING: _features(network, golden, CODING), **features})
 
 
-def measured_scales(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> list[Scales]:
+def check_re_authored(
+    reference: GenaEncoder, golden: Golden, options: BuildOptions, scales: Scales
+) -> GateResult:
+    """The network that will be traced, in fp32, against the reference.
+
+    Args:
+        reference: what it is made of: the published network, or its cured equal.
+
+    Raises:
+        FidelityError: below 100 dB.
+    """
+    network = network_for(reference, options, scales, WINDOW)
+    names = (CODING, FULL_LENGTH)
+    return _gate(golden, {name: _features(network, golden, name) for name in names})
+
+
+def _features(network: nn.Module, golden: Golden, name: str) -> NDArray[np.float32]:
+    """Hidden states (n, H) of a window's real tokens."""
+    index = golden.index(name)
+    inputs = network_inputs(network, golden.input_ids[index : index + 1])
+    with torch.no_grad():
+        features: Tensor = network(*inputs.values())[0, : golden.n_tokens(index)]
+    return features.numpy()
+
+
+def _gate(golden: Golden, features: dict[str, NDArray[np.float32]]) -> GateResult:
+    figures = {
+        name: compare(golden.reference[golden.index(name), : len(found)], found)
+        for name, found in features.items()
+    }
+    gate = worst(RE_AUTHORED, figures)
+    if gate.verdict == "refused":
+        raise FidelityError(f"The re-authored network is refused. {gate.sentence()}.")
+    return gate
+
+
+def _scales(found: Magnitudes, usual: Scales) -> list[Scales]:
     """The usual scales, changed where activations would overflow or vanish otherwise.
 
-    Magnitudes are taken from the re-authored network on the full-length window. A power of two
-    brings values and stream inside half of a fixed-point accumulator, and what norms square, and
-    the mean of the squares, inside fp16: exactly.
+    A power of two brings values and stream inside half of a fixed-point accumulator, and what norms
+    square, and the mean of the squares, inside fp16: exactly.
 
     Returns:
         The best first; then those that do less for the norms, or nothing, and disturb no row.
     """
-    if options.layout == "published":
-        return [Scales()]
-    found = _magnitudes(reference, golden, options)
     limit = LIMITS["half the accumulator"]
-    usual = Scales(value_log2=min(VALUE_SCALE_LOG2, _room(limit, found.values)))
+    usual = replace(usual, value_log2=min(usual.value_log2, _room(limit, found.values)))
     stream = _room(limit, found.residual)
     norms = min(stream, _room(_LARGEST_CENTRED, found.centred))
     wanted = [norms] if norms < 0 or found.variance < _LEAST_VARIANCE else []
@@ -102,55 +147,35 @@ def _room(limit: float, largest: float) -> int:
     return math.floor(math.log2(limit / largest)) if largest else VALUE_SCALE_LOG2
 
 
-def _magnitudes(reference: GenaEncoder, golden: Golden, options: BuildOptions) -> Magnitudes:
-    in_graph = options.model_copy(update={"embedding": "graph"})
-    network = NeuralEngineEncoder(reference, WINDOW, in_graph, Scales(value_log2=0))
+@contextlib.contextmanager
+def _watching(network: nn.Module, scales: Scales) -> Iterator[Magnitudes]:
+    """Measure what passes through a network whose residual stream has the published size.
+
+    Nothing is seen of the published layout, which takes no scale.
+    """
     found = Magnitudes()
 
     def stream(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         found.residual = max(found.residual, float(output.abs().max()))
 
     def values(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        found.values = max(found.values, float(output.abs().max()))
+        found.values = max(found.values, float(output.abs().max()) / scales.value)
 
     def norm(_module: nn.Module, inputs: tuple[Tensor]) -> None:
         centred = inputs[0] - inputs[0].mean(dim=1, keepdim=True)
         found.centred = max(found.centred, float(centred.abs().max()))
         found.variance = min(found.variance, float(centred.square().mean(dim=1).min()))
 
-    for block in network.blocks:
-        block.register_forward_hook(stream)
+    handles = []
     for path, module in network.named_modules():
+        if isinstance(module, PreNormBlock | PostNormBlock):
+            handles.append(module.register_forward_hook(stream))
         if isinstance(module, SplitHeadAttention):
-            module.value.register_forward_hook(values)
+            handles.append(module.value.register_forward_hook(values))
         if isinstance(module, Normalise) and not path.startswith("embedding_stage"):
-            module.register_forward_pre_hook(norm)
-    with torch.no_grad():
-        network(torch.from_numpy(golden.input_ids[golden.index(FULL_LENGTH)][None]))
-    return found
-
-
-def check_re_authored(
-    reference: GenaEncoder, golden: Golden, options: BuildOptions, scales: Scales
-) -> GateResult:
-    """The network that will be traced, in fp32, against the reference.
-
-    Args:
-        reference: what it is made of: the published network, or its cured equal.
-
-    Raises:
-        FidelityError: below 100 dB.
-    """
-    network = network_for(reference, options, scales, WINDOW)
-    figures = {}
-    for name in (CODING, FULL_LENGTH):
-        index = golden.index(name)
-        n = golden.n_tokens(index)
-        inputs = network_inputs(network, golden.input_ids[index : index + 1])
-        with torch.no_grad():
-            result = network(*inputs.values())[0, :n].numpy()
-        figures[name] = compare(golden.reference[index, :n], result)
-    gate = worst(RE_AUTHORED, figures)
-    if gate.verdict == "refused":
-        raise FidelityError(f"The re-authored network is refused. {gate.sentence()}.")
-    return gate
+            handles.append(module.register_forward_pre_hook(norm))
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,11 +1,9 @@
 """Fidelity gates on a saved package, read back from disk; what fails is never published."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from converter.fidelity.audit import Audit
 from converter.fidelity.executed import Executed, Progress, Results
@@ -32,8 +30,6 @@ from converter.package.interface import PackageInterface
 from converter.package.program import Function
 from converter.package.reader import load_program
 
-# Windows that are also executed with every step of their norms in fp16.
-_WITH_HALF_NORMS = CODING, ONE_TOKEN
 # In fp32 arithmetic, and with every operation in fp16.
 _GATES = FP32_ARITHMETIC, FP16_OPERATIONS
 _COMPRESSED_GATES = COMPRESSED_FP32_ARITHMETIC, COMPRESSED_FP16_OPERATIONS
@@ -69,11 +65,11 @@ def verify_package(
     audit = _audit(package, interface, golden)
     fitting = exact.longest_that_fits()
     watched = {FULL_LENGTH: audit.observe}
-    results = exact.results((CODING, fitting), lambda done: progress(done / 2), watched)
-    repeated = exact.features(0, exact.lengths_for(0)[0])
+    results = exact.results((fitting,), lambda done: progress(done / 2), watched)
+    repeated = exact.shortest((fitting,))
     rounded = exact.with_arithmetic("fp16")
     halves = rounded.results((fitting,), lambda done: progress(0.5 + done / 2))
-    norms = rounded.with_arithmetic("fp16-norms").shortest(_WITH_HALF_NORMS)
+    norms = rounded.with_arithmetic("fp16-norms").shortest((fitting, ONE_TOKEN))
     layers = _layers(exact.states(reference), rounded.states(reference)) if reference else ()
     del exact, rounded  # their weights are large, and the next ones bring their own
     gates = _package_gates(golden, results, repeated, halves, compressed=compressed)
@@ -92,7 +88,7 @@ def verify_package(
 def _package_gates(
     golden: Golden,
     results: Results,
-    repeated: NDArray[Any],
+    repeated: Results,
     halves: Results,
     *,
     compressed: bool,
@@ -101,7 +97,7 @@ def _package_gates(
     return [
         worst(fp32_gate, _against(golden, results)),
         worst(fp16_gate, _against(golden, halves)),
-        worst(LENGTHS_AGREE, _lengths_agree(golden, results, repeated)),
+        worst(LENGTHS_AGREE, _lengths_agree(results, repeated)),
     ]
 
 
@@ -130,7 +126,7 @@ def _arranged_alike(
     return worst(TORCH_RUNTIME, figures)
 
 
-def _lengths_agree(golden: Golden, results: Results, repeated: NDArray[Any]) -> dict[str, Figures]:
+def _lengths_agree(results: Results, repeated: Results) -> dict[str, Figures]:
     """Every length against the longest; and a window against itself after all the others."""
     longest = dict(sorted(results))
     figures = {
@@ -138,12 +134,11 @@ def _lengths_agree(golden: Golden, results: Results, repeated: NDArray[Any]) -> 
         for (name, length), result in results.items()
         if length != longest[name]
     }
-    first = golden.names[0]
-    shortest = min(length for name, length in results if name == first)
-    return {
-        **figures,
-        f"{first} after other windows": compare(results[first, shortest], repeated),
+    again = {
+        f"{name} after other windows": compare(results[name, length], result)
+        for (name, length), result in repeated.items()
     }
+    return figures | again
 
 
 def _longest(package: Path, interface: PackageInterface) -> Function:

@@ -7,7 +7,7 @@ import torch
 
 from converter.checkpoint.files import find_checkpoint
 from converter.conversion.convert import convert
-from converter.conversion.scaling import measured_scales
+from converter.conversion.scaling import checked_scales
 from converter.errors import FidelityError
 from converter.fidelity.windows import make_golden
 from converter.network.loading import load_checkpoint
@@ -30,8 +30,9 @@ def overflow_before_gelu(folder: Path) -> None:
 def test_ordinary_activations_need_no_scale(tiny_checkpoint: Path) -> None:
     reference = load_checkpoint(find_checkpoint(str(tiny_checkpoint))).encoder()
     golden = make_golden(reference, DnaTokenizer(tiny_checkpoint / "tokenizer.json"))
-    scales = measured_scales(reference, golden, BuildOptions())
-    assert scales == [Scales(residual_log2=0, value_log2=4)]
+    scales, gate = checked_scales(reference, golden, BuildOptions())
+    assert scales == Scales(residual_log2=0, value_log2=4)
+    assert gate.verdict == "expected"
 
 
 def test_the_engine_comes_first_and_what_limits_it_is_said(tmp_path: Path) -> None:
