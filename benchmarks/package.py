@@ -121,7 +121,8 @@ def fidelity_table(builds: dict[str, Build]) -> str:
     """Gates in dB, the worst over all windows and lengths; and what the precision costs."""
     rows = [
         "| checkpoint | precision | re-authored | fp32 arithmetic | fp16 operations "
-        "| norms in fp16 | verdict | segments | encoder operations off the engine | arithmetic off it |",
+        "| norms in fp16 | verdict | segments | encoder operations off the engine "
+        "| arithmetic off it |",
         "|---|---|--:|--:|--:|--:|---|--:|--:|--:|",
     ]
     for name, built in builds.items():

@@ -193,7 +193,7 @@ def _convert(
             ct.TensorType(name, tuple(example.shape), np.int32 if name == INPUT else np.float16)
             for name, example in examples.items()
         ]
-        with _validating_the_ends():
+        with _hurrying():
             model = ct.convert(
                 traced,
                 inputs=inputs,
@@ -208,22 +208,25 @@ def _convert(
 
 
 @contextlib.contextmanager
-def _validating_the_ends() -> Iterator[None]:
-    """coremltools validates the program after each of its passes, a quarter of the whole work;
-    what comes in and what goes out is enough."""
+def _hurrying() -> Iterator[None]:
+    """coremltools without a third of its work.
+
+    It validates the program after each of its passes; what comes in and what goes out is enough.
+    It also spells the program out for its debug log, which nobody reads.
+    """
     from coremltools.converters.mil.mil import Program
 
-    validate = Program.validate
+    validate, spell = Program.validate, Program.__str__
 
     def at_the_ends(program: Any, check_essential_scope: bool = False) -> None:
         if check_essential_scope:  # asked for by the front end and the back end only
             validate(program, check_essential_scope)
 
-    Program.validate = at_the_ends
+    Program.validate, Program.__str__ = at_the_ends, object.__repr__
     try:
         yield
     finally:
-        Program.validate = validate
+        Program.validate, Program.__str__ = validate, spell
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:
