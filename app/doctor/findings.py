@@ -74,7 +74,7 @@ class Conversion(Row):
 class Gate(Row):
     model: str = Field(title="model")
     gate: str = Field(title="gate")
-    psnr_db: float | None = Field(title="dB (none: equal)")
+    psnr_db: float | None = Field(None, title="dB (none: equal)")
     worst_cosine: float = Field(title="worst cosine")
     verdict: str = Field(title="verdict")
 

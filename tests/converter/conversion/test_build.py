@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil import Builder
 
 from converter.bundle.opening import Bundle
 from converter.checkpoint.files import find_checkpoint
@@ -260,6 +261,17 @@ def test_two_builds_are_equal_bytes(wider: dict[str, Path]) -> None:
     assert (differ, missing) == ([], [])
     entries = json.loads((wider["both"] / "Manifest.json").read_text())["itemInfoEntries"]
     assert len(entries) == 2
+
+
+def test_a_build_does_not_depend_on_what_was_converted_before(
+    tmp_path: Path, reference: GenaEncoder
+) -> None:
+    build_at(reference, (16,), tmp_path / "first")
+    # What a compression leaves behind, or a conversion that was interrupted.
+    Builder.name_count["transpose"] = 8
+    build_at(reference, (16,), tmp_path / "second")
+    model = Path("Data", "com.apple.CoreML", "model.mlmodel")
+    assert (tmp_path / "first" / model).read_bytes() == (tmp_path / "second" / model).read_bytes()
 
 
 def test_coremltools_says_nothing_to_the_terminal(tmp_path: Path, tiny_checkpoint: Path) -> None:

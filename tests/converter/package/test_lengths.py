@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from coremltools.converters.mil import Builder
 
 from converter.conversion.build import (
     EVERYTHING,
@@ -55,6 +56,7 @@ def direct(
     network = network_for(reference, options, Scales(), length)
     examples = network_inputs(network, np.zeros((1, length), np.int32))
     with coremltools_quietly() as ct, torch.no_grad():
+        Builder.name_count.clear()
         pipeline = ct.PassPipeline.DEFAULT
         pipeline.remove_passes({"common::add_int16_cast", "common::guard_negative_gather_indices"})
         model = ct.convert(
