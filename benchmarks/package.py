@@ -201,7 +201,7 @@ def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
     }
     print(graph_table(graphs), end="\n\n", flush=True)
     twenty = seeded("base-x20", 20, BERT_BASE)
-    post = seeded("base-post-x20", 20, {**BERT_BASE, "pre_layer_norm": False})
+    post = seeded("base-post-x3", 3, {**BERT_BASE, "pre_layer_norm": False})
     large = seeded("large-x3", 3, BERT_LARGE)
     fidelity = {
         "bert-base geometry, x3 outliers": all_lengths,
@@ -212,7 +212,7 @@ def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
         "the same, `--precision mixed`": build(
             twenty, work / "base-x20-mixed", *one, "--precision", "mixed"
         ),
-        "bert-base geometry, post-LN, x20 outliers": build(post, work / "base-post-all"),
+        "bert-base geometry, post-LN, x3 outliers": build(post, work / "base-post-all"),
         "gena-mini": build("gena-mini", work / "gena-mini-all"),
         "bert-large geometry, x3 outliers": build(large, work / "large-all"),
     }
