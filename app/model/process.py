@@ -282,6 +282,8 @@ class ModelProcess:
         failed = {failure.window: failure for failure in reply.failures}
         rows = sum(pending.lengths)
         hidden_size = self._hidden_size if len(failed) < len(pending.lengths) else 0
+        if any(index >= len(pending.lengths) for index in failed):
+            raise GarbledReplyError("it failed for a window that it was not sent")
         if reply.shape != (rows, hidden_size):
             raise GarbledReplyError(f"its features have the shape {reply.shape}")
         offset = pending.slot * self._slot_bytes

@@ -67,7 +67,7 @@ class NotLoaded:
 class Failure:
     """Why a window, counted from 0, has no features; the process lives on."""
 
-    window: int
+    window: Annotated[int, Field(ge=0)]
     code: str
     message: str
 

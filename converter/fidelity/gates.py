@@ -72,7 +72,8 @@ def torch_runtime_gate(fidelity: Mapping[str, Any], compute: str) -> Gate:
     """The gate for the torch runtime's features against the reference, when it is loaded.
 
     Args:
-        fidelity: of a manifest: what verification found for the package.
+        fidelity: of a manifest: what verification found for the package. Every conversion records
+            it; without a figure the floor of a package is what counts.
         compute: "fp32", which has to be as good as the executed package; or what was asked for
             instead, which is flagged.
     """
@@ -81,8 +82,11 @@ def torch_runtime_gate(fidelity: Mapping[str, Any], compute: str) -> Gate:
     # null where all was equal.
     package = _ARRANGED_MOST if None in found else min([_ARRANGED_MOST, *found])
     if compute != "fp32":
-        floor = min(FP16_OPERATIONS.floor, package - _DEVICE_LOSS)
-        return Gate(f"torch runtime, {compute}", FP16_OPERATIONS.expected, floor)
+        # A compressed package is below already: then its own figure counts, as on a Mac.
+        own = package - _DEVICE_LOSS
+        cosine = FP16_OPERATIONS.cosine if own >= FP16_OPERATIONS.floor else -1.0
+        floor = min(FP16_OPERATIONS.floor, own)
+        return Gate(f"torch runtime, {compute}", FP16_OPERATIONS.expected, floor, cosine)
     least = package - _ARRANGED_LOSS if found else FP32_ARITHMETIC.floor
     return Gate("torch runtime, fp32", expected=least, floor=least)
 

@@ -68,7 +68,7 @@ def verify_package(
     results = exact.results((fitting,), lambda done: progress(done / 2), watched)
     repeated = exact.shortest((fitting,))
     rounded = exact.with_arithmetic("fp16")
-    halves = rounded.results((), lambda done: progress(0.5 + done / 2))
+    halves = rounded.results((fitting,), lambda done: progress(0.5 + done / 2))
     norms = rounded.with_arithmetic("fp16-norms").shortest((fitting, ONE_TOKEN))
     layers = _layers(exact.states(reference), rounded.states(reference)) if reference else ()
     del exact, rounded  # their weights are large, and the next ones bring their own

@@ -228,7 +228,11 @@ class _Operations:
 
     def _tensor(self, operation: Operation, parameter: str) -> Tensor:
         source = operation.inputs[parameter][0]
-        weight = constant_weight(source) if isinstance(source, Constant) else self._weights[source]
+        weight = (
+            constant_weight(source) if isinstance(source, Constant) else self._weights.get(source)
+        )
+        if weight is None:
+            raise self._otherwise(operation)
         return torch.from_numpy(np.array(weight.read()))
 
     def _with_weights(self, function: Function) -> Iterator[Operation]:

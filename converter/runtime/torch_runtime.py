@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Beyond these a CPU computes no faster, and whoever comes next waits longer.
 _CPU_BATCH_TOKENS = 512
+# A GPU gains by all that there are: the setting bounds them.
 _GPU_BATCH_TOKENS = 2**17
 
 
@@ -29,11 +30,18 @@ class TorchRuntime:
     """Predictions by PyTorch, several windows at a time, without padding.
 
     Args:
+        device: "auto" is CUDA where there is any, else the CPU.
+        compute: dtype of the products and of attention.
         threads: of PyTorch, for the whole process; as many as there are cores when None.
 
+    Attributes:
+        device_checks: how the golden windows agreed with the reference when it was loaded.
+
     Raises:
-        RuntimeUnavailableError: this machine has no such device or cannot compute so on it, the
-            package cannot be arranged for it, or the features are not those of the bundle.
+        RuntimeUnavailableError: this machine has no such device or cannot compute so on it, or the
+            features are not those of the bundle.
+        PackageError: the package is laid out otherwise than the encoder is read.
+        BundleError: it is not what it was when it was opened.
     """
 
     name = "torch"

@@ -202,6 +202,9 @@ FAILED = Failure(0, "model.error", "ValueError")
 GARBLED = {
     "of nobody": encode_reply(Predicted(7, (3, stand_in.HIDDEN), 0.1)),
     "error of nobody": encode_reply(Predicted(7, (3, 0), 0.1, [FAILED])),
+    "error of a window that it was not sent": encode_reply(
+        Predicted(0, (3, stand_in.HIDDEN), 0.1, [Failure(1, "model.error", "ValueError")])
+    ),
     "another length": encode_reply(Predicted(0, (512, stand_in.HIDDEN), 0.1)),
     "another width": encode_reply(Predicted(0, (3, 2 * stand_in.HIDDEN), 0.1)),
     "nothing": encode_reply(Predicted(0, (0, 0), 0.1)),

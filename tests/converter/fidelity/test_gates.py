@@ -6,6 +6,7 @@ import pytest
 from converter.fidelity import gates
 from converter.fidelity.gates import (
     COMPRESSED_FP16_OPERATIONS,
+    COMPRESSED_FP32_ARITHMETIC,
     FP16_OPERATIONS,
     FP32_ARITHMETIC,
     LENGTHS_AGREE,
@@ -17,6 +18,7 @@ from converter.fidelity.gates import (
     GateResult,
     compare,
     psnr,
+    torch_runtime_gate,
     worst,
 )
 from tests.support.paths import ROOT
@@ -164,3 +166,24 @@ def test_on_a_mac_a_compressed_package_may_lose_a_little_of_what_it_has(
     own: float, found: float, verdict: str
 ) -> None:
     assert gates.on_device(own).judge(Figures(found, 0.9, True)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("gate", "decibels", "compute", "floor", "cosine"),
+    [
+        (FP32_ARITHMETIC, 74.2, "fp32", 73.2, -1.0),
+        # Equal to the reference, or nearly: what is rounded otherwise is all there is.
+        (FP32_ARITHMETIC, None, "fp32", 99.0, -1.0),
+        (FP32_ARITHMETIC, 140.0, "fp32", 99.0, -1.0),
+        (FP32_ARITHMETIC, 74.2, "bf16", 40.0, 0.999),
+        (COMPRESSED_FP32_ARITHMETIC, 33.5, "fp32", 32.5, -1.0),
+        (COMPRESSED_FP32_ARITHMETIC, 33.5, "bf16", 30.5, -1.0),
+    ],
+)
+def test_the_torch_runtime_has_to_be_as_good_as_its_package(
+    gate: Gate, decibels: float | None, compute: str, floor: float, cosine: float
+) -> None:
+    found = [{"gate": gate.name, "psnr_db": decibels}, {"gate": "another", "psnr_db": 10.0}]
+    needed = torch_runtime_gate({"gates": found}, compute)
+    assert needed.floor == pytest.approx(floor)
+    assert needed.cosine == cosine
