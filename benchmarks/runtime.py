@@ -49,6 +49,7 @@ CASES = {
     (1, 512): 0.85,
     (32, 54): None,
 }
+_SETTLE_SECONDS = 0.2
 MAX_MIL_RATIO = 1.25
 # Of the machine's fp32 matrix peak, at 512 tokens.
 MIN_SHARE = 0.88
@@ -167,6 +168,8 @@ def _compare(package: Path, rounds: int, threads: int, peak: float) -> list[Row]
         times: dict[str, list[float]] = {name: [] for name in names}
         for _ in range((rounds if windows == 1 else max(3, rounds // 4)) + 2):
             for name in names:
+                # The threads of whoever was before spin for a while, and would take a core.
+                time.sleep(_SETTLE_SECONDS)
                 times[name].append(_seconds(engines[name], ids))
         # The first ones warm caches and threads.
         medians = {name: statistics.median(each[2:]) for name, each in times.items()}
