@@ -40,7 +40,7 @@ class QueuedWindow:
     """A window between the question and the answer.
 
     Attributes:
-        turn: the number of its turn, once it had one; it is kept when no model began with it.
+        turn: the number of its turn, once it had one; it is kept when it gets no answer.
         alone: it is predicted without company: a model died of it, or of what was with it.
     """
 
@@ -165,7 +165,7 @@ class Flow:
         self._answered_at = time.perf_counter()
 
     def take_back(self, queued: QueuedWindow) -> bool:
-        """Let a window that never reached the model wait again, before those that had no turn.
+        """Let a window that got no answer wait again, before those that had no turn.
 
         Returns:
             False where its answer is not waited for any more.
