@@ -68,6 +68,9 @@ class Health(BaseModel):
     status: Status
     message: str = Field(description="The same as a sentence.")
     model: str = Field(examples=["AIRI-Institute/gena-lm-bert-base"])
+    serves: str | None = Field(
+        None, description="Which part of the checkpoint, and which heads of it are left out."
+    )
     revision: str | None = None
     commit: str | None = None
     fingerprint: str | None = Field(None, examples=["0123456789abcdef"])
@@ -94,6 +97,7 @@ _HEALTH_EXAMPLES = {
         "status": "ready",
         "message": "gena-mini answers.",
         "model": "gena-mini",
+        "serves": "the encoder; left out: masked-language-model head",
         "fingerprint": "0123456789abcdef",
         "fidelity": "expected",
         "runtime": {
@@ -211,6 +215,7 @@ def _health(lifecycle: Lifecycle, settings: Settings) -> Health:
         status=state.status,
         message=state.message,
         model=manifest.model if manifest else settings.model,
+        serves=manifest.serves if manifest else None,
         revision=settings.revision,
         commit=manifest.commit if manifest else None,
         fingerprint=lifecycle.fingerprint,
@@ -248,6 +253,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "status": lifecycle.state.status,
         "model": settings.model,
+        "serves": None,
         "revision": settings.revision,
         "fingerprint": lifecycle.fingerprint,
         "limits": {
@@ -272,7 +278,11 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
     }
     manifest = lifecycle.manifest
     if manifest is not None:
-        facts |= {"model": manifest.model, "bundle": manifest.model_dump(mode="json")}
+        facts |= {
+            "model": manifest.model,
+            "serves": manifest.serves,
+            "bundle": manifest.model_dump(mode="json"),
+        }
         # The list of files is long and says less than the fingerprint that covers it.
         del facts["bundle"]["files"]
     if lifecycle.state.status == "ready":

@@ -4,7 +4,7 @@ No torch in here.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -23,11 +23,12 @@ from converter.digests import sha256_file, sha256_json
 from converter.errors import brief
 from converter.json_files import UnreadableJsonError, parse_json_object
 from converter.network.config import EncoderConfig
+from converter.network.heads import LeftOutHead, served_part
 from converter.options import BuildOptions, function_names
 from converter.package.engine import EngineShare
 from converter.tokenizer import WINDOW
 
-FORMAT = 2
+FORMAT = 3
 PACKAGE = "model.mlpackage"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
@@ -110,6 +111,7 @@ class Manifest(_Frozen):
             wherever they are built: `golden.npz` is left out, since the reference's last bits
             depend on the machine.
         checkpoint_sha256: hex digests of the source files "config", "weights" and "tokenizer".
+        left_out: heads of the checkpoint that the package does not have.
         lengths: tokens that a prediction can take, ascending.
         functions: length -> name of the package's function for it.
         precision: "chosen" ("fp16", "prefix", "mixed" or "fp32") and its "reason", "cures" of the
@@ -126,6 +128,7 @@ class Manifest(_Frozen):
     fingerprint: str
     checkpoint_sha256: dict[str, str]
     config: EncoderConfig
+    left_out: tuple[LeftOutHead, ...]
     hidden_size: int
     pad_token_id: int
     lengths: list[int]
@@ -189,6 +192,11 @@ class Manifest(_Frozen):
             raise ValueError(f"files does not list {', '.join(missing)}")
         return self
 
+    @property
+    def serves(self) -> str:
+        """Which part of the checkpoint is served, and which is not, for people."""
+        return served_part(self.left_out)
+
     def matches(self, files: CheckpointFiles) -> bool:
         """Whether the bundle was built from these very files."""
         return self.checkpoint_sha256 == files.sha256
@@ -232,6 +240,7 @@ def write_manifest(
     commit: str | None,
     checkpoint_sha256: Mapping[str, str],
     config: EncoderConfig,
+    left_out: Sequence[LeftOutHead],
     functions: Mapping[int, str],
     options: BuildOptions,
     precision: Mapping[str, Any],
@@ -246,18 +255,13 @@ def write_manifest(
     Raises:
         ValidationError (pydantic): a file that a bundle needs is not there.
     """
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    files = {
-        name: FileRecord(sha256=sha256_file(folder / name), size=(folder / name).stat().st_size)
-        for name in names
-        if name != MANIFEST
-    }
     draft = Manifest(
         model=model,
         commit=commit,
         fingerprint="",
         checkpoint_sha256=dict(checkpoint_sha256),
         config=config,
+        left_out=tuple(left_out),
         hidden_size=config.hidden_size,
         pad_token_id=config.pad_token_id,
         lengths=sorted(functions),
@@ -266,7 +270,7 @@ def write_manifest(
         precision=dict(precision),
         fidelity=dict(fidelity),
         versions=dict(versions),
-        files=files,
+        files=_records(folder),
         digest="",
     )
     stamped = draft.model_copy(update={"fingerprint": _fingerprint(draft)})
@@ -275,6 +279,15 @@ def write_manifest(
     text = json.dumps(manifest.model_dump(mode="json"), indent=2, allow_nan=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
     return manifest
+
+
+def _records(folder: Path) -> dict[str, FileRecord]:
+    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    return {
+        name: FileRecord(sha256=sha256_file(folder / name), size=(folder / name).stat().st_size)
+        for name in names
+        if name != MANIFEST
+    }
 
 
 def _first(error: ValidationError) -> str:

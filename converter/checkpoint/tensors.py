@@ -22,7 +22,17 @@ _PREFIX = "bert."
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+class StoredTensors(dict[str, Tensor]):
+    """Tensors by their published names less "bert.".
+
+    Attributes:
+        outside: names without that prefix, in a file where others have it.
+    """
+
+    outside: frozenset[str] = frozenset()
+
+
+def read_tensors(path: Path) -> StoredTensors:
     """Every tensor of a file, by its published name less "bert.".
 
     Raises:
@@ -81,11 +91,13 @@ def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
 
 
-def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    stripped: dict[str, Tensor] = {}
+def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> StoredTensors:
+    stripped = StoredTensors()
     for name, tensor in tensors.items():
         short = name.removeprefix(_PREFIX)
         if short in stripped:
             raise CheckpointError(f"{path} holds {brief(short)} twice, with and without 'bert.'.")
         stripped[short] = tensor
+    without = frozenset(name for name in tensors if not name.startswith(_PREFIX))
+    stripped.outside = without if len(without) < len(tensors) else frozenset()
     return stripped

@@ -126,7 +126,8 @@ def _interrupt() -> None:
 def _summary(manifest: Manifest) -> str:
     lines = [
         f"{manifest.model}, fingerprint {manifest.fingerprint}, lengths "
-        f"{', '.join(map(str, manifest.lengths))}"
+        f"{', '.join(map(str, manifest.lengths))}",
+        f"serves {manifest.serves}",
     ]
     for gate in manifest.fidelity["gates"]:
         figure = "equal" if gate["psnr_db"] is None else f"{gate['psnr_db']} dB"

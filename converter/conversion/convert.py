@@ -259,6 +259,7 @@ def _write_manifest(
         commit=files.commit,
         checkpoint_sha256=files.sha256,
         config=planned.checkpoint.config,
+        left_out=planned.checkpoint.left_out,
         functions=options.functions,
         options=options,
         precision=candidate.as_dict(),

@@ -1,7 +1,8 @@
 """Files of a checkpoint -> validated configuration, weights and networks. Strict.
 
 A checkpoint is used only when every encoder weight is present with its exact shape and is
-finite, and when no tensor is left whose purpose is unknown. Code from the hub is never run.
+finite, and when no tensor is left that may belong to it. What is beside it is told by name. Code
+from the hub is never run.
 """
 
 import re
@@ -9,25 +10,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from converter.checkpoint.files import MOST_CONFIG_BYTES, CheckpointFiles
-from converter.checkpoint.tensors import read_tensors, why_not_numbers
+from converter.checkpoint.tensors import StoredTensors, read_tensors, why_not_numbers
 from converter.errors import CheckpointError, brief
 from converter.json_files import UnreadableJsonError, read_json_object
 from converter.network.config import EncoderConfig
+from converter.network.heads import LeftOutHead, find_heads, is_beside_the_encoder
 from converter.network.reference import GenaEncoder, Head, MaskedLanguageModelHead
 
 _WORDS = "embeddings.word_embeddings.weight"
 _HEAD_PREFIX = "cls.predictions."
 _LAYERS = "encoder.layer."
 _LAYER = re.compile(re.escape(_LAYERS) + r"(\d+)\.", re.ASCII)
-# Present in published files and not part of the encoder (names without the prefix "bert.").
-_NOT_ENCODER = re.compile(
-    r"cls\..+|pooler\..+|classifier\..+|embeddings\.(position_ids|token_type_ids)"
-)
+# Published files have four at most.
+_MOST_HEADS = 20
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Checkpoint:
         weights: encoder tensors by their published names less "bert.", in the file's dtype.
         head: tensors of the masked-language-model head, by names of `MaskedLanguageModelHead`;
             None where the file has no complete, finite one.
+        left_out: what the file holds beside the encoder, that one included.
     """
 
     files: CheckpointFiles
     config: EncoderConfig
     weights: dict[str, Tensor]
     head: dict[str, Tensor] | None
+    left_out: tuple[LeftOutHead, ...]
 
     def encoder(self) -> GenaEncoder:
         """The reference network with these weights in fp32, each equal to the file's tensor."""
@@ -74,13 +77,16 @@ def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
         UnsupportedModelError: the configuration asks for another architecture.
         CheckpointError: a file is damaged or not what the configuration says.
     """
-    config = read_config(files.config)
+    raw = _read_raw_config(files.config)
+    config = EncoderConfig.from_dict(raw)
     tensors = read_tensors(files.weights)
+    weights = _encoder_weights(tensors, config, files.weights)
     return Checkpoint(
         files=files,
         config=config,
-        weights=_encoder_weights(tensors, config, files.weights),
+        weights=weights,
         head=_head_weights(tensors, config),
+        left_out=_heads(tensors, weights, raw, files.weights),
     )
 
 
@@ -90,15 +96,18 @@ def read_config(path: Path) -> EncoderConfig:
     Raises:
         UnsupportedModelError, CheckpointError: as `EncoderConfig.from_dict`.
     """
+    return EncoderConfig.from_dict(_read_raw_config(path))
+
+
+def _read_raw_config(path: Path) -> dict[str, Any]:
     try:
-        raw = read_json_object(path, MOST_CONFIG_BYTES)
+        return read_json_object(path, MOST_CONFIG_BYTES)
     except UnreadableJsonError as error:
         raise CheckpointError(f"{path} {error}.") from error
-    return EncoderConfig.from_dict(raw)
 
 
 def _encoder_weights(
-    tensors: Mapping[str, Tensor], config: EncoderConfig, path: Path
+    tensors: StoredTensors, config: EncoderConfig, path: Path
 ) -> dict[str, Tensor]:
     expected = _encoder_shapes(config, tensors, path)
     missing = [name for name in expected if name not in tensors]
@@ -106,7 +115,11 @@ def _encoder_weights(
         raise CheckpointError(
             f"{path}: {len(missing)} encoder weights are missing: {_some(missing)}."
         )
-    unexpected = [n for n in tensors if n not in expected and not _NOT_ENCODER.fullmatch(n)]
+    unexpected = [
+        name
+        for name in tensors
+        if name not in expected and not is_beside_the_encoder(name, outside=name in tensors.outside)
+    ]
     if unexpected:
         raise CheckpointError(
             f"{path}: {len(unexpected)} tensors have no place in this network: "
@@ -156,6 +169,18 @@ def _encoder_shapes(
             if name.startswith(first)
         }
     return shapes
+
+
+def _heads(
+    tensors: StoredTensors, weights: Mapping[str, Tensor], raw: Mapping[str, Any], path: Path
+) -> tuple[LeftOutHead, ...]:
+    heads = find_heads({name: t.shape for name, t in tensors.items()}, weights, raw)
+    if len(heads) > _MOST_HEADS:
+        raise CheckpointError(
+            f"{path} holds {len(heads)} parts beside the encoder: "
+            f"{_some([head.name for head in heads])}. That is no checkpoint of one network."
+        )
+    return heads
 
 
 def _head_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor] | None:

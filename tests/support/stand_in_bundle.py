@@ -7,6 +7,7 @@ from tokenizers import Tokenizer, models, processors
 
 from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.network.config import EncoderConfig
+from converter.network.heads import LeftOutHead
 from converter.options import BuildOptions, function_names
 from tests.support.bundles import ALL_FP16, UNMEASURED
 
@@ -24,7 +25,12 @@ _CONFIG = {
 }
 
 
-def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Path:
+def make_bundle(
+    folder: Path,
+    model: str = "stand-in",
+    weights: str = "w",
+    left_out: tuple[LeftOutHead, ...] = (),
+) -> Path:
     """Write a bundle for `stand_in_model`, at once where one was before.
 
     Args:
@@ -49,6 +55,7 @@ def make_bundle(folder: Path, model: str = "stand-in", weights: str = "w") -> Pa
         commit=None,
         checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
         config=EncoderConfig.from_dict(_CONFIG),
+        left_out=left_out,
         functions=function_names((128, 512)),
         options=BuildOptions(),
         precision=ALL_FP16,

@@ -7,13 +7,17 @@ from pathlib import Path
 import pytest
 
 from app.unproven import unproven
+from converter.network.heads import LeftOutHead
 from tests.support.running import Server, running
 from tests.support.stand_in_bundle import make_bundle
+
+CLASSIFIER = LeftOutHead("classifier", "sequence classifier", 2, ("promoter", "other"))
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    bundle = make_bundle(tmp_path_factory.mktemp("operations") / "bundle")
+    folder = tmp_path_factory.mktemp("operations") / "bundle"
+    bundle = make_bundle(folder, left_out=(CLASSIFIER, LeftOutHead("pooler", "pooler")))
     with running(
         GENA_BUNDLE=str(bundle), GENA_MAX_BODY_BYTES="100000", GENA_METRICS="false"
     ) as server:
@@ -33,6 +37,20 @@ def test_info_identifies_the_answers_and_states_the_limits(server: Server) -> No
     assert "tokenizers" in info["versions"]
     # What the README's sentence is made of, see test_unproven.
     assert info["never_run_on_a_mac"] == [entry.text for entry in unproven()]
+
+
+def test_health_info_and_the_log_say_which_head_is_left_out(server: Server) -> None:
+    said = "the encoder; left out: sequence classifier of 2 labels (promoter, other), pooler"
+    info = server.http.get("/info").json()
+    assert server.health()["serves"] == info["serves"] == said
+    assert info["bundle"]["left_out"][0] == {
+        "name": "classifier",
+        "description": "sequence classifier",
+        "n_labels": 2,
+        "labels": ["promoter", "other"],
+        "problem_type": None,
+    }
+    assert said in server.text
 
 
 def test_documentation_is_one_page_without_scripts(server: Server) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from converter.bundle.opening import open_bundle
 from converter.cli import main
@@ -248,15 +249,23 @@ def test_killed_at_any_point_the_next_conversion_gives_a_valid_bundle(
     assert debris(tmp_path) == ["out"]
 
 
-def test_a_person_gets_a_summary(
-    checkpoint: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_person_gets_a_summary(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    checkpoint = make_checkpoint(
+        tmp_path / "tuned", num_hidden_layers=1, architectures=["BertForTokenClassification"]
+    )
+    tensors = torch.load(checkpoint / "pytorch_model.bin", weights_only=True)
+    tensors["classifier.weight"] = torch.ones(3, 64)
+    torch.save(tensors, checkpoint / "pytorch_model.bin")
     arguments = ["convert", "--model", str(checkpoint), "--output", str(tmp_path / "out")]
     assert main([*arguments, "--target", "macos14", "--progress", "bar"]) == 0
     shown = capfd.readouterr()
     assert str(tmp_path / "out") in shown.out
     assert open_bundle(tmp_path / "out").manifest.fingerprint in shown.out
     assert "package, every operation in fp16" in shown.out
+    assert (
+        "serves the encoder; left out: token classifier of 3 labels, masked-language-model head, "
+        "next-sentence head, pooler\n"
+    ) in shown.out
     assert "100%" in shown.err
     # One display: of what coremltools and torch print, nothing.
     for noise in ("Running MIL", "Converting PyTorch", "passes/s", "Warning"):

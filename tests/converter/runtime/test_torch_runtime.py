@@ -97,6 +97,7 @@ def rewritten(bundle: Bundle, folder: Path, decibels: float | None = None) -> Bu
         commit=None,
         checkpoint_sha256=manifest.checkpoint_sha256,
         config=manifest.config,
+        left_out=(),
         functions={int(length): name for length, name in manifest.functions.items()},
         options=manifest.options,
         precision=manifest.precision,
