@@ -1,6 +1,7 @@
 """The `gena` command: what the converter has, and the service."""
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from types import NoneType
@@ -173,8 +174,13 @@ def _start_serving(arguments: argparse.Namespace) -> int:
     from app.main import create_app
 
     warn_if_open(listeners[0].getsockname()[0], settings)
-    serve(create_app(settings), settings, listeners)
-    return 0
+    # As a service it stays, and /health says what is wrong: others would start it again and again.
+    failure = serve(create_app(settings), settings, listeners, for_a_person=sys.stderr.isatty())
+    if failure is None:
+        return 0
+    logging.shutdown()  # so that the reason is the last line
+    print(f"gena: {failure.message} {failure.advice}", file=sys.stderr)
+    return 1
 
 
 def _doctor(arguments: argparse.Namespace) -> int:

@@ -36,9 +36,11 @@ class GenaError(Exception):
     """An expected failure with a message written for the user.
 
     `code` is stable and dotted, for scripts; the message may change, the code does not.
+    `may_pass` says that the same may succeed later without anybody's doing.
     """
 
     code: ClassVar[str] = "gena"
+    may_pass: ClassVar[bool] = False
 
 
 class UnusablePathError(GenaError):
@@ -57,6 +59,12 @@ class CheckpointUnavailableError(CheckpointError):
     """The checkpoint is not here and cannot be fetched now."""
 
     code = "checkpoint.unavailable"
+
+
+class HubUnreachableError(CheckpointUnavailableError):
+    """The hub, or the network on the way there, does not answer as it should."""
+
+    may_pass = True
 
 
 class UnsupportedModelError(CheckpointError):

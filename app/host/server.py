@@ -20,6 +20,7 @@ from app.host.descriptors import most_connections, raise_limit
 from app.host.grace import unanswered_of
 from app.host.listening import urls_of
 from app.host.protocol import HttpProtocol
+from app.model.state import State
 from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
@@ -29,8 +30,22 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _LAST_BYTES_SECONDS = 2
 
 
-def serve(app: FastAPI, settings: Settings, listeners: Sequence[socket.socket]) -> None:
-    """Answer until SIGTERM or SIGINT; then finish what was accepted and return."""
+def serve(
+    app: FastAPI,
+    settings: Settings,
+    listeners: Sequence[socket.socket],
+    *,
+    for_a_person: bool = False,
+) -> State | None:
+    """Answer until SIGTERM or SIGINT; then finish what was accepted and return.
+
+    Args:
+        for_a_person: who sits before a terminal, and would wait for a model that was mistyped. The
+            server ends by itself where there is none for a reason that lasts, and never was one.
+
+    Returns:
+        That failure, if it ended by itself.
+    """
     config = uvicorn.Config(
         app,
         ws="none",
@@ -47,9 +62,10 @@ def serve(app: FastAPI, settings: Settings, listeners: Sequence[socket.socket]) 
     )
     most = most_connections(raise_limit())
     logger.info("listening on %s", urls_of(listeners))
-    server = _Server(config, app, settings, listeners, most)
+    server = _Server(config, app, settings, listeners, most, for_a_person=for_a_person)
     asyncio.run(server.serve(sockets=list(listeners)))
     logger.info("stopped")
+    return server.failure
 
 
 class _Server(uvicorn.Server):
@@ -59,6 +75,10 @@ class _Server(uvicorn.Server):
 
     Args:
         most: connections at a time.
+        for_a_person: as `serve` takes it.
+
+    Attributes:
+        failure: what it ended with by itself.
     """
 
     def __init__(
@@ -68,12 +88,16 @@ class _Server(uvicorn.Server):
         settings: Settings,
         listeners: Sequence[socket.socket],
         most: int,
+        *,
+        for_a_person: bool,
     ) -> None:
         super().__init__(config)
         self._lifecycle, self._unanswered = services_of(app).lifecycle, unanswered_of(app)
         self._settings = settings
         self._listeners = listeners
         self._most = most
+        self._for_a_person = for_a_person
+        self.failure: State | None = None
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -102,6 +126,13 @@ class _Server(uvicorn.Server):
         await super().startup(sockets=[])
         self._connections = Connections(self._listeners, self._most, self._make_connection)
         self.servers = [self._connections]  # type: ignore[list-item]
+        if self._for_a_person:
+            self._watch = asyncio.create_task(self._end_with_the_model())
+
+    async def _end_with_the_model(self) -> None:
+        self.failure = await self._lifecycle.failed_to_begin()
+        self.should_exit = True
+        self._begin_stop()
 
     def _make_connection(self, on_lost: Callable[[HttpProtocol], None]) -> HttpProtocol:
         return HttpProtocol(

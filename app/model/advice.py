@@ -1,4 +1,4 @@
-"""What people can do about a failure, by its code."""
+"""What people can do about a failure, and whether it lasts, by its code."""
 
 from converter.checkpoint.files import SHIPPED_MODELS
 
@@ -12,6 +12,7 @@ _ADVICE = {
     "package.refused": "Try gena convert --precision fp32, or report the figures in the message.",
     "path": "Correct the name of the folder or file, and start the server again.",
     "bundle": "Remove the bundle folder, or build it again with gena convert.",
+    "bundle.missing": "Check the name that --bundle gives; without it the model is converted.",
     "bundle.replaced": "Wait until what builds the bundle is done.",
     "runtime": "Choose another with --runtime or --compute-units.",
     "disk": "Make room there, or start the server with another place: GENA_BUNDLES for bundles, "
@@ -19,6 +20,16 @@ _ADVICE = {
     "model.start": "See whether the machine lacks memory or open files (ulimit -n).",
     "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }
+# What was named, or lies in the files that were named. Beside it are faults of the machine and the
+# model's processes, which another attempt may not meet.
+_LASTING = (
+    "bundle.invalid", "bundle.missing", "checkpoint", "package", "path", "runtime", "tokenizer",
+)  # fmt: skip
+
+
+def lasts(code: str) -> bool:
+    """Whether a failure stays until somebody changes the command, or what it names."""
+    return code.startswith(_LASTING)
 
 
 def advice_for(code: str) -> str:

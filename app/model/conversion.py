@@ -32,11 +32,13 @@ class ConversionError(Exception):
 
     Attributes:
         code: the converter's dotted code, or conversion.died.
+        may_pass: the same may succeed later without anybody's doing.
     """
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, may_pass: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.may_pass = may_pass
 
 
 async def convert(
@@ -77,7 +79,8 @@ async def convert(
         await _end(process)
         ended = await gone(process, stderr)
     if "error" in last:
-        raise ConversionError(last["error"]["code"], last["error"]["message"])
+        told = last["error"]
+        raise ConversionError(told["code"], told["message"], may_pass=told["may_pass"])
     if process.returncode != 0 or "bundle" not in last:
         raise ConversionError(
             "conversion.died",
@@ -94,7 +97,7 @@ async def _read_progress(
         match _parse(line):
             case {"stage": stage, "fraction": fraction, "message": message}:
                 on_progress(stage, fraction, message)
-            case {"error": {"code": _, "message": _}} | {"bundle": _} as last:
+            case {"error": {"code": _, "message": _, "may_pass": _}} | {"bundle": _} as last:
                 pass
             case _:
                 logger.warning("not progress: %s", line.decode(errors="replace").strip()[:200])

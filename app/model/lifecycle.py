@@ -22,7 +22,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from app.metrics import Metrics
-from app.model.advice import advice_for
+from app.model.advice import advice_for, lasts
 from app.model.bundle_source import BundleSource, ServedBundle
 from app.model.conversion import CONVERT_COMMAND, ConversionError
 from app.model.flow import Flow
@@ -96,6 +96,8 @@ class Lifecycle:
         self._replacements = 0
         self._retry_at = 0.0
         self._retry = asyncio.Event()
+        self._was_ready = False
+        self._never_ready = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._register_gauges()
 
@@ -158,6 +160,11 @@ class Lifecycle:
         self._retry.set()
         return True
 
+    async def failed_to_begin(self) -> State:
+        """Wait for a failure that lasts, where the model was never ready before; the failure."""
+        await self._never_ready.wait()
+        return self._state
+
     def start(self) -> None:
         """Begin, in the background."""
         self._task = asyncio.create_task(self._run())
@@ -189,7 +196,8 @@ class Lifecycle:
             except (ConversionError, ModelLoadError, GenaError) as error:
                 if self._may_read_again(error):
                     continue
-                self._fail(error.code, str(error))
+                may_pass = not isinstance(error, ModelLoadError) and error.may_pass
+                self._fail(error.code, str(error), lasting=lasts(error.code) and not may_pass)
             except Exception as error:
                 logger.exception("unexpected failure")
                 self._fail("internal", f"{type(error).__name__}: {error}")
@@ -207,13 +215,15 @@ class Lifecycle:
         logger.warning("%s It is read again.", error)
         return True
 
-    def _fail(self, code: str, message: str) -> None:
+    def _fail(self, code: str, message: str, *, lasting: bool = False) -> None:
         pause = min(_FIRST_PAUSE * 2**self._failures, _LONGEST_PAUSE)
         self._failures += 1
         self._retry_at = time.monotonic() + pause
-        self._set(State("failed", message, code=code, advice=advice_for(code)))
+        self._set(State("failed", message, code=code, advice=advice_for(code), lasting=lasting))
         logger.error("failed: %s", message, extra={"code": code})
         self.scheduler.fail_all(self._unavailable)
+        if lasting and not self._was_ready:
+            self._never_ready.set()
 
     def _unavailable(self) -> ModelUnavailableError:
         return ModelUnavailableError(self._state, self.retry_after)
@@ -221,6 +231,7 @@ class Lifecycle:
     def _set(self, state: State) -> None:
         if state.status == "ready":
             self._failures = self._replacements = 0
+            self._was_ready = True
         # Stopping is final: the steps that end meanwhile do not hide it.
         if self._state.status != "stopping":
             self._state = state

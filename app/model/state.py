@@ -15,6 +15,7 @@ class State:
         stage, fraction: of a conversion; the fraction of this stage, 0 to 1.
         code: of a failure, dotted and stable.
         advice: what to do about a failure.
+        lasting: a failure that stays until somebody changes the command, or what it names.
     """
 
     status: Status
@@ -23,6 +24,7 @@ class State:
     fraction: float | None = None
     code: str | None = None
     advice: str | None = None
+    lasting: bool = False
 
 
 class ModelUnavailableError(Exception):

@@ -11,6 +11,7 @@ from converter.digests import git_blob_sha1, sha256_file
 from converter.errors import (
     CheckpointError,
     CheckpointUnavailableError,
+    HubUnreachableError,
     brief,
     brief_repr,
     is_full_disk,
@@ -91,8 +92,9 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
     except errors.RemoteEntryNotFoundError as error:
         raise _AbsentError(f"{at} holds no {name}: it is no GENA-LM checkpoint.") from error
     except errors.LocalEntryNotFoundError as error:
+        failure: type[CheckpointUnavailableError] = HubUnreachableError
         if constants.is_offline_mode():
-            reason = "HF_HUB_OFFLINE is set"
+            failure, reason = CheckpointUnavailableError, "HF_HUB_OFFLINE is set"
         elif isinstance(error.__cause__, errors.FileMetadataError):
             reason = (
                 f"{constants.ENDPOINT} was reached, but what answered is not the hub: a web page "
@@ -100,9 +102,7 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
             )
         else:
             reason = f"{constants.ENDPOINT} cannot be reached"
-        raise CheckpointUnavailableError(
-            f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}"
-        ) from error
+        raise failure(f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}") from error
     except errors.HFValidationError as error:
         raise CheckpointUnavailableError(
             f"{brief_repr(repo_id)} is no hub id (owner/name)."
@@ -114,16 +114,18 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
             f"with the address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
-        raise CheckpointUnavailableError(_interrupted(at, name, error)) from error
+        raise _interrupted(at, name, error) from error
 
 
-def _interrupted(at: str, name: str, error: Exception) -> str:
+def _interrupted(at: str, name: str, error: Exception) -> CheckpointUnavailableError:
     if isinstance(error, OSError) and is_full_disk(error):
-        return (
+        return CheckpointUnavailableError(
             f"There is no room for {name} of {at} ({error.strerror}). Make room, or set HF_HOME "
             "to a folder on another disk."
         )
-    return f"Fetching {name} of {at} failed ({brief(error)}). Try again. {_INSTEAD}"
+    return HubUnreachableError(
+        f"Fetching {name} of {at} failed ({brief(error)}). Try again. {_INSTEAD}"
+    )
 
 
 def _verify(file: Path, repo_id: str) -> None:

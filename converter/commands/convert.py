@@ -106,7 +106,8 @@ def _run(args: argparse.Namespace) -> int:
     except GenaError as error:
         if args.progress != "json":
             raise
-        print_json({"error": {"code": error.code, "message": str(error)}})
+        told = {"code": error.code, "message": str(error), "may_pass": error.may_pass}
+        print_json({"error": told})
         return 1
     manifest = bundle.manifest
     if args.progress == "json":

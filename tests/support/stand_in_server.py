@@ -4,6 +4,7 @@ python -m tests.support.stand_in_server: settings come from GENA_*; the port is 
 """
 
 import asyncio
+import sys
 from typing import Annotated
 
 import numpy as np
@@ -62,7 +63,8 @@ def main() -> None:
         """An unexpected exception that quotes DNA."""
         raise RuntimeError("ACGTTGCA" * 20)
 
-    serve(app, settings, listeners)
+    failure = serve(app, settings, listeners, for_a_person=sys.stderr.isatty())
+    sys.exit(failure.message if failure else 0)
 
 
 if __name__ == "__main__":

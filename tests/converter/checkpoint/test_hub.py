@@ -159,7 +159,8 @@ try:
     )
     print(json.dumps({"folder": str(folder), "files": sorted(p.name for p in folder.iterdir())}))
 except GenaError as error:
-    print(json.dumps({"code": error.code, "message": str(error)}))
+    told = {"code": error.code, "message": str(error), "may_pass": error.may_pass}
+    print(json.dumps(told))
 """
 
 
@@ -246,6 +247,7 @@ def test_a_download_that_is_cut_off_for_good_leaves_nothing_to_use(
     result = fetch(tmp_path, hub.url)
     assert result["code"] == "checkpoint.unavailable"
     assert "Try again" in result["message"]
+    assert result["may_pass"]
     hub.always_cut = {}
     folder = Path(fetch(tmp_path, hub.url)["folder"])
     assert (folder / "model.safetensors").read_bytes() == WEIGHTS
@@ -306,6 +308,7 @@ def test_no_network_says_what_to_do(tmp_path: Path) -> None:
     result = fetch(tmp_path, "http://127.0.0.1:9")
     assert result["code"] == "checkpoint.unavailable"
     assert "http://127.0.0.1:9 cannot be reached" in result["message"]
+    assert result["may_pass"]
     assert "--model gena-mini" in result["message"]
 
 
@@ -313,6 +316,7 @@ def test_offline_with_nothing_here_says_so(tmp_path: Path) -> None:
     result = fetch(tmp_path, "http://127.0.0.1:9", HF_HUB_OFFLINE="1")
     assert result["code"] == "checkpoint.unavailable"
     assert "HF_HUB_OFFLINE is set" in result["message"]
+    assert not result["may_pass"]
 
 
 @pytest.mark.parametrize(
@@ -332,6 +336,7 @@ def test_refusals_of_the_hub_say_what_to_do(
     assert result["code"] == "checkpoint.unavailable"
     assert words in result["message"]
     assert "lab/model" in result["message"]
+    assert result["may_pass"] == (status[0] == 500)
 
 
 def test_an_unknown_revision_is_named(tmp_path: Path, serve: Callable[..., Hub]) -> None:
