@@ -30,17 +30,23 @@ export class Editor extends EventTarget {
     });
     this.field.addEventListener('scroll', () => this.alignMarks());
     new ResizeObserver(() => this.alignMarks()).observe(this.field);
-    find('example').addEventListener('click', () => this.set(SWITCH_FASTA));
-    find('example-records').addEventListener('click', () => this.set(GENES_FASTA));
+    const example = (id, text) => find(id).addEventListener('click', () => {
+      this.set(text);
+      find('run').focus();
+    });
+    example('example', SWITCH_FASTA);
+    example('example-records', GENES_FASTA);
     find('open').addEventListener('click', () => find('file').click());
     find('file').addEventListener('change', ({ target }) => {
       if (target.files.length) this.read(target.files[0]);
       target.value = '';
     });
-    find('detach').addEventListener('click', () => {
-      this.set('');
-      this.field.focus();
-    });
+    for (const id of ['detach', 'clear']) {
+      find(id).addEventListener('click', () => {
+        this.set('');
+        this.field.focus();
+      });
+    }
     this.acceptDrops();
     this.update();
   }
@@ -134,6 +140,11 @@ export class Editor extends EventTarget {
     if (bases && !problem) facts.push(this.tokenFacts());
     find('facts').textContent = facts.join(' · ');
     find('pooling-choice').hidden = records.length < 2;
+    find('examples').hidden = kind !== 'empty';
+    find('clear').hidden = kind === 'empty' || this.attached !== null;
+    find('run').setAttribute('aria-disabled', String(Boolean(problem)));
+    find('run-why').hidden = !problem;
+    find('run-why').textContent = problem ? 'Not yet: see the line in red above.' : '';
     this.reportBudget();
     this.mark();
     this.findings(this.observations());

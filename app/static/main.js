@@ -1,13 +1,17 @@
 /* The page: paste DNA, see what the model makes of it. Ties the parts together. */
 
+import { readFeatures, readVectors } from './answers.js';
+import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
 import { Editor, MAX_OWN_TOKENS } from './editor.js';
-import { parseNpy, unzipStored } from './npy.js';
-import { find, format, plural } from './page.js';
+import { openOnce } from './how.js';
+import { ModelCard } from './model-card.js';
+import { find, format, plural, setText } from './page.js';
 import { RecordView } from './record-view.js';
 import { RecordsView } from './records-view.js';
 import { estimateTokens, toFasta } from './sequence.js';
 import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from './service.js';
+import { StateView } from './state-view.js';
 
 /** Every token of more windows than this (200 MB at 768 features) is not for a page. */
 const MOST_WINDOWS = 128;
@@ -15,81 +19,7 @@ const MOST_WINDOWS = 128;
 const JSON_UP_TO = 4_000_000;
 const JSON_AROUND_A_RECORD = 24;
 const ROWS = MAX_OWN_TOKENS + 2;
-const DEFAULT_HIDDEN = 768;
-
-/* ---- The worker ---- */
-
-const worker = new Worker('/static/worker.js', { type: 'module' });
-const waiting = new Map();
-let tickets = 0;
-worker.addEventListener('message', ({ data }) => {
-  waiting.get(data.ticket)(data.result);
-  waiting.delete(data.ticket);
-});
-
-function compute(task) {
-  tickets += 1;
-  const ticket = tickets;
-  return new Promise((resolve) => {
-    waiting.set(ticket, resolve);
-    worker.postMessage({ ...task, ticket }, [task.values.buffer]);
-  });
-}
-
-/* ---- The state of the model ---- */
-
-const health = new Health();
-
-const STATES = {
-  unknown: 'Asking for the model…',
-  away: 'The service does not answer',
-  converting: 'Converting the model',
-  loading: 'Loading the model',
-  ready: 'Ready',
-  failed: 'No model',
-  stopping: 'Shutting down',
-};
-
-function showState() {
-  const { status, message, progress, error, model, fingerprint, fidelity } = health.current;
-  find('state').dataset.status = status;
-  const percent = progress ? ` ${Math.floor(100 * progress.fraction)} %` : '';
-  const name = status === 'ready' ? ` · ${model}` : '';
-  setText('state-text', `${STATES[status] ?? status}${percent}${name}`);
-  find('state').title = fingerprint ? `Fingerprint ${fingerprint}` : '';
-  if (fingerprint) {
-    const flag = fidelity === 'flagged' ? ' · less faithful than expected, see About' : '';
-    setText('provenance', `${model} · fingerprint ${fingerprint}${flag}`);
-  }
-
-  const notices = {
-    away: ['The service does not answer', 'Asking again every second; nothing here is lost.'],
-    converting: ['The model is being prepared', `${sentence(message)} This is done once.`],
-    loading: ['The model is being loaded', message],
-    failed: ['There is no model to answer', `${error?.message ?? message} ${error?.advice ?? ''}`],
-    stopping: ['The service is shutting down', 'No new work is taken.'],
-  };
-  const notice = notices[status];
-  find('notice').hidden = !notice;
-  find('notice').classList.toggle('bad', status === 'failed');
-  find('notice-retry').hidden = status !== 'failed';
-  if (notice) {
-    setText('notice-title', notice[0]);
-    setText('notice-text', notice[1]);
-  }
-  const bar = find('notice-progress');
-  bar.hidden = status !== 'converting' && status !== 'loading';
-  if (progress) bar.value = progress.fraction;
-  else bar.removeAttribute('value');
-}
-
-const sentence = (text = '') => (text.endsWith('.') ? text : `${text}.`);
-
-/* Unchanged text stays untouched, so that it is not read out again. */
-function setText(id, text) {
-  const element = find(id);
-  if (element.textContent !== text) element.textContent = text;
-}
+let hiddenSize = 768; // until the first answer says how many features there are
 
 /* ---- What goes in ---- */
 
@@ -112,7 +42,10 @@ async function tokenize(records, signal) {
   }
 }
 
+const health = new Health();
 const editor = new Editor(tokenize);
+const stateView = new StateView(health);
+const modelCard = new ModelCard();
 
 /* ---- From DNA to features ---- */
 
@@ -176,6 +109,7 @@ async function showRecord(record, signal, { named, index = null }) {
     bytes: ROWS,
   }, record);
   const features = readFeatures(buffer);
+  [, , hiddenSize] = features.shape;
   const command = curlCommand('/features?format=npy&overflow=window', [record], {
     fasta: false,
     output: 'features.npy',
@@ -186,6 +120,7 @@ async function showRecord(record, signal, { named, index = null }) {
     recordsView.hide();
     vectorsShown = null;
   }
+  openOnce();
   recordView.show({ ...record, named }, features, command);
   arrive('result', `Features of ${plural(features.ids.length / ROWS, 'window')} are shown.`);
 }
@@ -200,6 +135,7 @@ async function showRecords(records, signal) {
     bytes: 1,
   });
   const vectors = readVectors(buffer, records.length);
+  [, hiddenSize] = vectors.shape;
   const command = curlCommand(`/embeddings?format=npy&${query}`, records, {
     fasta: true,
     output: 'vectors.npy',
@@ -238,7 +174,7 @@ function windowCount(record, index) {
 async function receive(path, body, signal, { text, unit, count, bytes }, record = null) {
   const total = count === null || count === 1 ? '' : ` ${plural(count, unit)}`;
   work(`${text}${unit === 'window' && total ? `:${total}` : ''}…`);
-  const size = 4 * bytes * (hiddenSize ?? DEFAULT_HIDDEN);
+  const size = 4 * bytes * hiddenSize;
   try {
     const { buffer } = await post(path, body, {
       signal,
@@ -253,50 +189,6 @@ async function receive(path, body, signal, { text, unit, count, bytes }, record 
     if (error instanceof ServiceError) error.record = record;
     throw error;
   }
-}
-
-let hiddenSize = null;
-
-const npyReader = (buffer) => {
-  const files = unzipStored(buffer);
-  return { bytes: (name) => files.get(name), read: (name) => parseNpy(files.get(name)) };
-};
-
-function readFeatures(buffer) {
-  const { bytes, read } = npyReader(buffer);
-  const { shape, data } = read('features');
-  [, , hiddenSize] = shape;
-  return {
-    values: data,
-    shape,
-    npy: bytes('features'),
-    ids: read('input_ids').data,
-    offsets: read('offsets').data,
-    windows: read('windows').data,
-    counts: read('n_tokens').data,
-    model: read('model').data[0],
-    fingerprint: read('fingerprint').data[0],
-  };
-}
-
-function readVectors(buffer, count) {
-  const { bytes, read } = npyReader(buffer);
-  const { shape, data } = read('features');
-  [, hiddenSize] = shape;
-  const windows = read('windows').data;
-  const counts = new Array(count).fill(0);
-  for (let at = 0; at < windows.length; at += 6) {
-    const [record, , firstToken, endToken] = windows.subarray(at, at + 4);
-    counts[record] += endToken - firstToken;
-  }
-  return {
-    values: data,
-    shape,
-    npy: bytes('features'),
-    counts,
-    model: read('model').data[0],
-    fingerprint: read('fingerprint').data[0],
-  };
 }
 
 /* ---- Work, results and failures, said aloud ---- */
@@ -315,6 +207,8 @@ function endWork() {
 
 function arrive(id, sentence) {
   const section = find(id);
+  // What stands above goes first, else the page would move on after the scroll.
+  endWork();
   setText('announce', sentence);
   section.focus({ preventScroll: true });
   const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -347,7 +241,7 @@ function hideError() {
 /* ---- Events ---- */
 
 health.addEventListener('change', () => {
-  showState();
+  modelCard.follow(health.current);
   if (health.ready && !editor.counted) editor.count();
 });
 editor.addEventListener('change', hideError);
@@ -376,6 +270,7 @@ find('notice-retry').addEventListener('click', async () => {
 find('key-form').addEventListener('submit', (event) => {
   event.preventDefault();
   useApiKey(find('key').value);
+  modelCard.follow(health.current);
   hideError();
   editor.count();
   submit();
@@ -390,5 +285,5 @@ for (const name of ['map-curl', 'result-curl']) {
 
 // navigator.userAgentData is not everywhere; this is only the name of a key.
 if (navigator.userAgent.includes('Macintosh')) setText('run-key', '⌘');
-showState();
+stateView.show();
 health.ask();

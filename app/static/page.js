@@ -10,3 +10,12 @@ export const format = (number) => number.toLocaleString('en');
 export const plural = (count, one, many = `${one}s`) => (
   `${format(count)} ${count === 1 ? one : many}`
 );
+
+/** Write `text` into the element; unchanged text stays untouched, so that it is not read again. */
+export function setText(id, text) {
+  const element = find(id);
+  if (element.textContent !== text) element.textContent = text;
+}
+
+/** Whether people point with a finger here, and not with a mouse. */
+export const touched = () => window.matchMedia('(pointer: coarse)').matches;

@@ -3,26 +3,15 @@
 import { absoluteMaximum, absoluteQuantile } from './analysis.js';
 import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
 import { Legend } from './legend.js';
+import { caution } from './model-card.js';
 import { MatrixPlot, mosaicShape } from './matrix-plot.js';
-import { find, format, plural } from './page.js';
+import { find, format, plural, touched } from './page.js';
 import { TokensView } from './tokens-view.js';
 
 const UNKNOWN_ID = 0;
 const signed = (value, digits = 4) => value.toFixed(digits).replace('-', '−');
 const pause = () => new Promise((resolve) => { setTimeout(resolve); });
 const TSV_ROWS_AT_ONCE = 64;
-
-/** @typedef {object} Features what /features?format=npz holds
- * @property {Float32Array} values windows x 512 x hidden
- * @property {number[]} shape
- * @property {Int32Array} ids windows x 512
- * @property {Float64Array} offsets windows x 512 x 2
- * @property {Float64Array} windows windows x 6
- * @property {Float64Array} counts real rows of each window
- * @property {ArrayBuffer} npy the array as the service sent it
- * @property {string} model
- * @property {string} fingerprint
- */
 
 export class RecordView {
   /** @param {(task: object) => Promise<Float32Array>} compute runs a task of worker.js */
@@ -37,14 +26,14 @@ export class RecordView {
     this.mosaic = new MatrixPlot(find('mosaic'), {
       kind: 'diverging',
       readout: find('mosaic-readout'),
-      hint: 'Point at a cell, or use the arrow keys.',
+      hint: touched() ? 'Tap a cell.' : 'Point at a cell, or use the arrow keys.',
       describe: (row, column, value) =>
         `feature ${row * this.mosaic.columns + column}: ${signed(value)}`,
     });
     this.heat = new MatrixPlot(find('heat'), {
       kind: 'diverging',
       readout: find('heat-readout'),
-      hint: 'One row a token, one column a feature. Choose a row.',
+      hint: touched() ? 'Tap a row to choose its token.' : 'Click a row to choose its token.',
       describe: (row, column, value) =>
         `token ${row} ${this.tokenText(row)}, feature ${column}: ${signed(value)}`,
       onPick: (row, column) => {
@@ -55,7 +44,7 @@ export class RecordView {
     this.cosine = new MatrixPlot(find('cosine'), {
       kind: 'sequential',
       readout: find('cosine-readout'),
-      hint: 'Cosine of every token with every other. Choose a row.',
+      hint: touched() ? 'Tap a row to choose its token.' : 'Click a row to choose its token.',
       describe: (row, column, value) => {
         const [one, other] = [row, column].map((place) => `${place} ${this.tokenText(place)}`);
         return `token ${one} with ${other}: ${signed(value, 3)}`;
@@ -76,7 +65,7 @@ export class RecordView {
 
   /**
    * @param {{id: string, sequence: string, named: boolean}} record
-   * @param {Features} features
+   * @param {import('./answers.js').Features} features
    * @param {string} command of curl
    */
   show(record, features, command) {
@@ -90,6 +79,7 @@ export class RecordView {
       `${format(record.sequence.length)} bases`,
       `${format(total - specials)} tokens in ${plural(features.counts.length, 'window')}`,
       `${format(this.hidden)} features each`,
+      ...caution(features.model),
     ].join(' · ');
     showCommand(find('result-curl-panel'), command, 'the features');
     find('windows').hidden = features.counts.length < 2;
@@ -145,8 +135,8 @@ export class RecordView {
     if (!this.scales.has(share)) this.scales.set(share, this.measure(share));
     const limit = this.scales.get(share);
     this.span = [-limit, limit];
-    const [below, above] = share < 1 ? ['≤ ', ' ≤'] : ['', ''];
-    const labels = [`${below}−${limit.toFixed(2)}`, '0', `${limit.toFixed(2)}${above}`];
+    const [below, above] = share < 1 ? ['≤ ', '≥ '] : ['', ''];
+    const labels = [`${below}−${limit.toFixed(2)}`, '0', `${above}${limit.toFixed(2)}`];
     this.legends.mosaic.show(labels);
     this.legends.heat.show(labels);
     this.heat.show(this.values, this.count, this.hidden, this.span);

@@ -2,19 +2,10 @@
 
 import { recordColour, onThemeChange } from './colours.js';
 import { fileName, isSpecial, save, savePng, shortest, showCommand, tsv } from './downloads.js';
+import { caution } from './model-card.js';
 import { toNpy } from './npy.js';
 import { find, format } from './page.js';
 import { ScatterPlot } from './scatter-plot.js';
-
-
-/** @typedef {object} Vectors what /embeddings?format=npz holds
- * @property {Float32Array} values records x hidden
- * @property {number[]} shape
- * @property {number[]} counts tokens of each record, without specials
- * @property {ArrayBuffer} npy the array as the service sent it
- * @property {string} model
- * @property {string} fingerprint
- */
 
 export class RecordsView {
   /**
@@ -47,7 +38,7 @@ export class RecordsView {
 
   /**
    * @param {{id: string, sequence: string}[]} records
-   * @param {Vectors} vectors
+   * @param {import('./answers.js').Vectors} vectors
    * @param {string} pooling
    * @param {string} command of curl
    */
@@ -64,6 +55,7 @@ export class RecordsView {
     find('map-result').hidden = false;
     const alone = records.length === 1;
     const facts = [`${format(this.hidden)} features a record`, `pooling: ${pooling}`];
+    facts.push(...caution(vectors.model));
     if (alone) facts.push('too long to show every token');
     const special = records.find(({ id }) => isSpecial(id));
     find('map-tsv').disabled = Boolean(special);

@@ -65,6 +65,13 @@ export async function postForJson(path, body, options) {
   return JSON.parse(new TextDecoder().decode(buffer));
 }
 
+/** GET JSON. */
+export async function getJson(path) {
+  const response = await fetch(path, { headers: headers() });
+  if (!response.ok) throw await refusal(response);
+  return response.json();
+}
+
 async function receive(response, onBytes) {
   const parts = [];
   let received = 0;

@@ -20,7 +20,9 @@ def test_bad_letters_are_shown_where_they_are(ready: Any) -> None:
     expect(finding).to_contain_text("“J” at position 11 of record “broken” is not a DNA letter.")
     expect(ready.locator("#marks mark.refused")).to_have_text("J")
     expect(ready.locator("#text")).to_have_attribute("aria-invalid", "true")
-    run(ready)
+    expect(ready.locator("#run")).to_have_attribute("aria-disabled", "true")
+    expect(ready.locator("#run-why")).to_have_text("Not yet: see the line in red above.")
+    ready.locator("#run").click(force=True)  # off, it still leads to the mistake
     selection = ready.locator("#text").evaluate(
         "field => field.value.slice(field.selectionStart, field.selectionEnd)"
     )
@@ -30,6 +32,7 @@ def test_bad_letters_are_shown_where_they_are(ready: Any) -> None:
 
     fill(ready, "ACGT acgu RN")
     expect(finding).to_have_count(0)
+    expect(ready.locator("#run-why")).to_be_hidden()
     findings = ready.locator("#findings")
     expect(findings).to_contain_text("4 lower-case letters are read as upper case.")
     expect(findings).to_contain_text("1 U is read as T.")

@@ -75,6 +75,7 @@ def test_the_page_follows_the_service_through_a_restart(
         assert first.stop() == 0
         expect(state).to_have_attribute("data-status", "away")
         expect(page.locator("#notice-title")).to_have_text("The service does not answer")
+        expect(page.locator("#notice-text")).to_contain_text("make serve")
     with running(STAND_IN_SERVER, **settings, GENA_PORT=str(first.port)):
         expect(state).to_have_attribute("data-status", "ready", timeout=PATIENCE)
         expect(page.locator("#notice")).to_be_hidden()
@@ -98,6 +99,7 @@ def test_conversion_failure_and_recovery_are_visible(
         page.get_by_role("button", name="Try again").click()
         expect(page.locator("#state-text")).to_have_text("Converting the model 50 %")
         assert page.locator("#notice-progress").get_attribute("value") == "0.5"
+        expect(page.locator("#notice-text")).to_contain_text("Step 3 of 5, converting")
         fill(page, "ACGT" * 50)
         expect(page.locator("#facts")).to_contain_text("about 23 to 36 tokens")
         opened.forgive_refusals()

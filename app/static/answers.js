@@ -1,0 +1,69 @@
+/* What the service answers with format=npz, as arrays. */
+
+import { parseNpy, unzipStored } from './npy.js';
+
+/* Of a row of `windows`: record, window, first token, end token, first base, end base. */
+const WINDOW_FIELDS = 6;
+
+const npyReader = (buffer) => {
+  const files = unzipStored(buffer);
+  return { bytes: (name) => files.get(name), read: (name) => parseNpy(files.get(name)) };
+};
+
+/** @typedef {object} Features what /features?format=npz holds
+ * @property {Float32Array} values windows x 512 x hidden
+ * @property {number[]} shape
+ * @property {Int32Array} ids windows x 512
+ * @property {Float64Array} offsets windows x 512 x 2
+ * @property {Float64Array} windows windows x 6
+ * @property {Float64Array} counts real rows of each window
+ * @property {ArrayBuffer} npy the array as the service sent it
+ * @property {string} model
+ * @property {string} fingerprint
+ */
+
+/** @returns {Features} */
+export function readFeatures(buffer) {
+  const { bytes, read } = npyReader(buffer);
+  const { shape, data } = read('features');
+  return {
+    values: data,
+    shape,
+    npy: bytes('features'),
+    ids: read('input_ids').data,
+    offsets: read('offsets').data,
+    windows: read('windows').data,
+    counts: read('n_tokens').data,
+    model: read('model').data[0],
+    fingerprint: read('fingerprint').data[0],
+  };
+}
+
+/** @typedef {object} Vectors what /embeddings?format=npz holds
+ * @property {Float32Array} values records x hidden
+ * @property {number[]} shape
+ * @property {number[]} counts tokens of each record, without specials
+ * @property {ArrayBuffer} npy the array as the service sent it
+ * @property {string} model
+ * @property {string} fingerprint
+ */
+
+/** @returns {Vectors} */
+export function readVectors(buffer, count) {
+  const { bytes, read } = npyReader(buffer);
+  const { shape, data } = read('features');
+  const windows = read('windows').data;
+  const counts = new Array(count).fill(0);
+  for (let at = 0; at < windows.length; at += WINDOW_FIELDS) {
+    const [record, , firstToken, endToken] = windows.subarray(at, at + 4);
+    counts[record] += endToken - firstToken;
+  }
+  return {
+    values: data,
+    shape,
+    npy: bytes('features'),
+    counts,
+    model: read('model').data[0],
+    fingerprint: read('fingerprint').data[0],
+  };
+}
