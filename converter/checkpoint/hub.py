@@ -4,6 +4,7 @@
 the environment (HF_ENDPOINT, HF_HUB_OFFLINE, HF_HOME, HF_TOKEN) apply. No torch in here.
 """
 
+import os
 import re
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from converter.errors import (
 )
 
 _INSTEAD = "Instead, a folder that holds the checkpoint works, and so does --model gena-mini."
+# How long hf_xet, which fetches large files, tries to get through to where they lie. By itself it
+# went on for 38 s where connections were refused, and for more than 120 where nobody answered;
+# with these for 3 to 11 and 70, and for 40 where they were dropped.
+_PATIENCE = {
+    "HF_XET_CLIENT_CONNECT_TIMEOUT": "10s",
+    "HF_XET_CLIENT_READ_TIMEOUT": "20s",
+    "HF_XET_CLIENT_RETRY_MAX_ATTEMPTS": "2",
+}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
@@ -39,6 +48,8 @@ def fetch_snapshot(
         CheckpointUnavailableError: they are not here and cannot be had now.
         CheckpointError: a file is not what the hub announced; it was deleted.
     """
+    for name, value in _PATIENCE.items():
+        os.environ.setdefault(name, value)
     first = Path(_download(repo_id, required[0], revision))
     snapshot = first.parent
     files = [first]
@@ -109,9 +120,9 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
         ) from error
     except RuntimeError as error:  # hf_xet's
         raise CheckpointUnavailableError(
-            f"Fetching {name} of {at} failed ({brief(error)}). The hub keeps large files "
-            "elsewhere, which this network may block: try HF_HUB_DISABLE_XET=1, or HF_ENDPOINT "
-            f"with the address of a mirror. {_INSTEAD}"
+            f"Fetching {name} of {at} failed ({brief(error)}). Try again. The hub keeps large "
+            "files elsewhere, which this network may block: then HF_HUB_DISABLE_XET=1 helps, or "
+            f"HF_ENDPOINT with the address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise _interrupted(at, name, error) from error

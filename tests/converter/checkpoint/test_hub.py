@@ -4,23 +4,23 @@ import hashlib
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import pytest
 
-from converter.checkpoint.hub import fetch_snapshot
-from converter.errors import CheckpointUnavailableError
 from tests.support.paths import ROOT
 
 COMMIT = "a" * 40
+TOKEN_ROUTE = "/api/models/lab/model/xet-read-token"
 RESOLVE = re.compile(r"/lab/model/resolve/([^/]+)/(.+)")
 WEIGHTS = bytes(range(256)) * 4096
 
@@ -39,6 +39,7 @@ class Hub:
         altered: name -> bytes that are sent instead.
         status: HTTP status and error code of every answer.
         page: of a network that wants people to log in, in place of every answer.
+        back_end: address where large files lie (hf_xet's), as on the hub itself.
     """
 
     files: dict[str, bytes]
@@ -48,6 +49,7 @@ class Hub:
     altered: dict[str, bytes] = field(default_factory=dict)
     status: tuple[int, str] | None = None
     page: bytes | None = None
+    back_end: str | None = None
     requests: list[tuple[str, str, str | None]] = field(default_factory=list)
     url: str = ""
 
@@ -80,6 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(self.hub.page if with_body else b"")
         elif self.hub.status is not None:
             self.fail(*self.hub.status)
+        elif self.path == TOKEN_ROUTE and self.hub.back_end is not None:
+            self.send_token(self.hub.back_end)
         elif found is None:
             self.fail(401, "RepoNotFound")
         elif found[1] not in ("main", COMMIT):
@@ -102,6 +106,9 @@ class Handler(BaseHTTPRequestHandler):
         if name in self.hub.large:
             self.send_header("X-Linked-Etag", f'"{self.hub.etag(name)}"')
             self.send_header("X-Linked-Size", str(len(body)))
+            if self.hub.back_end is not None:
+                self.send_header("X-Xet-Hash", "0" * 63 + "1")
+                self.send_header("X-Xet-Refresh-Route", self.hub.url + TOKEN_ROUTE)
         self.send_header("Content-Length", str(len(body) - first))
         self.end_headers()
         if with_body:
@@ -109,6 +116,14 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(body[first:end])
             if end < len(body):
                 self.close_connection = True
+
+    def send_token(self, back_end: str) -> None:
+        self.send_response(200)
+        self.send_header("X-Xet-Cas-Url", back_end)
+        self.send_header("X-Xet-Access-Token", "token")
+        self.send_header("X-Xet-Token-Expiration", str(int(time.time()) + 3600))
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def fail(self, status: int, code: str) -> None:
         self.send_response(status)
@@ -279,20 +294,23 @@ def test_a_page_to_log_in_is_no_hub_that_cannot_be_reached(
     assert "cannot be reached" not in result["message"]
 
 
-def test_a_blocked_back_end_of_large_files_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_blocked_back_end_of_large_files_is_one_sentence_soon(
+    tmp_path: Path, serve: Callable[..., Hub]
 ) -> None:
-    def blocked(_repo_id: str, name: str, **_: Any) -> str:
-        if name == "model.safetensors":  # as hf_xet says it
-            raise RuntimeError("Data processing error: CAS service error : Reqwest Error")
-        (tmp_path / name).write_bytes(CONFIG)
-        return str(tmp_path / name)
-
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", blocked)
-    with pytest.raises(CheckpointUnavailableError) as told:
-        fetch_snapshot("lab/model", None, ("config.json",), ("model.safetensors",))
+    pytest.importorskip("hf_xet")
+    with socket.socket() as nobody:  # bound, and not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        back_end = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        hub = serve("model.safetensors", back_end=back_end)
+        began = time.monotonic()
+        result = fetch(tmp_path, hub.url, HF_HUB_DISABLE_XET="0")
+        seconds = time.monotonic() - began
+    assert result["code"] == "checkpoint.unavailable"
     for way_around in ("HF_HUB_DISABLE_XET=1", "HF_ENDPOINT", "a folder that holds"):
-        assert way_around in str(told.value)
+        assert way_around in result["message"]
+    assert seconds < 25
+    # What the sentence says helps.
+    assert "model.safetensors" in fetch(tmp_path, hub.url, HF_HUB_DISABLE_XET="1")["files"]
 
 
 def test_a_file_altered_on_disk_later_is_found(tmp_path: Path, serve: Callable[..., Hub]) -> None:
