@@ -95,6 +95,9 @@ export function clean(raw) {
   };
 }
 
+/** What no name may hold: controls, spaces but the plain one, what the eye does not see. */
+const UNSEEN = /\p{C}|\p{Zl}|\p{Zp}|(?! )\p{Zs}|\p{Default_Ignorable_Code_Point}|\u2800/u;
+
 /** A record as written: its letters, and where in the text each piece of them stands. */
 class Record {
   constructor(id) {
@@ -137,11 +140,13 @@ export function split(text) {
     return { kind: 'plain', records: [record] };
   }
   const records = [];
-  const line = /([^\r\n]*)(?:\r\n|\n|\r|$)/y;
+  // Files that were put together have a byte order mark where the next one began.
+  const line = /(\ufeff*)([^\r\n]*)(?:\r\n|\n|\r|$)/y;
   line.lastIndex = first;
   while (line.lastIndex < text.length) {
-    const start = line.lastIndex;
-    const content = line.exec(text)[1];
+    const before = line.lastIndex;
+    const [, marks, content] = line.exec(text);
+    const start = before + marks.length;
     if (content.startsWith('>')) {
       records.push(new Record(content.slice(1).replace(/^[ \t]+/, '').split(/[ \t]/, 1)[0]));
       records.at(-1).header = start;
@@ -199,6 +204,10 @@ export function examine(text) {
     const header = { at: source.header, length: 1 + source.id.length, record: named };
     if (kind === 'fasta' && !source.id) {
       complain({ ...header, message: `Record ${number + 1} has no name after “>”.` });
+    } else if (kind === 'fasta' && UNSEEN.test(source.id)) {
+      const [letter] = UNSEEN.exec(source.id);
+      const reason = `has in its name a character that is not seen (${codeOf(letter)}).`;
+      complain({ ...header, message: `Record ${number + 1} ${reason}` });
     } else if (seen.has(source.id)) {
       complain({ ...header, message: `Two records are called “${source.id}”.` });
     }
@@ -278,11 +287,15 @@ const PLAIN_HINTS = {
   '@': 'FASTQ is read by the API, not by this page.',
 };
 
+function codeOf(letter) {
+  return `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
+}
+
 function refusal(letter, position, record, kind) {
   const where = `position ${position.toLocaleString('en')}`;
   const place = record ? `${where} of record “${record}”` : where;
   const shown = /[\p{C}\p{Z}\p{M}]/u.test(letter)
-    ? `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`
+    ? codeOf(letter)
     : `“${letter}”`;
   const plainHint = kind === 'plain' ? PLAIN_HINTS[letter] : undefined;
   const hint = plainHint ?? HINTS[letter.toUpperCase()] ?? '';

@@ -96,6 +96,30 @@ def test_what_is_implausible_is_what_the_service_refuses(tab: Any, service: Serv
             assert told.split()[0] == str(lines), text
 
 
+UNSEEN = ["\ufeff", "\u200b", "\u00a0", "\u2003", "\u202e", "\u2800", "\x07", "\u00e9", "\u4e2d"]
+
+
+@pytest.mark.parametrize("unseen", UNSEEN)
+def test_what_cannot_be_seen_is_treated_as_by_the_service(
+    tab: Any, service: Server, unseen: str
+) -> None:
+    texts = [
+        f">a\nAC{unseen}GT\n",
+        f">a\nACGT\n{unseen}>b\nAC\n",
+        f">a\nACGT{unseen}\n{unseen}{unseen}GGG\n",
+        f">a{unseen}b\nACGT\n",
+        f">{unseen}\nACGT\n",
+        f"\ufeff>a x{unseen}y\nACGT\n",
+    ]
+    expression = """x.map((text) => { const { problem, records } = m.examine(text);
+        return problem ? null : records.map(({ id, sequence }) => [id, sequence.length]); })"""
+    found = call(tab, "sequence.js", expression, texts)
+    for text, read in zip(texts, found, strict=True):
+        answer = service.http.post("/tokenize", content=text.encode())
+        told = [[r["id"], r["n_bases"]] for r in answer.json().get("records", [])]
+        assert read == (told if answer.status_code == 200 else None), ascii(text)
+
+
 @pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r"])
 def test_fasta_is_split_as_dnaio_does(tab: Any, line_break: str) -> None:
     import dnaio
