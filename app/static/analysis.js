@@ -4,12 +4,12 @@
  * Cosine similarity of every row with every row.
  *
  * @param {Float32Array} values rows x columns
- * @param {boolean} centred subtract the mean row first
+ * @param {Float32Array | null} mean a row that is subtracted from each first
  * @returns {Float32Array} rows x rows; a row of zeros has similarity 0 with all
  */
-export function cosine(values, rows, columns, centred = false) {
+export function cosine(values, rows, columns, mean = null) {
   const unit = Float32Array.from(values);
-  if (centred) subtractMean(unit, rows, columns);
+  if (mean) for (let k = 0; k < unit.length; k += 1) unit[k] -= mean[k % columns];
   for (let row = 0; row < rows; row += 1) {
     const own = unit.subarray(row * columns, (row + 1) * columns);
     const norm = Math.sqrt(dot(own, own));
@@ -19,39 +19,50 @@ export function cosine(values, rows, columns, centred = false) {
 }
 
 /**
- * The first two principal components of the rows.
+ * The first principal components of the rows.
  *
- * @returns {{points: Float32Array, explained: [number, number]}} rows x 2 scores, and the share of
- *   the variance that each axis explains. Signs are fixed: the largest score is positive.
+ * @param {number} count of components
+ * @param {number} most rows that decide on the directions, taken evenly; all rows are placed
+ * @returns {{points: Float32Array, explained: number[]}} rows x count scores, and the share of the
+ *   variance that each axis explains. Signs are fixed: the largest score is positive.
  */
-export function principalComponents(values, rows, columns) {
+export function principalComponents(values, rows, columns, count = 2, most = Infinity) {
   const centred = Float32Array.from(values);
   subtractMean(centred, rows, columns);
-  const small = rows <= columns;
-  const size = small ? rows : columns;
-  const matrix = small
-    ? gram(centred, rows, columns)
-    : gram(transpose(centred, rows, columns), columns, rows);
-  let total = 0;
-  for (let k = 0; k < size; k += 1) total += matrix[k * size + k];
-  const { vectors, eigenvalues } = leadingEigenvectors(matrix, size, Math.min(2, size));
-  const points = new Float32Array(rows * 2);
-  const explained = [0, 0];
-  eigenvalues.forEach((eigenvalue, axis) => {
-    const scores = new Float64Array(rows);
-    const vector = vectors[axis];
-    for (let row = 0; row < rows; row += 1) {
-      scores[row] = small
-        ? vector[row] * Math.sqrt(Math.max(eigenvalue, 0))
-        : dot(centred.subarray(row * columns, (row + 1) * columns), vector);
-    }
+  const { directions, explained } = leadingDirections(
+    ...everyNth(centred, rows, columns, Math.ceil(rows / most)),
+    columns,
+    count,
+  );
+  const points = new Float32Array(rows * count);
+  directions.forEach((direction, axis) => {
     let peak = 0;
-    for (const score of scores) if (Math.abs(score) > Math.abs(peak)) peak = score;
-    const sign = Math.sign(peak || 1);
-    for (let row = 0; row < rows; row += 1) points[row * 2 + axis] = sign * scores[row];
-    explained[axis] = total > 0 ? Math.max(eigenvalue, 0) / total : 0;
+    for (let row = 0; row < rows; row += 1) {
+      const score = dot(centred.subarray(row * columns, (row + 1) * columns), direction);
+      points[row * count + axis] = score;
+      if (Math.abs(score) > Math.abs(peak)) peak = score;
+    }
+    if (peak < 0) for (let row = 0; row < rows; row += 1) points[row * count + axis] *= -1;
   });
   return { points, explained };
+}
+
+/**
+ * The first components of the rows, each from 0 to 1 for use as a colour; what lies beyond 99 % of
+ * the rows on either side is cut off.
+ *
+ * @returns {{colours: Float32Array, explained: number[]}} rows x 3
+ */
+export function componentColours(values, rows, columns) {
+  const { points, explained } = principalComponents(values, rows, columns, 3, 2048);
+  for (let axis = 0; axis < 3; axis += 1) {
+    const sorted = Float32Array.from({ length: rows }, (_, row) => points[3 * row + axis]).sort();
+    const [low, high] = [0.01, 0.99].map((share) => sorted[Math.round(share * (rows - 1))]);
+    for (let at = axis; at < points.length; at += 3) {
+      points[at] = Math.min(1, Math.max(0, high > low ? (points[at] - low) / (high - low) : 0.5));
+    }
+  }
+  return { colours: points, explained };
 }
 
 /** The value below which `share` of the absolute values lie. */
@@ -94,6 +105,46 @@ function transpose(values, rows, columns) {
     for (let k = 0; k < columns; k += 1) result[k * rows + row] = values[row * columns + k];
   }
   return result;
+}
+
+function everyNth(values, rows, columns, stride) {
+  if (stride <= 1) return [values, rows];
+  const kept = Math.ceil(rows / stride);
+  const result = new Float32Array(kept * columns);
+  for (let row = 0; row < kept; row += 1) {
+    const start = row * stride * columns;
+    result.set(values.subarray(start, start + columns), row * columns);
+  }
+  return [result, kept];
+}
+
+/* Unit vectors of `columns` along which the centred rows vary most, and their shares of it. */
+function leadingDirections(centred, rows, columns, count) {
+  const small = rows <= columns;
+  const size = small ? rows : columns;
+  const matrix = small
+    ? gram(centred, rows, columns)
+    : gram(transpose(centred, rows, columns), columns, rows);
+  let total = 0;
+  for (let k = 0; k < size; k += 1) total += matrix[k * size + k];
+  const { vectors, eigenvalues } = leadingEigenvectors(matrix, size, Math.min(count, size));
+  const explained = new Array(count).fill(0);
+  const directions = eigenvalues.map((eigenvalue, axis) => {
+    explained[axis] = total > 0 ? Math.max(eigenvalue, 0) / total : 0;
+    return small ? rowSpace(centred, rows, columns, vectors[axis], eigenvalue) : vectors[axis];
+  });
+  return { directions, explained };
+}
+
+/* The direction in the columns that belongs to an eigenvector of the rows' gram matrix. */
+function rowSpace(centred, rows, columns, vector, eigenvalue) {
+  const direction = new Float64Array(columns);
+  if (eigenvalue <= 0) return direction;
+  const scale = 1 / Math.sqrt(eigenvalue);
+  for (let row = 0; row < rows; row += 1) {
+    axpy(direction, scale * vector[row], centred.subarray(row * columns, (row + 1) * columns));
+  }
+  return direction;
 }
 
 function subtractMean(values, rows, columns) {

@@ -73,7 +73,12 @@ export class MatrixPlot {
     const [cellWidth, cellHeight] = [width / this.columns, height / this.rows];
     context.imageSmoothingEnabled = Math.min(cellWidth, cellHeight) < 1;
     context.imageSmoothingQuality = 'high';
-    context.drawImage(this.image, 0, 0, width, height);
+    if (cellWidth < 1 && cellHeight > 1) {
+      // Columns are averaged where they share a pixel; rows must not run into each other.
+      for (let row = 0; row < this.rows; row += 1) {
+        context.drawImage(this.image, 0, row, this.columns, 1, 0, row * cellHeight, width, cellHeight);
+      }
+    } else context.drawImage(this.image, 0, 0, width, height);
     if (Math.min(cellWidth, cellHeight) >= GRID_FROM) this.drawGrid(context, width, height);
   }
 

@@ -1,27 +1,31 @@
-/* One record, seen closely: its tokens, one token's mosaic, the heat map, the similarities. */
+/* One record, seen closely: the strip along its bases, and of what is in view its tokens, one token's
+ * mosaic, the heat map, the similarities. */
 
 import { absoluteMaximum, absoluteQuantile } from './analysis.js';
-import { fileName, save, savePng, shortest, showCommand, tsv } from './downloads.js';
+import { fileName, save, savePng, showCommand } from './downloads.js';
+import { featureTable } from './feature-table.js';
 import { Legend } from './legend.js';
-import { caution } from './model-card.js';
 import { MatrixPlot, mosaicShape } from './matrix-plot.js';
+import { caution } from './model-card.js';
 import { find, format, plural, touched } from './page.js';
+import { RecordData } from './record-data.js';
+import { StripView } from './strip-view.js';
 import { TokensView } from './tokens-view.js';
 
-const UNKNOWN_ID = 0;
 const signed = (value, digits = 4) => value.toFixed(digits).replace('-', '−');
-const pause = () => new Promise((resolve) => { setTimeout(resolve); });
-const TSV_ROWS_AT_ONCE = 64;
 
 export class RecordView {
-  /** @param {(task: object) => Promise<Float32Array>} compute runs a task of worker.js */
+  /** @param {(task: object) => Promise<object>} compute runs a task of worker.js */
   constructor(compute) {
     this.compute = compute;
-    this.row = 0;
-    const choose = (row) => this.choose(row);
+    const chooseRow = (row) => this.choose(this.places[row]);
+    this.strip = new StripView(compute, {
+      onChoose: (place) => this.choose(place),
+      onSettled: () => this.follow(),
+    });
     this.tokens = new TokensView(find('tokens'), {
-      describe: (row) => this.describeToken(row),
-      onChoose: choose,
+      describe: (row) => this.describeToken(this.places[row]),
+      onChoose: chooseRow,
     });
     this.mosaic = new MatrixPlot(find('mosaic'), {
       kind: 'diverging',
@@ -30,26 +34,27 @@ export class RecordView {
       describe: (row, column, value) =>
         `feature ${row * this.mosaic.columns + column}: ${signed(value)}`,
     });
+    const rowHint = touched() ? 'Tap a row to choose its token.' : 'Click a row to choose its token.';
     this.heat = new MatrixPlot(find('heat'), {
       kind: 'diverging',
       readout: find('heat-readout'),
-      hint: touched() ? 'Tap a row to choose its token.' : 'Click a row to choose its token.',
+      hint: rowHint,
       describe: (row, column, value) =>
-        `token ${row} ${this.tokenText(row)}, feature ${column}: ${signed(value)}`,
+        `${this.data.name(this.places[row])}, feature ${column}: ${signed(value)}`,
       onPick: (row, column) => {
-        choose(row);
+        chooseRow(row);
         this.mosaic.moveTo(Math.floor(column / this.mosaic.columns), column % this.mosaic.columns);
       },
     });
     this.cosine = new MatrixPlot(find('cosine'), {
       kind: 'sequential',
       readout: find('cosine-readout'),
-      hint: touched() ? 'Tap a row to choose its token.' : 'Click a row to choose its token.',
+      hint: rowHint,
       describe: (row, column, value) => {
-        const [one, other] = [row, column].map((place) => `${place} ${this.tokenText(place)}`);
-        return `token ${one} with ${other}: ${signed(value, 3)}`;
+        const [one, other] = [row, column].map((at) => this.data.name(this.places[at]));
+        return `${one} with ${other}: ${signed(value, 3)}`;
       },
-      onPick: choose,
+      onPick: chooseRow,
     });
     this.legends = {
       mosaic: new Legend(find('mosaic-legend'), 'diverging'),
@@ -69,64 +74,121 @@ export class RecordView {
    * @param {string} command of curl
    */
   show(record, features, command) {
-    Object.assign(this, { record, features });
-    [, this.length, this.hidden] = features.shape;
-    const total = features.counts.reduce((sum, count) => sum + count, 0);
-    const specials = 2 * features.counts.length;
+    const data = new RecordData(record, features);
+    Object.assign(this, { record, features, data, hidden: data.hidden });
     find('result').hidden = false;
     find('result-title').textContent = record.named ? record.id : 'Features';
     find('result-facts').textContent = [
-      `${format(record.sequence.length)} bases`,
-      `${format(total - specials)} tokens in ${plural(features.counts.length, 'window')}`,
-      `${format(this.hidden)} features each`,
+      `${format(data.bases)} bases`,
+      `${format(data.count)} tokens in ${plural(data.windows, 'window')}`,
+      `${format(data.hidden)} features each`,
       ...caution(features.model),
     ].join(' · ');
     showCommand(find('result-curl-panel'), command, 'the features');
-    find('windows').hidden = features.counts.length < 2;
-    find('unknown-key').hidden = !features.ids.some((id, place) =>
-      id === UNKNOWN_ID && place % this.length < features.counts[Math.floor(place / this.length)]);
+    find('unknown-key').hidden = !data.places.some((place) => data.kind(place) === 'unknown');
     this.scales = new Map();
-    this.openWindow(0);
+    this.places = null;
+    this.place = data.places[0] ?? 0;
+    this.strip.show(data);
+    this.strip.choose(this.place);
+    this.showPlaces(data.placesOfWindow(0));
   }
 
   hide() {
     find('result').hidden = true;
-    this.features = null;
+    this.data = null;
   }
 
+  get window() {
+    return this.data.windowOf(this.place);
+  }
+
+  /** Look at all of one window, its first token chosen. */
   openWindow(window) {
-    this.window = window;
-    const { counts, windows } = this.features;
-    this.count = counts[window];
-    const start = window * this.length * this.hidden;
-    this.values = this.features.values.subarray(start, start + this.count * this.hidden);
-    const [, , firstToken, endToken, firstBase, endBase] = windows.subarray(6 * window);
-    find('window-text').textContent = `Window ${window + 1} of ${counts.length}: `
-      + `tokens ${format(firstToken + 1)}–${format(endToken)}, `
-      + `bases ${format(firstBase + 1)}–${format(endBase)}`;
-    find('window-previous').disabled = window === 0;
-    find('window-next').disabled = window === counts.length - 1;
-    this.firstToken = firstToken;
-    this.tokens.show(Array.from({ length: this.count }, (_, row) => ({
-      text: this.tokenText(row),
-      kind: this.tokenKind(row),
+    const { data } = this;
+    const [first, end] = data.firstTokens.slice(window, window + 2);
+    this.place = data.places[first];
+    this.strip.choose(this.place);
+    this.strip.look(data.starts[first], data.ends[end - 1]);
+    this.showPlaces(data.placesOfWindow(window));
+  }
+
+  /* What is in view of the strip, if that is less than a window; else the chosen token's window. */
+  follow() {
+    if (!this.data) return;
+    this.showPlaces(this.placesInView());
+  }
+
+  placesInView() {
+    const { data } = this;
+    const whole = data.placesOfWindow(this.window);
+    const [first, end] = data.tokensIn(this.strip.view.from, this.strip.view.to);
+    const window = data.windowOf(data.places[first] ?? 0);
+    const fills = data.firstTokens[window] === first && data.firstTokens[window + 1] === end;
+    if (fills) return data.placesOfWindow(window);
+    if (first === end || end - first > data.length - 2) return whole;
+    return data.places.slice(first, end);
+  }
+
+  showPlaces(places) {
+    const same = this.places?.length === places.length
+      && places.every((place, row) => place === this.places[row]);
+    if (same) return;
+    this.places = places;
+    this.values = this.data.gather(places);
+    this.sayWhere();
+    this.tokens.show(Array.from(places, (place) => ({
+      text: this.data.text(place),
+      kind: this.data.kind(place),
     })));
-    this.row = Math.min(1, this.count - 1);
     this.colour();
     this.compare();
   }
 
-  choose(row) {
-    this.row = row;
+  /* Which part of the record the panels below the strip show. */
+  sayWhere() {
+    const { data, places } = this;
+    const own = Array.from(places, (place) => data.tokenOf(place)).filter((token) => token >= 0);
+    const [first, last] = [own[0], own.at(-1)];
+    const all = places.length > own.length;
+    find('windows').hidden = data.windows < 2 && all;
+    const what = all ? `Window ${this.window + 1} of ${data.windows}` : 'In view';
+    find('window-text').textContent = own.length === 0 ? what : `${what}: `
+      + `tokens ${format(first + 1)}–${format(last + 1)}, `
+      + `bases ${format(data.starts[first] + 1)}–${format(data.ends[last])}`;
+    const alone = data.windows < 2;
+    for (const [id, edge] of [['window-previous', 0], ['window-next', data.windows - 1]]) {
+      find(id).disabled = this.window === edge;
+      find(id).hidden = alone;
+    }
+  }
+
+  /** Choose a place: every panel follows. */
+  choose(place) {
+    const { data } = this;
+    this.place = place;
+    this.strip.reveal(place);
+    this.strip.choose(place);
+    const [first, end] = data.tokensIn(this.strip.view.from, this.strip.view.to);
+    // Elsewhere in a long record of which more is in view than the panels show: its window.
+    if (!this.places.includes(place) && end - first > data.length - 2) {
+      this.showPlaces(data.placesOfWindow(this.window));
+    } else this.mark();
+  }
+
+  /* What is chosen, in every panel below the strip; it may be out of their view. */
+  mark() {
+    const { data, place } = this;
+    const row = this.places.indexOf(place);
     this.tokens.choose(row);
-    find('token-text').textContent = this.describeToken(row);
+    find('token-text').textContent = this.describeToken(place);
     const [rows, columns] = mosaicShape(this.hidden);
     const cells = new Float32Array(rows * columns).fill(NaN);
-    cells.set(this.values.subarray(row * this.hidden, (row + 1) * this.hidden));
+    cells.set(data.vector(place));
     this.mosaic.show(cells, rows, columns, this.span);
-    find('mosaic-title').textContent = `Mosaic of token ${row}, ${this.tokenText(row)}`;
-    this.heat.mark(row);
-    this.cosine.mark(row, row);
+    find('mosaic-title').textContent = `Mosaic of ${this.title(place)}`;
+    this.heat.mark(row < 0 ? null : row);
+    this.cosine.mark(row < 0 ? null : row, row < 0 ? null : row);
   }
 
   /* The same span for every token and window, so that they can be compared. */
@@ -139,67 +201,50 @@ export class RecordView {
     const labels = [`${below}−${limit.toFixed(2)}`, '0', `${above}${limit.toFixed(2)}`];
     this.legends.mosaic.show(labels);
     this.legends.heat.show(labels);
-    this.heat.show(this.values, this.count, this.hidden, this.span);
-    this.choose(this.row);
+    this.heat.show(this.values, this.places.length, this.hidden, this.span);
+    this.mark();
   }
 
   measure(share) {
     const { values, counts } = this.features;
-    const parts = Array.from(counts, (count, window) => {
-      const start = window * this.length * this.hidden;
-      return values.subarray(start, start + count * this.hidden);
-    });
+    const stride = this.data.length * this.hidden;
+    const parts = Array.from(counts, (count, window) =>
+      values.subarray(window * stride, window * stride + count * this.hidden));
     const limits = parts.map((part) =>
       (share < 1 ? absoluteQuantile(part, share) : absoluteMaximum(part)));
     return Math.max(...limits) || 1;
   }
 
   async compare() {
-    const { values, count, hidden } = this;
-    const centred = find('centred').checked;
+    const { values, hidden, data } = this;
+    const count = this.places.length;
     const ticket = (this.comparing = (this.comparing ?? 0) + 1);
     const result = await this.compute({
       task: 'cosine',
       values: values.slice(),
       rows: count,
       columns: hidden,
-      centred,
+      mean: find('centred').checked ? data.mean : null,
     });
-    if (ticket !== this.comparing) return;
+    if (ticket !== this.comparing || this.data !== data) return;
     let low = 1;
     for (const value of result) low = Math.min(low, value);
     this.cosine.show(result, count, count, [low, 1]);
     this.legends.cosine.show([signed(low, 2), signed((1 + low) / 2, 2), '1']);
-    this.cosine.mark(this.row, this.row);
   }
 
-  tokenKind(row) {
-    if (row === 0 || row === this.count - 1) return 'special';
-    const id = this.features.ids[this.window * this.length + row];
-    return id === UNKNOWN_ID ? 'unknown' : 'base';
+  title(place) {
+    const { data } = this;
+    return data.tokenOf(place) < 0 && data.windows === 1
+      ? `token ${place}, ${data.text(place)}` : data.name(place);
   }
 
-  bases(row) {
-    const at = 2 * (this.window * this.length + row);
-    return this.features.offsets.subarray(at, at + 2);
-  }
-
-  tokenText(row) {
-    if (row === 0) return '[CLS]';
-    if (row === this.count - 1) return '[SEP]';
-    return this.record.sequence.slice(...this.bases(row));
-  }
-
-  describeToken(row) {
-    const text = this.tokenText(row);
-    const kind = this.tokenKind(row);
-    if (kind === 'special') return `token ${row}, ${text}`;
-    const [first, end] = this.bases(row);
-    const place = end - first === 1
-      ? `base ${format(end)}`
-      : `bases ${format(first + 1)}–${format(end)}`;
-    const id = this.features.ids[this.window * this.length + row];
-    return `token ${row}, ${text}, ${place}, ${kind === 'unknown' ? 'unknown' : `id ${id}`}`;
+  describeToken(place) {
+    const { data } = this;
+    const token = data.tokenOf(place);
+    if (token < 0) return this.title(place);
+    const id = data.kind(place) === 'unknown' ? 'unknown' : `id ${this.features.ids[place]}`;
+    return `${data.name(place)}, ${this.strip.bases(token)}, ${id}`;
   }
 
   bindDownloads() {
@@ -207,52 +252,29 @@ export class RecordView {
     find('result-npy').addEventListener('click', () =>
       save([this.features.npy], name('.features.npy')));
     find('result-tsv').addEventListener('click', async () =>
-      save(await this.table(), name('.features.tsv'), 'text/tab-separated-values'));
+      save(await featureTable(this.data), name('.features.tsv'), 'text/tab-separated-values'));
     const subject = () => (this.record.named ? this.record.id : 'Sequence');
     const note = () => `${this.features.model}, fingerprint ${this.features.fingerprint}`;
-    const picture = (plot, legend, title, suffix, aspect) => savePng({
-      draw: (...place) => plot.drawCells(...place),
-      aspect: aspect ?? plot.columns / plot.rows,
-      title: `${subject()} · ${title}`,
-      note: note(),
-      name: name(suffix),
-      legend: { kind: legend.kind, labels: legend.labels },
-    });
-    const bind = (id, plot, title, suffix, aspect) => find(id).addEventListener('click', () =>
-      picture(plot, this.legends[id.replace('-png', '')], title(), suffix(), aspect));
-    bind('mosaic-png', this.mosaic, () => find('mosaic-title').textContent,
-      () => `.token-${this.row}.png`);
-    bind('heat-png', this.heat, () => this.titled('tokens × features'),
-      () => '.heat-map.png', 4 / 3);
-    bind('cosine-png', this.cosine, () => this.titled('cosine similarity of tokens'),
-      () => '.similarity.png');
+    const bind = (id, plot, title, suffix, aspect) => find(`${id}-png`).addEventListener('click', () =>
+      savePng({
+        draw: (...place) => plot.drawCells(...place),
+        aspect: aspect ?? plot.columns / plot.rows,
+        title: `${subject()} · ${title()}`,
+        note: note(),
+        name: name(suffix()),
+        legend: { kind: this.legends[id].kind, labels: this.legends[id].labels },
+      }));
+    bind('mosaic', this.mosaic, () => find('mosaic-title').textContent, () => `.token-${this.tokenNumber()}.png`);
+    bind('heat', this.heat, () => this.titled('tokens × features'), () => '.heat-map.png', 4 / 3);
+    bind('cosine', this.cosine, () => this.titled('cosine similarity of tokens'), () => '.similarity.png');
+  }
+
+  tokenNumber() {
+    const token = this.data.tokenOf(this.place);
+    return token < 0 ? this.data.text(this.place).replace(/\W/g, '') : token + 1;
   }
 
   titled(what) {
-    const { length } = this.features.counts;
-    return length > 1 ? `${what}, window ${this.window + 1} of ${length}` : what;
-  }
-
-  /* One line a real token; bases 0-based and half-open, as the API counts. */
-  async table() {
-    const head = ['window', 'row', 'token', 'id', 'first_base', 'end_base'];
-    for (let k = 0; k < this.hidden; k += 1) head.push(`f${k}`);
-    const parts = tsv([head]);
-    const { counts, values, ids } = this.features;
-    for (let window = 0; window < counts.length; window += 1) {
-      for (let row = 0; row < counts[window]; row += 1) {
-        const place = window * this.length + row;
-        const special = row === 0 || row === counts[window] - 1;
-        const [first, end] = this.features.offsets.subarray(2 * place, 2 * place + 2);
-        const token = special ? (row ? '[SEP]' : '[CLS]') : this.record.sequence.slice(first, end);
-        const own = values.subarray(place * this.hidden, (place + 1) * this.hidden);
-        const bases = special ? ['', ''] : [first, end];
-        const cells = [window, row, token, ids[place], ...bases, ...Array.from(own, shortest)];
-        parts.push(...tsv([cells]));
-        // The page stays alive while a long table is written.
-        if (place % TSV_ROWS_AT_ONCE === 0) await pause();
-      }
-    }
-    return parts;
+    return find('windows').hidden ? what : `${what}, ${find('window-text').textContent}`;
   }
 }

@@ -25,6 +25,7 @@ export class TokensView {
   /** @param {{text: string, kind: 'base' | 'unknown' | 'special'}[]} tokens */
   show(tokens) {
     this.count = tokens.length;
+    this.chosen = -1;
     this.element.replaceChildren(...tokens.map(({ text, kind }, row) => {
       const option = document.createElement('span');
       option.id = `token-${row}`;
@@ -39,11 +40,16 @@ export class TokensView {
     this.element.scrollTop = 0;
   }
 
+  /** -1: the chosen token is not among these. */
   choose(row) {
     const { children } = this.element;
     children[this.chosen]?.setAttribute('aria-selected', 'false');
     this.chosen = row;
     const option = children[row];
+    if (!option) {
+      this.element.removeAttribute('aria-activedescendant');
+      return;
+    }
     option.setAttribute('aria-selected', 'true');
     this.element.setAttribute('aria-activedescendant', option.id);
     // Only within the list: the page itself must not jump.
@@ -67,14 +73,14 @@ export class TokensView {
       End: last,
     };
     if (moves[event.key] === undefined) return;
-    this.onChoose(Math.min(last, Math.max(0, moves[event.key])));
+    this.onChoose(Math.min(last, Math.max(0, moves[event.key] ?? 0)));
     event.preventDefault();
   }
 
   /* The token above or below, where the lines are as the page laid them out. */
   neighbour(direction) {
     const options = this.element.children;
-    const from = options[this.chosen];
+    const from = options[Math.max(0, this.chosen)];
     const middle = from.offsetLeft + from.offsetWidth / 2;
     let line = null;
     let [best, distance] = [this.chosen, Infinity];

@@ -1,9 +1,10 @@
 /* Runs analysis.js beside the page, so that the page answers while it counts. */
 
-import { cosine, principalComponents } from './analysis.js';
+import { componentColours, cosine, principalComponents } from './analysis.js';
 
 const TASKS = {
-  cosine: ({ values, rows, columns, centred }) => cosine(values, rows, columns, centred),
+  cosine: ({ values, rows, columns, mean }) => cosine(values, rows, columns, mean),
+  colours: ({ values, rows, columns }) => componentColours(values, rows, columns),
   pca: ({ values, rows, columns }) => principalComponents(values, rows, columns),
 };
 

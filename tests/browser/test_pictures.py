@@ -83,6 +83,7 @@ def test_plots_tell_the_value_under_the_pointer(ready: Any, service: Server) -> 
     assert abs(int(match[1]) - 100) <= 1
     assert shown_value(tip.inner_text()) == pytest.approx(values[3, int(match[1])], abs=6e-5)
 
+    ready.locator("#centred").uncheck()
     unit = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     expect(ready.locator("#cosine")).to_have_attribute("aria-valuemax", str(n_tokens**2))
     ready.locator("#cosine").focus()

@@ -1,0 +1,247 @@
+/* The strip of one record: its tracks, what is most like the chosen token, going to a place. */
+
+import { fileName, save, savePng, shortest, tsv } from './downloads.js';
+import { find, format, touched } from './page.js';
+import { Strip } from './strip.js';
+import { drawBand, drawBars, drawGc, mixed, toPixels } from './tracks.js';
+
+const ALIKE = 5;
+const AROUND = 150; // bases on either side of a place that is gone to
+const SETTLED = 150; // milliseconds without a movement, after which panels follow
+const ZOOM = 2;
+const signed = (value, digits) => value.toFixed(digits).replace('-', '−');
+
+export class StripView {
+  /**
+   * @param {(task: object) => Promise<object>} compute runs a task of worker.js
+   * @param {{onChoose: (place: number) => void, onSettled: () => void}} options `onSettled`: the view
+   *   has stood still for a moment
+   */
+  constructor(compute, { onChoose, onSettled }) {
+    this.compute = compute;
+    this.onSettled = onSettled;
+    this.strip = new Strip(find('strip'), {
+      describe: (token) => this.describe(token),
+      onChoose: (token) => onChoose(this.data.places[token]),
+      onView: () => this.moved(),
+    });
+    find('centred').addEventListener('change', () => this.choose(this.place));
+    find('strip-in').addEventListener('click', () => this.strip.zoom(ZOOM, this.focus()));
+    find('strip-out').addEventListener('click', () => this.strip.zoom(1 / ZOOM, this.focus()));
+    find('strip-all').addEventListener('click', () => this.strip.look(0, this.data.bases));
+    find('goto').addEventListener('keydown', (event) => {
+      if (event.key === 'Enter') this.goTo(find('goto').value);
+    });
+    find('strip-tsv').addEventListener('click', () => save(
+      tsv(this.table()), fileName(this.data.record.id, '.tracks.tsv'), 'text/tab-separated-values'));
+    find('strip-png').addEventListener('click', () => this.picture());
+    this.jump = onChoose;
+  }
+
+  get view() {
+    return this.strip.view;
+  }
+
+  /** @param {import('./record-data.js').RecordData} data */
+  async show(data) {
+    this.data = data;
+    this.colours = null;
+    this.similarity = new Float32Array(data.count);
+    this.range = [0, 1];
+    let largest = 0;
+    for (const norm of data.norms) largest = Math.max(largest, norm);
+    find('goto-text').textContent = '';
+    find('goto').value = '';
+    this.strip.show(data, this.tracks(largest || 1));
+    const result = await this.compute({
+      task: 'colours', values: data.gather(data.places), rows: data.count, columns: data.hidden,
+    });
+    if (this.data !== data) return;
+    this.colours = result;
+    this.strip.redraw();
+  }
+
+  tracks(largest) {
+    const pixels = (values, box, view, channels) => toPixels(values, this.data, view, box.width, channels);
+    return [
+      {
+        height: 58,
+        label: () => `Similarity to ${this.data.name(this.place)}: ${signed(this.range[0], 2)} to 1`,
+        draw: (context, box, view) => drawBars(
+          context, box, pixels(this.similarity, box, view), this.range, Math.max(0, this.range[0])),
+      },
+      {
+        height: 34,
+        label: () => `Length of the features: 0 to ${largest.toPrecision(3)}`,
+        draw: (context, box, view) =>
+          drawBars(context, box, pixels(this.data.norms, box, view), [0, largest], 0),
+      },
+      {
+        height: 20,
+        label: () => this.colourLabel(),
+        draw: (context, box, view) => this.colours
+          && drawBand(context, box, mixed(pixels(this.colours.colours, box, view, 3))),
+      },
+      {
+        height: 34,
+        label: () => 'GC content: 0 to 100 %, over 50 bases or a pixel',
+        draw: (context, box, view) => drawGc(context, box, this.data, view),
+      },
+    ];
+  }
+
+  colourLabel() {
+    if (!this.colours) return 'Colours: being computed…';
+    const percent = this.colours.explained.map((share) => Math.round(100 * share));
+    return `Colours: three directions with ${percent.join(', ')} % of the variance`;
+  }
+
+  /** A place was chosen, here or elsewhere. */
+  choose(place) {
+    this.place = place;
+    this.similarity = this.data.similarities(place, find('centred').checked);
+    let low = 1;
+    for (const value of this.similarity) low = Math.min(low, value);
+    this.range = [low, 1];
+    const token = this.data.tokenOf(place);
+    this.strip.choose(token);
+    this.showAlike(token);
+    this.say();
+  }
+
+  reveal(place) {
+    this.strip.reveal(this.data.tokenOf(place));
+  }
+
+  look(from, to) {
+    this.strip.look(from, to);
+  }
+
+  describe(token) {
+    const place = this.data.places[token];
+    const gc = this.data.gcContent(this.data.starts[token] - 25, this.data.ends[token] + 25);
+    const parts = [
+      this.data.name(place),
+      this.bases(token),
+      `similarity ${signed(this.similarity[token], 2)}`,
+      `length ${this.data.norms[token].toPrecision(3)}`,
+    ];
+    if (!Number.isNaN(gc)) parts.push(`GC ${Math.round(100 * gc)} % around it`);
+    return parts.join(', ');
+  }
+
+  bases(token) {
+    const [first, end] = [this.data.starts[token] + 1, this.data.ends[token]];
+    return first === end ? `base ${format(end)}` : `bases ${format(first)}–${format(end)}`;
+  }
+
+  /* The chosen token if it is in view: what zooming keeps in its place. */
+  focus() {
+    const base = this.strip.chosen < 0 ? -1 : this.data.starts[this.strip.chosen];
+    return base >= this.view.from && base <= this.view.to ? base : undefined;
+  }
+
+  moved() {
+    this.say();
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => this.onSettled(), SETTLED);
+  }
+
+  say() {
+    const { from, to } = this.view;
+    const shown = `Bases ${format(Math.floor(from) + 1)}–${format(Math.ceil(to))} of ${format(this.data.bases)}.`;
+    find('strip-readout').textContent = touched()
+      ? `${shown} Tap a token, drag to move, two fingers zoom.`
+      : `${shown} Click a token; drag moves; Ctrl and the wheel, or + and −, zoom; arrow keys go token by token.`;
+  }
+
+  /* The tokens that are most like the chosen one, as ways to get there. */
+  showAlike(chosen) {
+    const best = [];
+    this.similarity.forEach((value, token) => {
+      if (token === chosen || (best.length === ALIKE && value <= best.at(-1)[0])) return;
+      best.push([value, token]);
+      best.sort((left, right) => right[0] - left[0]);
+      best.length = Math.min(best.length, ALIKE);
+    });
+    const head = document.createElement('span');
+    head.className = 'soft';
+    head.textContent = best.length ? 'Most like it:' : '';
+    find('alike').replaceChildren(head, ...best.map(([value, token]) => {
+      const button = document.createElement('button');
+      button.type = 'button';
+      button.className = 'link';
+      button.textContent = `${this.data.text(this.data.places[token])}, ${this.bases(token)} (${signed(value, 2)})`;
+      button.addEventListener('click', () => this.visit(token));
+      return button;
+    }));
+  }
+
+  /* Look at a token without choosing it. */
+  visit(token) {
+    const middle = (this.data.starts[token] + this.data.ends[token]) / 2;
+    const half = Math.min(this.strip.span / 2, AROUND);
+    this.strip.hovered = token;
+    this.strip.look(middle - half, middle + half);
+    find('goto-text').textContent = this.describe(token);
+  }
+
+  /** A position, a range, or bases to be found after the chosen token. */
+  goTo(text) {
+    const { from, to, said } = this.placeOf(text.trim());
+    find('goto-text').textContent = said;
+    if (from === undefined) return;
+    const room = Math.max(0, AROUND - (to - from) / 2);
+    this.strip.look(from - room, to + room);
+    const token = this.data.tokenAt(from);
+    if (token < this.data.count) this.jump(this.data.places[token]);
+  }
+
+  placeOf(text) {
+    const { bases, record } = this.data;
+    const range = /^([\d,]+)(?:\s*(?:-|–|\.\.|:)\s*([\d,]+))?$/.exec(text);
+    if (range) {
+      const [first, last = first] = range.slice(1).map((part) => part && Number(part.replaceAll(',', '')));
+      if (first < 1 || last < first || first > bases) {
+        return { said: `This sequence has bases 1 to ${format(bases)}.` };
+      }
+      return { from: first - 1, to: Math.min(last, bases), said: '' };
+    }
+    const motif = text.toUpperCase().replaceAll('U', 'T');
+    if (!/^[ACGTRYSWKMBDHVN]+$/.test(motif)) {
+      return { said: 'Write a base (120), a range (120-480), or bases to find (TATAAT).' };
+    }
+    const after = this.strip.chosen < 0 ? 0 : this.data.ends[this.strip.chosen];
+    const next = record.sequence.indexOf(motif, after);
+    const at = next < 0 ? record.sequence.indexOf(motif) : next;
+    if (at < 0) return { said: `${motif} does not occur on this strand.` };
+    const where = `bases ${format(at + 1)}–${format(at + motif.length)}`;
+    return { from: at, to: at + motif.length, said: `${motif}: ${where}. Enter again finds the next.` };
+  }
+
+  /* A line a token; bases 0-based and half-open, as the API counts. */
+  table() {
+    const head = ['token', 'first_base', 'end_base', 'similarity', 'length', 'red', 'green', 'blue', 'gc'];
+    const rows = Array.from(this.data.places, (place, token) => {
+      const [first, end] = [this.data.starts[token], this.data.ends[token]];
+      const colours = [0, 1, 2].map((c) => (this.colours ? shortest(this.colours.colours[3 * token + c]) : ''));
+      const gc = this.data.gcContent(first - 25, end + 25);
+      return [this.data.text(place), first, end, shortest(this.similarity[token]),
+        shortest(this.data.norms[token]), ...colours, Number.isNaN(gc) ? '' : gc.toFixed(4)];
+    });
+    return [head, ...rows];
+  }
+
+  picture() {
+    const { record, features } = this.data;
+    const { from, to } = this.view;
+    const height = this.strip.heightOf(this.strip.tracks);
+    savePng({
+      draw: (context, width) => this.strip.draw(context, width, height, { plain: true }),
+      aspect: 1320 / height,
+      title: `${record.named ? record.id : 'Sequence'} · bases ${format(Math.floor(from) + 1)}–${format(Math.ceil(to))}`,
+      note: `${features.model}, fingerprint ${features.fingerprint}`,
+      name: fileName(record.id, '.tracks.png'),
+    });
+  }
+}

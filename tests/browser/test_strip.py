@@ -1,0 +1,193 @@
+"""The strip along the bases: what its tracks hold, and that everything else follows it."""
+
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.support.page import expect, features_of, fill, run, show
+from tests.support.running import Server
+
+LETTERS = random.Random(7)
+SHORT = "".join(LETTERS.choices("ACGT", k=400))
+LONG = "".join(LETTERS.choices("ACGT", k=4000)) + "TATAATGGGCCCTATAAT"
+
+
+def own_rows(service: Server, sequence: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A row and the bases of each of the sequence's own tokens, from the service itself."""
+    values = features_of(service, sequence)
+    offsets = np.array(service.http.post("/tokenize", json={"sequence": sequence}).json()["offsets"])
+    n_tokens = len(offsets) - 2
+    rows = values[:, 1:511].reshape(-1, values.shape[2])[:n_tokens]
+    return rows.astype(np.float64), offsets[1:-1]
+
+
+def in_view(page: Any) -> list[int]:
+    """First and last base, from 1."""
+    words = page.locator("#strip-readout").inner_text().split(".")[0]
+    return [int(part.replace(",", "")) for part in words.split()[1].split("–")]
+
+
+@pytest.mark.parametrize("centred", [True, False])
+def test_the_tracks_are_what_numpy_computes(ready: Any, service: Server, centred: bool) -> None:
+    show(ready, SHORT)
+    ready.locator("#centred").set_checked(centred)
+    ready.locator("[role=option]").nth(21).click()
+    expect(ready.locator("#strip")).to_have_attribute("aria-valuenow", "21")
+    ready.wait_for_function("() => document.querySelector('#cosine').ariaValueText")
+    with ready.expect_download() as started:
+        ready.locator("#strip-tsv").click()
+    head, *lines = (
+        line.split("\t") for line in Path(started.value.path()).read_text().splitlines()
+    )
+    rows, offsets = own_rows(service, SHORT)
+    table = {name: [line[k] for line in lines] for k, name in enumerate(head)}
+    assert "".join(table["token"]) == SHORT
+    assert [int(base) for base in table["first_base"]] == offsets[:, 0].tolist()
+    np.testing.assert_allclose(
+        np.array(table["length"], float), np.linalg.norm(rows, axis=1), rtol=1e-5
+    )
+    moved = rows - rows.mean(axis=0) * centred
+    unit = moved / np.linalg.norm(moved, axis=1, keepdims=True)
+    similarity = np.array(table["similarity"], float)
+    np.testing.assert_allclose(similarity, unit @ unit[20], atol=1e-4)
+
+    best = np.argsort(-np.delete(similarity, 20), kind="stable")[0]
+    best += best >= 20
+    first, end = offsets[best]
+    alike = ready.locator("#alike button").first
+    expect(alike).to_contain_text(f"{first + 1}–{end}" if end - first > 1 else f"base {end}")
+    alike.click()
+    view = in_view(ready)
+    assert view[0] <= first + 1 <= end <= view[1]
+
+
+def test_colours_are_principal_components(ready: Any) -> None:
+    generator = np.random.default_rng(5)
+    values = (generator.normal(size=(60, 40)) * np.geomspace(9, 0.1, 40)).astype(np.float32)
+    colours, explained = ready.evaluate(
+        """async (x) => {
+            const { componentColours } = await import('/static/analysis.js');
+            const { colours, explained } = componentColours(Float32Array.from(x), 60, 40);
+            return [Array.from(colours), explained];
+        }""",
+        values.ravel().tolist(),
+    )
+    found = np.reshape(colours, (60, 3))
+    exact = values - values.mean(axis=0, dtype=np.float64)
+    left, singular, _ = np.linalg.svd(exact, full_matrices=False)
+    for axis in range(3):
+        assert abs(np.corrcoef(left[:, axis], found[:, axis])[0, 1]) > 0.98  # the ends are cut off
+    assert (found.min(), found.max()) == (0, 1)
+    np.testing.assert_allclose(explained, (singular**2 / (singular**2).sum())[:3], atol=1e-4)
+
+
+def test_all_windows_lie_in_one_strip_and_the_panels_follow(ready: Any, service: Server) -> None:
+    _, offsets = own_rows(service, LONG)
+    assert len(offsets) > 510
+    show(ready, LONG)
+    expect(ready.locator("#window-text")).to_contain_text("Window 1 of 2")
+    expect(ready.locator("#strip")).to_have_attribute("aria-valuemax", str(len(offsets)))
+    assert in_view(ready) == [1, len(LONG)]
+
+    # The last token lies in the second window: choosing it brings that window.
+    ready.locator("#strip").focus()
+    ready.keyboard.press("End")
+    expect(ready.locator("#window-text")).to_contain_text("Window 2 of 2")
+    expect(ready.locator("#mosaic-title")).to_contain_text(f"token {len(offsets)}, ")
+
+    # Closer than a window, the panels show what is in view, across the seam as well.
+    first, end = offsets[509 - 20, 0], offsets[509 + 20, 1]
+    ready.locator("#goto").fill(f"{first + 1}-{end}")
+    ready.keyboard.press("Enter")
+    expect(ready.locator("#window-text")).to_contain_text("In view: tokens")
+    view = in_view(ready)
+    shown = "".join(ready.locator("[role=option]").all_inner_texts())
+    assert LONG[view[0] - 1 : view[1]] in shown
+    assert len(shown) < view[1] - view[0] + 60
+    count = ready.locator("[role=option]").count()
+    expect(ready.locator("#cosine")).to_have_attribute("aria-valuemax", str(count**2))
+
+    ready.locator("#strip-all").click()
+    expect(ready.locator("#window-text")).to_contain_text("Window 1 of 2: tokens 1–510")
+
+
+def test_places_and_bases_are_found(ready: Any) -> None:
+    show(ready, LONG)
+
+    def go(text: str) -> None:
+        ready.locator("#goto").fill(text)
+        ready.keyboard.press("Enter")
+
+    told = ready.locator("#goto-text")
+    at = LONG.index("TATAATGGGCCC") + 1
+    go("tataatgggccc")
+    expect(told).to_contain_text(f"bases {at:,}–{at + 11:,}")
+    assert in_view(ready)[0] < at < in_view(ready)[1]
+    go("ACGTACGTACGTACGTACGT")
+    expect(told).to_have_text("ACGTACGTACGTACGTACGT does not occur on this strand.")
+    go("9,999")
+    expect(told).to_have_text(f"This sequence has bases 1 to {len(LONG):,}.")
+    go("somewhere")
+    expect(told).to_contain_text("Write a base (120)")
+    go("200")
+    assert in_view(ready)[0] < 200 < in_view(ready)[1]
+
+
+def test_the_strip_zooms_and_moves_by_wheel_drag_and_keys(ready: Any) -> None:
+    show(ready, LONG)
+    strip = ready.locator("#strip")
+    strip.scroll_into_view_if_needed()
+    box = strip.bounding_box()
+    ready.mouse.move(box["x"] + box["width"] / 2, box["y"] + 80)
+    before = ready.evaluate("() => scrollY")
+    ready.keyboard.down("Control")
+    ready.mouse.wheel(0, -400)
+    ready.keyboard.up("Control")
+    ready.wait_for_timeout(50)
+    first, last = in_view(ready)
+    assert last - first < len(LONG) / 4
+    assert abs((first + last) / 2 - len(LONG) / 2) < 20  # the base under the pointer stays there
+    assert ready.evaluate("() => scrollY") == before
+
+    ready.mouse.down()
+    ready.mouse.move(box["x"] + box["width"] / 4, box["y"] + 80, steps=4)
+    ready.mouse.up()
+    moved = in_view(ready)
+    assert abs(moved[0] - first - (last - first) / 4) < 5
+    expect(strip).to_have_attribute("aria-valuenow", "1")  # a drag chooses nothing
+
+    strip.focus()
+    ready.keyboard.press("0")
+    assert in_view(ready) == [1, len(LONG)]
+    ready.keyboard.press("+")
+    assert in_view(ready)[1] - in_view(ready)[0] < len(LONG) * 0.7
+    ready.keyboard.press("Shift+ArrowRight")
+    ready.keyboard.press("ArrowRight")
+    expect(strip).to_have_attribute("aria-valuenow", "2")
+    assert in_view(ready)[0] < 20  # what is chosen comes back into view
+
+    ready.mouse.wheel(0, 150)
+    ready.wait_for_timeout(100)
+    assert ready.evaluate("() => scrollY") != before  # without Ctrl the page scrolls
+
+
+def test_gc_is_the_share_of_known_bases(ready: Any) -> None:
+    sequence = "GC" * 30 + "AT" * 30 + "N" * 40 + "GCAT" * 10
+    fill(ready, sequence)
+    run(ready)
+    ready.locator("#result:not([hidden])").wait_for()
+    found = ready.evaluate(
+        """async (sequence) => {
+            const { RecordData } = await import('/static/record-data.js');
+            const data = Object.create(RecordData.prototype);
+            data.record = { sequence };
+            return [[0, 60], [30, 90], [60, 160], [120, 160], [-5, 10]].map(
+                ([from, to]) => { const v = data.gcContent(from, to); return isNaN(v) ? null : v; });
+        }""",
+        sequence,
+    )
+    assert found == [1, 0.5, 0, None, 1]
