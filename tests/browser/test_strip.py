@@ -19,7 +19,8 @@ LONG = "".join(LETTERS.choices("ACGT", k=4000)) + "TATAATGGGCCCTATAAT"
 def own_rows(service: Server, sequence: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """A row and the bases of each of the sequence's own tokens, from the service itself."""
     values = features_of(service, sequence)
-    offsets = np.array(service.http.post("/tokenize", json={"sequence": sequence}).json()["offsets"])
+    answer = service.http.post("/tokenize", json={"sequence": sequence}).json()
+    offsets = np.array(answer["offsets"])
     n_tokens = len(offsets) - 2
     rows = values[:, 1:511].reshape(-1, values.shape[2])[:n_tokens]
     return rows.astype(np.float64), offsets[1:-1]
@@ -186,7 +187,7 @@ def test_gc_is_the_share_of_known_bases(ready: Any) -> None:
             const data = Object.create(RecordData.prototype);
             data.record = { sequence };
             return [[0, 60], [30, 90], [60, 160], [120, 160], [-5, 10]].map(
-                ([from, to]) => { const v = data.gcContent(from, to); return isNaN(v) ? null : v; });
+                ([from, to]) => data.gcContent(from, to)).map((v) => (isNaN(v) ? null : v));
         }""",
         sequence,
     )
