@@ -174,9 +174,7 @@ class _RecordReader:
         return Record(submitted.id, 0, n_unknown, (strand,), None, {}, None)
 
     def _read_text(self, submitted: Submitted, name: str | None) -> Record:
-        check_text(submitted.text, name)
-        cleaned = _clean(submitted.text, self.max_bases, name)
-        check_letters(cleaned, self.choices, name)
+        cleaned = read_letters(submitted.text, self.choices, self.max_bases, name)
         n_bases = len(cleaned.sequence)
         strands = []
         n_unknown = 0
@@ -223,6 +221,24 @@ class _RecordReader:
 
     def _count_unknown(self, ids: NDArray[np.int32]) -> int:
         return int(np.count_nonzero(ids == self.tokenizer.unk_id))
+
+
+def read_letters(
+    text: str, choices: Choices, max_bases: int, name: str | None
+) -> CleanSequence:
+    """DNA as the model may take it, by the one policy of what is DNA.
+
+    Args:
+        name: of its record; None is a single sequence, which has no name.
+
+    Raises:
+        ProblemError: 422 sequence.missing, sequence.invalid_letter, sequence.empty,
+            sequence.ambiguous; 413 record.too_long.
+    """
+    check_text(text, name)
+    cleaned = _clean(text, max_bases, name)
+    check_letters(cleaned, choices, name)
+    return cleaned
 
 
 def reverse_complement(sequence: str) -> str:

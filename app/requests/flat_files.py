@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BufferedReader, TextIOWrapper
-from typing import Literal, NoReturn
+from typing import Literal, NoReturn, Protocol
 
 from app.errors import ProblemError
 
@@ -37,6 +37,12 @@ class FileRecord:
     sequence: str
 
 
+class Parts(Protocol):
+    """Takes a sequence, part after part."""
+
+    def append(self, part: str, /) -> None: ...
+
+
 def read_flat_file(file: BufferedReader, kind: FileKind, max_bases: int) -> Iterator[FileRecord]:
     """The records of a file, in order.
 
@@ -44,15 +50,32 @@ def read_flat_file(file: BufferedReader, kind: FileKind, max_bases: int) -> Iter
         ProblemError: 400 fasta.invalid, fastq.invalid or flatfile.invalid, 413 record.too_long:
             more is in memory than a record of `max_bases` can have.
     """
-    return _READERS[kind](_Lines(file, kind, max_bases))
+    parts: list[str] = []
+    for record_id in read_flat_file_into(parts, file, kind, max_bases):
+        yield FileRecord(record_id, "".join(parts))
+        parts.clear()
+
+
+def read_flat_file_into(
+    parts: Parts, file: BufferedReader, kind: FileKind, max_bases: int
+) -> Iterator[str]:
+    """The ids of a file's records, each after its sequence was given to `parts`.
+
+    Raises:
+        ProblemError: as `read_flat_file`.
+    """
+    return _READERS[kind](_Lines(file, kind, max_bases, parts))
 
 
 class _Lines:
     """Lines without their ends; `number` is that of the last one, from 1."""
 
-    def __init__(self, file: BufferedReader, kind: FileKind, max_bases: int) -> None:
+    def __init__(
+        self, file: BufferedReader, kind: FileKind, max_bases: int, parts: Parts
+    ) -> None:
         self._text = TextIOWrapper(file, "utf-8", "replace", None)
         self.number = 0
+        self.parts = parts
         self._kind = kind
         self._max_bases = max_bases
         self._limit = 2 * max_bases + _SLACK
@@ -89,36 +112,34 @@ class _Lines:
 
 
 class _Sequence:
-    """What was read of a sequence."""
+    """What was read of a sequence; of qualities, how many."""
 
-    def __init__(self, lines: _Lines) -> None:
+    def __init__(self, lines: _Lines, parts: Parts | None) -> None:
         self._lines = lines
-        self._parts: list[str] = []
+        self._parts = parts
         self.size = 0
 
     def add(self, part: str) -> None:
         """Another line of it."""
         if part:
-            self._parts.append(part)
+            if self._parts is not None:
+                self._parts.append(part)
             self.size += len(part)
             self._lines.check(self.size)
-
-    def __str__(self) -> str:
-        return "".join(self._parts)
 
 
 def _id(title: str) -> str:
     return _SPACES.split(title.strip(" \t"), maxsplit=1)[0]
 
 
-def _read_fasta(lines: _Lines) -> Iterator[FileRecord]:
+def _read_fasta(lines: _Lines) -> Iterator[str]:
     title: str | None = None
-    sequence = _Sequence(lines)
+    sequence = _Sequence(lines, lines.parts)
     for line in lines:
         if line.startswith(">"):
             if title is not None:
-                yield FileRecord(_id(title), str(sequence))
-            title, sequence = line[1:], _Sequence(lines)
+                yield _id(title)
+            title, sequence = line[1:], _Sequence(lines, lines.parts)
         elif line.startswith("#"):
             lines.fail("it begins with #. FASTA has no comments: remove it.")
         else:
@@ -126,17 +147,17 @@ def _read_fasta(lines: _Lines) -> Iterator[FileRecord]:
     if lines.number == 1:
         lines.fail("there is no other. curl's -d removes line breaks: use --data-binary @genes.fa.")
     if title is not None:
-        yield FileRecord(_id(title), str(sequence))
+        yield _id(title)
 
 
-def _read_fastq(lines: _Lines) -> Iterator[FileRecord]:
+def _read_fastq(lines: _Lines) -> Iterator[str]:
     """Sequences and qualities may have several lines: qualities as many letters as bases."""
     for title in lines:
         if not title.strip():
             continue
         if not title.startswith("@"):
             lines.fail("a record does not begin with @, or has more qualities than bases.")
-        sequence, qualities = _Sequence(lines), _Sequence(lines)
+        sequence, qualities = _Sequence(lines, lines.parts), _Sequence(lines, None)
         second = _up_to_plus(lines, sequence)
         if second.rstrip() not in ("+", f"+{title[1:].rstrip()}"):
             lines.fail("what follows + is not what follows @.")
@@ -144,7 +165,7 @@ def _read_fastq(lines: _Lines) -> Iterator[FileRecord]:
             qualities.add(lines.expect().rstrip())
         if qualities.size != sequence.size:
             lines.fail("length of sequence and qualities differ.")
-        yield FileRecord(_id(title[1:]), str(sequence))
+        yield _id(title[1:])
 
 
 def _up_to_plus(lines: _Lines, sequence: _Sequence) -> str:
@@ -154,25 +175,24 @@ def _up_to_plus(lines: _Lines, sequence: _Sequence) -> str:
     return line
 
 
-def _read_genbank(lines: _Lines) -> Iterator[FileRecord]:
+def _read_genbank(lines: _Lines) -> Iterator[str]:
     names: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(" ")
         if key in ("LOCUS", "ACCESSION", "VERSION") and value.strip():
             names[key] = _id(value)
         elif key == "ORIGIN":
-            sequence = _numbered(lines)
-            name = names.get("VERSION") or names.get("ACCESSION") or names.get("LOCUS", "")
-            yield FileRecord(name, sequence)
+            _read_numbered(lines)
+            yield names.get("VERSION") or names.get("ACCESSION") or names.get("LOCUS", "")
             names = {}
         elif key == _END_OF_RECORD:
-            yield FileRecord(names.get("VERSION") or names.get("LOCUS", ""), "")
+            yield names.get("VERSION") or names.get("LOCUS", "")
             names = {}
     if names:
         lines.expect()
 
 
-def _read_embl(lines: _Lines) -> Iterator[FileRecord]:
+def _read_embl(lines: _Lines) -> Iterator[str]:
     """The id is the accession, else the name, with the sequence's version where it is told."""
     name = ""
     for line in lines:
@@ -184,10 +204,11 @@ def _read_embl(lines: _Lines) -> Iterator[FileRecord]:
         elif key == "SV" and "." in value:
             name = value.strip()
         elif key == "SQ":
-            yield FileRecord(name, _numbered(lines))
+            _read_numbered(lines)
+            yield name
             name = ""
         elif line.startswith(_END_OF_RECORD) and name:
-            yield FileRecord(name, "")
+            yield name
             name = ""
     if name:
         lines.expect()
@@ -200,15 +221,14 @@ def _embl_id(value: str) -> str:
     return ".".join([_id(first), *version])
 
 
-def _numbered(lines: _Lines) -> str:
+def _read_numbered(lines: _Lines) -> None:
     """A sequence in blocks, with positions before or after them, up to the record's end."""
-    sequence = _Sequence(lines)
+    sequence = _Sequence(lines, lines.parts)
     while not (line := lines.expect()).startswith(_END_OF_RECORD):
         sequence.add("".join(part for part in line.split() if not part.isdecimal()))
-    return str(sequence)
 
 
-_READERS: dict[FileKind, Callable[[_Lines], Iterator[FileRecord]]] = {
+_READERS: dict[FileKind, Callable[[_Lines], Iterator[str]]] = {
     "fasta": _read_fasta,
     "fastq": _read_fastq,
     "genbank": _read_genbank,
