@@ -31,6 +31,10 @@ _SETTING_OPTIONS = (
 )
 
 
+# Those of them that say what computes.
+_MODEL_OPTIONS = ("model", "revision", "bundle", "runtime", "compute_units", "threads")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the process."""
     argv = sys.argv[1:] if argv is None else argv
@@ -51,6 +55,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_serve(commands, with_options=command == "serve")
     _add_service(commands, with_options=command == "service")
     _add_doctor(commands, with_options=command == "doctor")
+    _add_embed(commands, with_options=command == "embed")
     return parser.parse_args(argv)
 
 
@@ -104,10 +109,28 @@ def _add_doctor(commands: Any, *, with_options: bool) -> None:
     parser.set_defaults(func=_doctor)
 
 
-def _add_setting_options(parser: argparse.ArgumentParser) -> None:
+def _add_embed(commands: Any, *, with_options: bool) -> None:
+    parser = commands.add_parser(
+        "embed",
+        help="embed the records or windows of a file, as Parquet",
+        description="A vector for every record of a file, for windows along a genome, or for the "
+        "intervals of a BED file, in shards of Parquet; the same command goes on where it was "
+        "ended. Coordinates are 0-based and half-open. Every setting of the model can be given as "
+        "GENA_* in the environment; options win. Exit status: 0 done, 2 usage, 3 input, 75 try "
+        "again, 130 interrupted and resumable.",
+    )
+    if with_options:
+        from app.embed.command import add_options
+
+        add_options(parser)
+        _add_setting_options(parser.add_argument_group("the model"), _MODEL_OPTIONS)
+    parser.set_defaults(func=_embed)
+
+
+def _add_setting_options(parser: Any, names: Sequence[str] = _SETTING_OPTIONS) -> None:
     from app.settings import Settings
 
-    for name in _SETTING_OPTIONS:
+    for name in names:
         field = Settings.model_fields[name]
         parser.add_argument(f"--{name.replace('_', '-')}", help=_help(field), **_values(field))
 
@@ -141,7 +164,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings | None":
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(arguments, name) for name in _SETTING_OPTIONS}
+    given = {name: getattr(arguments, name, None) for name in _SETTING_OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
 
 
@@ -188,6 +211,14 @@ def _doctor(arguments: argparse.Namespace) -> int:
         from app.doctor.command import run
 
     return run(arguments)
+
+
+def _embed(arguments: argparse.Namespace) -> int:
+    with ending_at_once():
+        from app.embed.command import run
+
+        settings = _settings(arguments)
+    return 2 if settings is None else run(arguments, settings)
 
 
 def _service(arguments: argparse.Namespace) -> int:

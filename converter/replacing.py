@@ -1,6 +1,7 @@
 """Files that are written whole: a reader finds the old content or the new, never a part."""
 
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,8 @@ from typing import BinaryIO
 @contextmanager
 def replacement(path: Path) -> Iterator[BinaryIO]:
     """A file to write, which takes its place when the block ends; after an error, nothing does."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    # Machines that share a folder may have processes of one number.
+    partial = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
     try:
         with partial.open("wb") as file:
             yield file

@@ -13,8 +13,13 @@ from app.requests.options import Choices
 
 def own_rows(rows: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
     """(n, H) rows of the tokens that the window answers for; row 0 is [CLS]."""
+    return rows[own_span(window)]
+
+
+def own_span(window: Window) -> slice:
+    """Where those rows are."""
     shift = 1 - window.first
-    return rows[window.own_first + shift : window.own_end + shift]
+    return slice(window.own_first + shift, window.own_end + shift)
 
 
 def window_vector(rows: NDArray[np.float32], choices: Choices) -> NDArray[np.float32]:

@@ -223,9 +223,7 @@ class _RecordReader:
         return int(np.count_nonzero(ids == self.tokenizer.unk_id))
 
 
-def read_letters(
-    text: str, choices: Choices, max_bases: int, name: str | None
-) -> CleanSequence:
+def read_letters(text: str, choices: Choices, max_bases: int, name: str | None) -> CleanSequence:
     """DNA as the model may take it, by the one policy of what is DNA.
 
     Args:

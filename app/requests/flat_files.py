@@ -70,9 +70,7 @@ def read_flat_file_into(
 class _Lines:
     """Lines without their ends; `number` is that of the last one, from 1."""
 
-    def __init__(
-        self, file: BufferedReader, kind: FileKind, max_bases: int, parts: Parts
-    ) -> None:
+    def __init__(self, file: BufferedReader, kind: FileKind, max_bases: int, parts: Parts) -> None:
         self._text = TextIOWrapper(file, "utf-8", "replace", None)
         self.number = 0
         self.parts = parts

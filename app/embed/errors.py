@@ -1,0 +1,33 @@
+"""How `gena embed` ends, in the statuses that workflow engines act upon."""
+
+from typing import ClassVar
+
+DONE, FAILED, USAGE, INPUT, TRY_AGAIN, INTERRUPTED = 0, 1, 2, 3, 75, 130
+
+
+class EmbedError(Exception):
+    """An expected end with a sentence for people.
+
+    Attributes:
+        status: the exit status.
+    """
+
+    status: ClassVar[int] = FAILED
+
+
+class UsageError(EmbedError):
+    """The command asks for what does not go together, or not with what is there."""
+
+    status = USAGE
+
+
+class InputError(EmbedError):
+    """The input, or the checkpoint, cannot be used as it is."""
+
+    status = INPUT
+
+
+class TryAgainError(EmbedError):
+    """The same command may succeed later: a full disk, a service that is down."""
+
+    status = TRY_AGAIN

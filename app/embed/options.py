@@ -1,0 +1,204 @@
+"""What `gena embed` takes, checked."""
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from app.embed.errors import UsageError
+from app.embed.sequences import STDIN
+from app.embed.shards import VectorType
+from app.embed.windows import Cut
+from app.errors import ProblemError
+from app.requests.options import Ambiguous, Choices, Strand, VectorPooling, check_choices
+from converter.paths import user_path
+from converter.tokenizer import MAX_OWN_TOKENS
+
+DEFAULT_SHARD_WINDOWS = 512
+
+
+@dataclass(frozen=True)
+class EmbedOptions:
+    """A run.
+
+    Attributes:
+        input: a file, or `-`.
+        cut: without the digest of the BED file.
+        part, parts: shards whose number is part - 1, modulo parts, are made here.
+        url: of a service that computes; None: this machine does.
+    """
+
+    input: str
+    output: Path
+    cut: Cut
+    bed: Path | None
+    choices: Choices
+    shard_windows: int
+    part: int
+    parts: int
+    url: str | None
+    dry_run: bool
+    yes: bool
+    json: bool
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What the command takes beside the settings."""
+    add = parser.add_argument
+    add("input", nargs="?", help="FASTA, FASTQ, GenBank or EMBL, also gzipped; - is standard input")
+    add(
+        "-o", "--output", required=True, metavar="PATH",
+        help="folder of the shards; with --merge the Parquet file",
+    )  # fmt: skip
+    add("--merge", metavar="FOLDER", help="make one Parquet file of all its shards")
+    _add_cut(parser)
+    _add_vectors(parser)
+    _add_work(parser)
+
+
+def _add_cut(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("what gets a vector (each record, unless said here)")
+    kinds = group.add_mutually_exclusive_group()
+    add = kinds.add_argument
+    add("--windows", type=_count, metavar="BASES", help="windows of so many bases")
+    add("--tokens", type=_count, metavar="N", help=f"of so many tokens, up to {MAX_OWN_TOKENS}")
+    add("--bed", metavar="FILE", help="the intervals of a BED file, each on its strand")
+    add = group.add_argument
+    add(
+        "--stride", type=_count, metavar="BASES",
+        help="of --windows: one begins every so many bases (default: where the last one ended)",
+    )  # fmt: skip
+    add(
+        "--overlap", type=_size, default=0, metavar="N",
+        help="tokens that neighbouring windows of the model share",
+    )  # fmt: skip
+    add("--flank", type=_size, default=0, metavar="BASES", help="of --bed: added on both sides")
+    add(
+        "--center", type=_count, metavar="BASES",
+        help="of --bed: bases around the middle of each interval, in its place",
+    )  # fmt: skip
+
+
+def _add_vectors(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("vectors (as in POST /embeddings)").add_argument
+    add("--pooling", choices=get_args(VectorPooling), default="mean")
+    add("--strand", choices=get_args(Strand), default="forward")
+    add("--normalize", action="store_true", help="scale vectors to length 1")
+    add("--dtype", choices=get_args(VectorType), default="float32")
+    add(
+        "--ambiguous", choices=get_args(Ambiguous), default="error",
+        help="refuse what has few letters of A C G T N, or take it",
+    )  # fmt: skip
+    add("--per-token", action="store_true", help="a row a token, as lists")
+
+
+def _add_work(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("how it is done").add_argument
+    add("--url", metavar="URL", help="compute by a service that runs")
+    add(
+        "--part", metavar="K/N", default="1/1",
+        help="make every N-th shard, from the K-th on: one of N machines",
+    )  # fmt: skip
+    add(
+        "--shard-windows", type=_count, default=DEFAULT_SHARD_WINDOWS, metavar="N",
+        help=f"windows of a shard, which is what a crash costs (default: {DEFAULT_SHARD_WINDOWS})",
+    )  # fmt: skip
+    add("--dry-run", action="store_true", help="say what it would take, write nothing")
+    add("--yes", action="store_true", help="also where it takes more than half of the free disk")
+    add("--json", action="store_true", help="events on standard output")
+
+
+def read_options(arguments: argparse.Namespace) -> EmbedOptions:
+    """What was asked for.
+
+    Raises:
+        UsageError: it does not go together.
+    """
+    if arguments.input is None:
+        raise UsageError("Name a file to embed; - is standard input.")
+    _check_together(arguments)
+    part, parts = _part(arguments.part)
+    cut = Cut(
+        bases=arguments.windows,
+        base_stride=arguments.stride,
+        tokens=arguments.tokens,
+        overlap=arguments.overlap if arguments.tokens else 0,
+        flank=arguments.flank,
+        center=arguments.center,
+    )
+    return EmbedOptions(
+        input=arguments.input if arguments.input == STDIN else str(user_path(arguments.input)),
+        output=user_path(arguments.output),
+        cut=cut,
+        bed=None if arguments.bed is None else user_path(arguments.bed),
+        choices=_choices(arguments),
+        shard_windows=arguments.shard_windows,
+        part=part,
+        parts=parts,
+        url=arguments.url,
+        dry_run=arguments.dry_run,
+        yes=arguments.yes,
+        json=arguments.json,
+    )
+
+
+def _check_together(arguments: argparse.Namespace) -> None:
+    needs: list[tuple[str, Any, str, Any]] = [
+        ("--stride", arguments.stride, "--windows", arguments.windows),
+        ("--flank", arguments.flank, "--bed", arguments.bed),
+        ("--center", arguments.center, "--bed", arguments.bed),
+    ]
+    for option, given, needed, there in needs:
+        if given and not there:
+            raise UsageError(f"{option} is for {needed}.")
+    if arguments.url and arguments.tokens:
+        raise UsageError(
+            "--tokens needs the model's tokenizer on this machine: leave --url out, or cut by "
+            "bases with --windows."
+        )
+    if arguments.url and arguments.per_token:
+        raise UsageError("--per-token is computed on this machine: leave --url out.")
+    limit = arguments.tokens or MAX_OWN_TOKENS
+    if limit > MAX_OWN_TOKENS:
+        raise UsageError(f"--tokens: the model takes {MAX_OWN_TOKENS} at a time.")
+    if arguments.overlap >= limit:
+        raise UsageError(f"--overlap has to be less than a window of {limit} tokens.")
+
+
+def _choices(arguments: argparse.Namespace) -> Choices:
+    choices = Choices(
+        pooling="none" if arguments.per_token else arguments.pooling,
+        overflow="window",
+        stride=0 if arguments.tokens else arguments.overlap,
+        strand=arguments.strand,
+        normalize=arguments.normalize,
+        dtype=arguments.dtype,
+        ambiguous=arguments.ambiguous,
+        on_error="skip",
+    )
+    try:
+        check_choices(choices)
+    except ProblemError as error:
+        raise UsageError(f"--per-token: {error.detail}") from None
+    return choices
+
+
+def _part(text: str) -> tuple[int, int]:
+    part, slash, parts = text.partition("/")
+    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--part {text}: it is K/N, such as 3/40, with K from 1 to N.")
+    return int(part), int(parts)
+
+
+def _count(text: str) -> int:
+    return _number(text, 1)
+
+
+def _size(text: str) -> int:
+    return _number(text, 0)
+
+
+def _number(text: str, least: int) -> int:
+    if not (text.isascii() and text.isdecimal() and int(text) >= least):
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
+    return int(text)

@@ -1,0 +1,246 @@
+"""The input: its records by number, any stretch of them by coordinates.
+
+Plain and bgzipped FASTA are read where they lie, by pysam (htslib): MIT, wheels for macOS arm64,
+BGZF built in, lines that end with LF or CR LF. (pyfaidx reads BGZF with Biopython only, and of a
+file of CR it makes empty records.) It is believed only where it finds what our own reader would:
+htslib leaves out empty records and repeated ids in silence, and miscounts where lines hold blanks.
+Everything else (gzip, FASTQ, GenBank, EMBL, lines of many lengths, CR, standard input) is read once
+as a stream, and its letters are kept in a temporary file, a byte a base.
+"""
+
+import hashlib
+import shutil
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, BinaryIO, Protocol, cast
+
+from app.embed.errors import InputError, TryAgainError
+from app.errors import ProblemError
+from app.requests.bodies import BYTE_ORDER_MARK, ReceivedBody, check_wanted, open_decoded
+from app.requests.flat_files import BEGINNINGS, FileKind, read_flat_file_into
+from app.requests.foreign_files import LOOKED_AT, recognise_foreign
+from converter.errors import is_full_disk
+
+STDIN = "-"
+_BLOCK = 2**20
+# Nothing bounds a file of one's own; a record of more letters is none.
+_MOST = 2**40
+_WHITE_SPACE = " \t\n\r\v\f"
+
+
+class Sequences(Protocol):
+    """Records of DNA as text, not yet checked.
+
+    Attributes:
+        names: the id of each record, in order.
+        lengths: letters of each.
+    """
+
+    @property
+    def names(self) -> Sequence[str]: ...
+
+    @property
+    def lengths(self) -> Sequence[int]: ...
+
+    def fetch(self, record: int, start: int, end: int) -> str:
+        """Letters start to end of a record, 0-based, half-open."""
+        ...
+
+
+@dataclass(frozen=True)
+class Input:
+    """An input that is open.
+
+    Attributes:
+        name: of the file, without its folder.
+        sha256: of the file as it is, compressed or not.
+        indexed: it is read where it lies.
+    """
+
+    name: str
+    sha256: str
+    sequences: Sequences
+    indexed: bool
+
+
+@contextmanager
+def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
+    """Open a file, or standard input, to read it by coordinates.
+
+    Args:
+        path: of the file; `-` is standard input.
+        stop: when set, reading is given up.
+
+    Raises:
+        InputError: it cannot be read; what is wrong, and where.
+        TryAgainError: there is no room for temporary files.
+        AbandonedError: `stop` was set.
+    """
+    with ExitStack() as resources:
+        try:
+            file, sha256 = _open_hashed(path, resources, stop)
+            sequences = _indexed(Path(path), file, resources, stop) if path != STDIN else None
+            indexed = sequences is not None
+            if sequences is None:
+                sequences = _spooled(file, resources, stop)
+        except ProblemError as error:
+            raise InputError(f"{path}: {error.detail}") from None
+        except OSError as error:
+            if is_full_disk(error):
+                raise TryAgainError(
+                    f"{tempfile.gettempdir()} is full. Make room there, or set TMPDIR to a folder "
+                    "with room for a byte a base of the input."
+                ) from error
+            raise InputError(f"{path} cannot be read ({error.strerror}).") from error
+        name = "standard input" if path == STDIN else Path(path).name
+        yield Input(name, sha256, sequences, indexed)
+
+
+def _open_hashed(path: str, resources: ExitStack, stop: threading.Event) -> tuple[BinaryIO, str]:
+    """The file from its beginning, and its SHA-256; standard input is copied first."""
+    digest = hashlib.sha256()
+    copy: IO[bytes] | None = None
+    file: IO[bytes]
+    if path == STDIN:
+        source: BinaryIO = sys.stdin.buffer
+        file = copy = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+    else:
+        file = source = resources.enter_context(Path(path).open("rb"))  # noqa: SIM115
+    while block := source.read(_BLOCK):
+        check_wanted(stop)
+        digest.update(block)
+        if copy is not None:
+            copy.write(block)
+    file.seek(0)
+    return cast(BinaryIO, file), digest.hexdigest()
+
+
+class _Indexed:
+    """A FASTA file by htslib's index; see `Sequences`."""
+
+    def __init__(self, path: Path, index: Path, index_of_blocks: Path) -> None:
+        import pysam
+
+        blocks = str(index_of_blocks) if index_of_blocks.exists() else None
+        self._file = pysam.FastaFile(str(path), str(index), blocks)
+        self.names: Sequence[str] = self._file.references
+        self.lengths: Sequence[int] = self._file.lengths
+
+    def fetch(self, record: int, start: int, end: int) -> str:
+        letters: str = self._file.fetch(self.names[record], start, end)
+        return letters
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _indexed(
+    path: Path, file: BinaryIO, resources: ExitStack, stop: threading.Event
+) -> Sequences | None:
+    """The file by an index of its own; None where htslib does not read what is there."""
+    import pysam
+
+    with open_decoded(ReceivedBody(file, "", 0), _MOST, stop) as decoded:
+        if not decoded.peek(1).startswith(b">"):
+            return None
+        n_titles = _count_titles(decoded)
+    folder = Path(tempfile.mkdtemp(prefix="gena-embed-"))
+    resources.callback(shutil.rmtree, folder, ignore_errors=True)
+    index, blocks = folder / "index.fai", folder / "index.gzi"
+    pysam.set_verbosity(0)
+    try:
+        # Never the index that lies beside the file, which may be older than it.
+        pysam.faidx(str(path.absolute()), "--fai-idx", str(index), "--gzi-idx", str(blocks))
+        sequences = _Indexed(path.absolute(), index, blocks)
+    except (pysam.utils.SamtoolsError, UnicodeDecodeError, OSError, ValueError):
+        return None
+    resources.callback(sequences.close)
+    if len(sequences.names) != n_titles or not _is_plain(sequences, stop):
+        return None
+    return sequences
+
+
+def _count_titles(decoded: IO[bytes]) -> int:
+    count, before = 0, b"\n"
+    while block := decoded.read(_BLOCK):
+        count += (before + block).count(b"\n>")
+        before = block[-1:]
+    return count
+
+
+def _is_plain(sequences: Sequences, stop: threading.Event) -> bool:
+    """Whether letters lie as the index takes them to lie: no blanks, all of ASCII."""
+    for record, length in enumerate(sequences.lengths):
+        for start in range(0, length, _BLOCK):
+            check_wanted(stop)
+            end = min(start + _BLOCK, length)
+            try:
+                piece = sequences.fetch(record, start, end)
+            except ValueError:  # htslib's, where bytes are no text
+                return False
+            white = any(space in piece for space in _WHITE_SPACE)
+            if len(piece) != end - start or white or not piece.isascii():
+                return False
+    return True
+
+
+class _Spooled:
+    """Letters in a temporary file; see `Sequences`. `append` adds to the last record."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.names: list[str] = []
+        self.lengths: list[int] = []
+        self._starts: list[int] = []
+        self._file = file
+        self._size = self._start = 0
+
+    def append(self, part: str, /) -> None:
+        if not part.isascii():
+            # Marks that nobody sees go, other letters stay one each: foreign, and refused later.
+            part = part.replace("\ufeff", "").replace("\u200b", "")
+        letters = "".join(part.split()).encode("ascii", "replace")
+        self._size += self._file.write(letters)
+
+    def end_record(self, name: str) -> None:
+        """What was added since the last one is this record's."""
+        self.names.append(name)
+        self._starts.append(self._start)
+        self.lengths.append(self._size - self._start)
+        self._start = self._size
+
+    def fetch(self, record: int, start: int, end: int) -> str:
+        end = min(end, self.lengths[record])
+        self._file.seek(self._starts[record] + start)
+        return self._file.read(max(0, end - start)).decode("ascii")
+
+
+def _spooled(file: BinaryIO, resources: ExitStack, stop: threading.Event) -> Sequences:
+    spool = _Spooled(resources.enter_context(tempfile.TemporaryFile()))  # noqa: SIM115
+    with open_decoded(ReceivedBody(file, "", 0), _MOST, stop) as decoded:
+        kind = _kind(decoded.peek(LOOKED_AT)[:LOOKED_AT])
+        for name in read_flat_file_into(spool, decoded, kind, _MOST):
+            check_wanted(stop)
+            spool.end_record(name)
+    return spool
+
+
+def _kind(first: bytes) -> FileKind:
+    """What a file is, by its first bytes.
+
+    Raises:
+        InputError: nothing that is read here.
+    """
+    begun = first.removeprefix(BYTE_ORDER_MARK).lstrip()
+    kind = next((kind for start, kind in BEGINNINGS.items() if begun.startswith(start)), None)
+    if kind is not None:
+        return kind
+    foreign = recognise_foreign(begun, may_be_table=True)
+    if foreign is not None:
+        raise InputError(f"The input is {foreign.name}. {foreign.advice}")
+    what = "begins with none of" if begun else "is empty. It has to be"
+    raise InputError(f"The input {what} FASTA (>), FASTQ (@), GenBank (LOCUS) or EMBL (ID).")

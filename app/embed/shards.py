@@ -1,0 +1,286 @@
+"""Shards: the vectors of a fixed range of windows, a Parquet file each, whole or not there."""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from app.embed.errors import InputError, TryAgainError, UsageError
+from app.embed.windows_table import COLUMNS, KEY, WindowsTable
+from app.inference.engine import Features
+from converter.errors import is_full_disk
+from converter.replacing import replacement
+from converter.versions import own_version
+
+Bases: TypeAlias = NDArray[np.int64]
+VectorType = Literal["float32", "float16"]
+_ARROW_TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+
+
+@dataclass(frozen=True)
+class ShardStamp:
+    """What made a shard; only shards with one stamp belong together.
+
+    Attributes:
+        fingerprint: of the model.
+        options: of the vectors: pooling, strand, normalize, dtype, rows a token or a window.
+    """
+
+    model: str
+    fingerprint: str
+    hidden_size: int
+    options: dict[str, Any]
+    input_sha256: str
+    windows_sha256: str
+
+    @property
+    def per_token(self) -> bool:
+        return bool(self.options["per_token"])
+
+    def require(self, other: "ShardStamp", path: Path) -> None:
+        """Raises UsageError where the shard at `path`, of `other`, is no part of this run."""
+        if self == other:
+            return
+        if self.fingerprint != other.fingerprint:
+            what = f"another model ({other.model}, fingerprint {other.fingerprint})"
+        elif self.options != other.options:
+            differing = {
+                name: value
+                for name, value in other.options.items()
+                if self.options.get(name) != value
+            }
+            what = "other options (" + ", ".join(f"{k} {v}" for k, v in differing.items()) + ")"
+        elif self.input_sha256 != other.input_sha256:
+            what = "another input file"
+        else:
+            what = "another windows.parquet"
+        raise UsageError(
+            f"{path} was made with {what}. Take another folder, or remove the shards of this one."
+        )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was computed for a window.
+
+    Attributes:
+        values: (H,) a vector; a row a token: (n, H); None where there is a problem.
+        n_tokens: that the model read, the specials of its windows included.
+        token_start, token_end: with a row a token: the bases of each on the record.
+        problem: why there is nothing, as a sentence with its code.
+    """
+
+    values: Features | None
+    n_tokens: int = 0
+    token_start: Bases | None = None
+    token_end: Bases | None = None
+    problem: str | None = None
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where the shard of this number lies, from 0."""
+    return folder / f"part-{number:06d}.parquet"
+
+
+def schema(stamp: ShardStamp) -> pa.Schema:
+    """Columns of a shard, and what made it."""
+    vector = pa.list_(_ARROW_TYPES[stamp.options["dtype"]], stamp.hidden_size)
+    if stamp.per_token:
+        values = [
+            pa.field("token_start", pa.list_(pa.int64())),
+            pa.field("token_end", pa.list_(pa.int64())),
+            pa.field("features", pa.list_(vector)),
+        ]
+    else:
+        values = [pa.field("embedding", vector)]
+    said = {**vars(stamp), "version": own_version()}
+    return pa.schema(
+        [*COLUMNS, pa.field("n_tokens", pa.int64()), pa.field("problem", pa.string()), *values],
+        metadata={KEY: json.dumps(said, sort_keys=True)},
+    )
+
+
+@contextmanager
+def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["ShardWriter"]:
+    """A shard to fill, which is there when the block ends; after an error, nothing is.
+
+    Raises:
+        TryAgainError: the disk is full.
+    """
+    path = shard_path(folder, number)
+    try:
+        with replacement(path) as file, _parquet_writer(file, schema(stamp)) as writer:
+            yield ShardWriter(writer, schema(stamp), stamp)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise TryAgainError(
+            f"The disk of {folder} is full. Make room and run the same command again: shards that "
+            "are there stay, and it goes on with this one."
+        ) from error
+
+
+def _parquet_writer(file: Any, columns: pa.Schema) -> pq.ParquetWriter:
+    """Vectors hardly compress, and have no repeated values; the other columns do."""
+    plain = [field.name for field in columns if not pa.types.is_nested(field.type)]
+    return pq.ParquetWriter(
+        file, columns, write_page_checksum=True, compression="zstd", use_dictionary=plain
+    )
+
+
+class ShardWriter:
+    """Writes a shard, some windows after the other."""
+
+    def __init__(self, writer: pq.ParquetWriter, columns: pa.Schema, stamp: ShardStamp) -> None:
+        self._writer = writer
+        self._schema = columns
+        self._stamp = stamp
+
+    def write(self, windows: pa.Table, answers: Sequence[Answer]) -> None:
+        """Add windows, (n) rows of the windows table, and their (n) answers."""
+        arrays = [
+            *windows.select([field.name for field in COLUMNS]).combine_chunks().columns,
+            pa.array([answer.n_tokens for answer in answers], pa.int64()),
+            pa.array([answer.problem for answer in answers], pa.string()),
+            *self._values(answers),
+        ]
+        self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
+
+    def _values(self, answers: Sequence[Answer]) -> list[pa.Array]:
+        vectors = self._schema.field(len(self._schema) - 1).type
+        if not self._stamp.per_token:
+            return [_vectors([answer.values for answer in answers], vectors)]
+        return [
+            _lists([answer.token_start for answer in answers]),
+            _lists([answer.token_end for answer in answers]),
+            _token_lists([answer.values for answer in answers], vectors),
+        ]
+
+
+def _vectors(values: Sequence[Features | None], type_: pa.DataType) -> pa.Array:
+    dtype = type_.value_type.to_pandas_dtype()
+    nothing = np.zeros(type_.list_size, dtype)
+    stacked = np.stack([nothing if value is None else value for value in values])
+    mask = pa.array([value is None for value in values], pa.bool_())
+    flat = pa.array(stacked.reshape(-1), type_.value_type)
+    return pa.FixedSizeListArray.from_arrays(flat, type=type_, mask=mask)
+
+
+def _lists(values: Sequence[Bases | None]) -> pa.Array:
+    return pa.array(values, pa.list_(pa.int64()))
+
+
+def _token_lists(values: Sequence[Features | None], type_: pa.DataType) -> pa.Array:
+    vector = type_.value_type
+    sizes = [0 if value is None else len(value) for value in values]
+    offsets = pa.array(np.concatenate([[0], np.cumsum(sizes)]), pa.int32())
+    rows = [value for value in values if value is not None]
+    dtype = vector.value_type.to_pandas_dtype()
+    flat = np.concatenate([row.reshape(-1) for row in rows]) if rows else np.zeros(0, dtype)
+    inner = pa.FixedSizeListArray.from_arrays(pa.array(flat, vector.value_type), type=vector)
+    mask = pa.array([value is None for value in values], pa.bool_())
+    return pa.ListArray.from_arrays(offsets, inner, type=type_, mask=mask)
+
+
+def is_there(folder: Path, number: int, stamp: ShardStamp, table: WindowsTable) -> bool:
+    """Whether a shard is there and right, its content compared with its checksums.
+
+    Returns:
+        False as well where it is damaged: it is made again.
+
+    Raises:
+        UsageError: it is of another model, input, or of other options.
+    """
+    path = shard_path(folder, number)
+    if not path.exists():
+        return False
+    try:
+        file = _open(path)
+    except InputError:
+        return False
+    stamp.require(_stamp_of(file), path)
+    try:
+        ids = [row["window_id"] for batch in _batches(file, path) for row in _ids(batch)]
+    except InputError:
+        return False
+    return bool(ids == table.shard(number).column("window_id").to_pylist())
+
+
+def _ids(batch: pa.RecordBatch) -> list[dict[str, int]]:
+    rows: list[dict[str, int]] = batch.select(["window_id"]).to_pylist()
+    return rows
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        _stamp_of(file)
+    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        raise _damaged(path) from error
+    return file
+
+
+def _stamp_of(file: pq.ParquetFile) -> ShardStamp:
+    said = json.loads(file.schema_arrow.metadata[KEY])
+    return ShardStamp(**{name: said[name] for name in ShardStamp.__dataclass_fields__})
+
+
+def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
+    try:
+        yield from file.iter_batches(batch_size=64)
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(path) from error
+
+
+def _damaged(path: Path) -> InputError:
+    return InputError(
+        f"{path} is damaged. Run the command that made it again: it makes this shard anew."
+    )
+
+
+def merge(folder: Path, output: Path) -> int:
+    """Write all shards of a folder into one Parquet file, in the order of their windows.
+
+    Returns:
+        How many windows there are.
+
+    Raises:
+        TryAgainError: shards are missing, which says which; the disk is full.
+        InputError: something is damaged. UsageError: shards do not belong together.
+    """
+    table = WindowsTable(folder)
+    numbers = range(table.n_shards)
+    missing = [number for number in numbers if not shard_path(folder, number).exists()]
+    if missing:
+        some = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
+        raise TryAgainError(
+            f"{len(missing)} of {table.n_shards} shards are missing: {some}. Run the command that "
+            "makes them to its end, then merge."
+        )
+    first = _open(shard_path(folder, 0))
+    stamp = _stamp_of(first)
+    if stamp.windows_sha256 != table.sha256:
+        raise UsageError(f"The shards in {folder} were made with another windows.parquet.")
+    try:
+        with replacement(output) as out, _parquet_writer(out, schema(stamp)) as writer:
+            for number in numbers:
+                _copy(shard_path(folder, number), stamp, writer)
+    except OSError as error:
+        if not is_full_disk(error):
+            raise
+        raise TryAgainError(f"The disk of {output} is full. Make room and merge again.") from error
+    return table.n_windows
+
+
+def _copy(path: Path, stamp: ShardStamp, writer: pq.ParquetWriter) -> None:
+    file = _open(path)
+    stamp.require(_stamp_of(file), path)
+    for batch in _batches(file, path):
+        writer.write_batch(batch.replace_schema_metadata(writer.schema.metadata))

@@ -1,0 +1,218 @@
+"""`windows.parquet`: the rows of a run, each with its number; a row group of it is a shard.
+
+Made of the input alone, it is the same wherever it is made: many machines that begin at once write
+the same, and the last one wins. `refused.tsv` beside it lists what gets no vector, and why.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from app.embed.errors import InputError, UsageError
+from app.embed.windows import Refused, Row, Side
+from converter.replacing import replacement
+from converter.versions import own_version
+
+TABLE, REFUSED = "windows.parquet", "refused.tsv"
+KEY = b"gena-coreml"
+
+# Coordinates are 0-based and half-open; strand is + or -; name is that of a BED file.
+COLUMNS = (
+    pa.field("window_id", pa.int64(), nullable=False),
+    pa.field("record", pa.string(), nullable=False),
+    pa.field("start", pa.int64(), nullable=False),
+    pa.field("end", pa.int64(), nullable=False),
+    pa.field("strand", pa.string(), nullable=False),
+    pa.field("name", pa.string()),
+)
+# The record's place in the input, by which its letters are found.
+_INDEX = pa.field("record_index", pa.int64(), nullable=False)
+_SCHEMA = pa.schema([*COLUMNS, _INDEX])
+_REFUSED_COLUMNS = ("record", "start", "end", "name", "code", "reason")
+
+
+@dataclass(frozen=True)
+class TableStamp:
+    """What a table was made of; equal stamps are equal tables.
+
+    Attributes:
+        input_sha256: of the input file.
+        cut: how rows were made of records, and what DNA was accepted.
+        shard_windows: rows of a shard.
+    """
+
+    input_sha256: str
+    cut: dict[str, Any]
+    shard_windows: int
+
+    def require(self, other: "TableStamp", folder: Path) -> None:
+        """Raises UsageError where the table of `folder`, `other`, was made of something else."""
+        if self.input_sha256 != other.input_sha256:
+            what = "of another input file"
+        elif self.shard_windows != other.shard_windows:
+            what = f"with --shard-windows {other.shard_windows}"
+        elif self.cut != other.cut:
+            what = f"with other windows ({_told(other.cut)}, now {_told(self.cut)})"
+        else:
+            return
+        raise UsageError(f"{folder} was begun {what}. Take another folder, or remove this one.")
+
+
+def _told(cut: dict[str, Any]) -> str:
+    shown = {name: value for name, value in cut.items() if not name.endswith("sha256")}
+    return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
+
+
+class WindowsTable:
+    """A table that is there.
+
+    Attributes:
+        n_windows, n_bases: in all.
+        n_refused: stretches that get no vector.
+        sha256: of what its rows say, whatever wrote the file.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self._file = pq.ParquetFile(folder / TABLE, page_checksum_verification=True)
+            said = json.loads(self._file.metadata.metadata[KEY])
+            stamp = {name: said[name] for name in TableStamp.__dataclass_fields__}
+            self.n_windows: int = self._file.metadata.num_rows
+            self.n_bases: int = said["n_bases"]
+            self.n_refused: int = said["n_refused"]
+            self.sha256: str = said["windows_sha256"]
+        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged() from error
+        self.stamp = TableStamp(**stamp)
+
+    @property
+    def n_shards(self) -> int:
+        return int(self._file.metadata.num_row_groups)
+
+    def shard(self, number: int) -> pa.Table:
+        """The rows of a shard, from 0, without their index."""
+        return self._read(number).drop_columns([_INDEX.name])
+
+    def rows(self, number: int) -> list[Row]:
+        """The rows of a shard, from 0, in order of their number."""
+        columns = self._read(number).to_pydict()
+        names = ("record_index", "start", "end", "strand", "name")
+        return [
+            Row(record, start, end, cast(Side, strand), name)
+            for record, start, end, strand, name in zip(
+                *(columns[name] for name in names), strict=True
+            )
+        ]
+
+    def _read(self, number: int) -> pa.Table:
+        try:
+            return self._file.read_row_group(number)
+        except (pa.ArrowException, OSError) as error:
+            raise self._damaged() from error
+
+    def _damaged(self) -> InputError:
+        return InputError(
+            f"{self.folder / TABLE} is damaged. Remove it and run the same command again: it is "
+            "made anew, and the shards that are there stay."
+        )
+
+
+def write_table(
+    folder: Path,
+    names: list[str] | Any,
+    rows: Iterable[Row | Refused],
+    stamp: TableStamp,
+) -> WindowsTable:
+    """Number the rows and write them, and what is refused beside them.
+
+    Args:
+        names: the id of each record.
+
+    Raises:
+        InputError: there are no rows: every stretch is refused.
+        OSError: there is no room.
+    """
+    digest = hashlib.sha256()
+    n_windows = n_bases = n_refused = 0
+    with replacement(folder / REFUSED) as refused_file, replacement(folder / TABLE) as file:
+        refused_file.write(_tsv(_REFUSED_COLUMNS))
+        with pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True, compression="zstd") as out:
+            for group in _groups(rows, stamp.shard_windows):
+                accepted = [row for row in group if isinstance(row, Row)]
+                for row in group:
+                    if isinstance(row, Refused):
+                        refused_file.write(_tsv(_cells(row)))
+                        n_refused += 1
+                if accepted:
+                    table = _table(accepted, names, n_windows)
+                    _update(digest, table)
+                    out.write_table(table, row_group_size=stamp.shard_windows)
+                    n_windows += len(accepted)
+                    n_bases += sum(row.n_bases for row in accepted)
+            said = {
+                **vars(stamp),
+                "n_bases": n_bases,
+                "n_refused": n_refused,
+                "windows_sha256": digest.hexdigest(),
+                "version": own_version(),
+            }
+            out.add_key_value_metadata({KEY: json.dumps(said, sort_keys=True)})
+        if not n_windows:
+            raise _nothing_left(refused_file, n_refused)
+    return WindowsTable(folder)
+
+
+def _nothing_left(_file: Any, n_refused: int) -> InputError:
+    if not n_refused:
+        return InputError("The input has no records.")
+    return InputError(f"All {n_refused} stretches of the input are refused.")
+
+
+def _groups(rows: Iterable[Row | Refused], size: int) -> Iterator[list[Row | Refused]]:
+    """Groups of `size` rows, and what is refused between them."""
+    group: list[Row | Refused] = []
+    left = size
+    for row in rows:
+        group.append(row)
+        left -= isinstance(row, Row)
+        if not left:
+            yield group
+            group, left = [], size
+    if group:
+        yield group
+
+
+def _table(rows: list[Row], names: Any, first_id: int) -> pa.Table:
+    columns = [
+        range(first_id, first_id + len(rows)),
+        [names[row.record] for row in rows],
+        [row.start for row in rows],
+        [row.end for row in rows],
+        [row.strand for row in rows],
+        [row.name for row in rows],
+        [row.record for row in rows],
+    ]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
+    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
+
+
+def _update(digest: Any, table: pa.Table) -> None:
+    for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
+        digest.update(_tsv(row))
+
+
+def _cells(row: Refused) -> tuple[object, ...]:
+    return tuple(getattr(row, name) for name in _REFUSED_COLUMNS)
+
+
+def _tsv(cells: Iterable[object]) -> bytes:
+    """A line; ids and names hold neither tabs nor line breaks that could be mistaken."""
+    texts = ("" if cell is None else str(cell).replace("\t", " ") for cell in cells)
+    return ("\t".join(texts) + "\n").encode()
