@@ -1,6 +1,6 @@
 /* What the service answers with format=npz, as arrays. */
 
-import { parseNpy, unzipStored } from './npy.js';
+import { firstRows, parseNpy, toNpy, unzipStored } from './npy.js';
 
 /* Of a row of `windows`: record, window, first token, end token, first base, end base. */
 const WINDOW_FIELDS = 6;
@@ -66,4 +66,16 @@ export function readVectors(buffer, count) {
     model: read('model').data[0],
     fingerprint: read('fingerprint').data[0],
   };
+}
+
+/**
+ * The vectors that had arrived before an answer broke off.
+ *
+ * @returns {Vectors | null} of the first records; without their counts of tokens
+ */
+export function readArrivedVectors(buffer, { model, fingerprint }) {
+  const rows = firstRows(buffer);
+  if (!rows) return null;
+  const { shape, data } = rows;
+  return { values: data, shape, npy: toNpy(data, shape), counts: [], model, fingerprint };
 }

@@ -1,8 +1,9 @@
 /* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
 
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
+import { KINDS } from './flat-files.js';
 import { find, format, plural } from './page.js';
-import { estimateTokens, examine, linesToFasta } from './sequence.js';
+import { columnsToFasta, estimateTokens, examine, linesToFasta, withoutDigits } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
 const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
@@ -135,7 +136,8 @@ export class Editor extends EventTarget {
   report() {
     const { kind, records, bases, problem } = this.examined;
     const facts = [];
-    if (kind === 'fasta') facts.push(plural(records.length, 'record'));
+    if (kind in KINDS) facts.push(plural(records.length, 'record'));
+    if (kind in KINDS && kind !== 'fasta') facts[0] += ` of ${KINDS[kind]}`;
     if (kind !== 'empty') facts.push(plural(bases, 'base'));
     if (bases && !problem) facts.push(this.tokenFacts());
     find('facts').textContent = facts.join(' · ');
@@ -186,7 +188,8 @@ export class Editor extends EventTarget {
     if (problem) {
       const more = problems > 1 ? ` ${format(problems - 1)} more like it.` : '';
       const excerpt = this.excerpt(problem);
-      list.push({ kind: 'bad', text: problem.message + more, excerpt, problem });
+      const action = this.repair(problem);
+      list.push({ kind: 'bad', text: problem.message + more, excerpt, problem, action });
     }
     if (lines && !problem) {
       list.push({
@@ -213,6 +216,16 @@ export class Editor extends EventTarget {
       list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
     }
     return list;
+  }
+
+  /* What would put a mistake right that has one likely cause. */
+  repair({ letter }) {
+    if (/^\d$/.test(letter ?? '')) {
+      const { text, count } = withoutDigits(this.text);
+      return [`Remove ${plural(count, 'digit')}`, () => this.set(text)];
+    }
+    const fasta = letter === '\t' && this.examined.kind === 'plain' ? columnsToFasta(this.text) : null;
+    return fasta ? ['Read the columns as names and sequences', () => this.set(fasta)] : undefined;
   }
 
   unknownFate() {

@@ -1,6 +1,6 @@
 /* The page: paste DNA, see what the model makes of it. Ties the parts together. */
 
-import { readFeatures, readVectors } from './answers.js';
+import { readArrivedVectors, readFeatures, readVectors } from './answers.js';
 import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
 import { Editor, MAX_OWN_TOKENS } from './editor.js';
@@ -95,7 +95,7 @@ async function submit() {
     const tokens = editor.counted?.tokens[0] ?? estimateTokens(bases).low;
     const pageful = tokens <= MOST_WINDOWS * MAX_OWN_TOKENS;
     return records.length === 1 && pageful
-      ? showRecord(records[0], signal, { named: kind === 'fasta' })
+      ? showRecord(records[0], signal, { named: kind !== 'plain' })
       : showRecords(records, signal);
   });
 }
@@ -128,24 +128,40 @@ async function showRecord(record, signal, { named, index = null }) {
 async function showRecords(records, signal) {
   const pooling = find('pooling').value;
   const query = `pooling=${pooling}&overflow=window`;
-  const buffer = await receive(`/embeddings?format=npz&${query}`, asBody(records), signal, {
-    text: `Computing ${plural(records.length, 'record')}`,
-    unit: 'record',
-    count: records.length,
-    bytes: 1,
-  });
-  const vectors = readVectors(buffer, records.length);
+  const { vectors, failure } = await receiveVectors(query, records, signal);
   [, hiddenSize] = vectors.shape;
+  const arrived = records.slice(0, vectors.shape[0]);
   const command = curlCommand(`/embeddings?format=npy&${query}`, records, {
     fasta: true,
     output: 'vectors.npy',
     file: editor.fileName ?? undefined,
   });
-  await recordsView.show(records, vectors, pooling, command);
+  await recordsView.show(arrived, vectors, pooling, command);
   if (signal.aborted) return;
-  vectorsShown = { records, counts: vectors.counts };
+  vectorsShown = { records: arrived, counts: vectors.counts };
   recordView.hide();
-  arrive('map-result', `The map of ${plural(records.length, 'record')} is shown.`);
+  arrive('map-result', `The map of ${plural(arrived.length, 'record')} is shown.`);
+  if (!failure) return;
+  const missing = `${format(arrived.length)} of ${plural(records.length, 'record')} had arrived; they are shown`;
+  failure.message += ` ${missing} below and can be downloaded.`;
+  throw failure;
+}
+
+/* Vectors that arrived before a connection broke are worth keeping: `failure` says that it did. */
+async function receiveVectors(query, records, signal) {
+  try {
+    const buffer = await receive(`/embeddings?format=npz&${query}`, asBody(records), signal, {
+      text: `Computing ${plural(records.length, 'record')}`,
+      unit: 'record',
+      count: records.length,
+      bytes: 1,
+    });
+    return { vectors: readVectors(buffer, records.length), failure: null };
+  } catch (failure) {
+    const vectors = failure.arrived && readArrivedVectors(failure.arrived, health.current);
+    if (!vectors) throw failure;
+    return { vectors, failure };
+  }
 }
 
 function asBody(records) {
@@ -158,8 +174,9 @@ function asBody(records) {
 async function openRecord(index, signal) {
   const { records, counts } = vectorsShown;
   recordsView.choose(index);
-  if (counts[index] > MOST_WINDOWS * MAX_OWN_TOKENS) {
-    const size = `${records[index].id} has ${format(counts[index])} tokens`;
+  const count = counts[index] ?? estimateTokens(records[index].sequence.length).low;
+  if (count > MOST_WINDOWS * MAX_OWN_TOKENS) {
+    const size = `${records[index].id} has ${format(count)} tokens`;
     throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
   }
   await showRecord(records[index], signal, { named: true, index });

@@ -83,6 +83,30 @@ export function unzipStored(buffer) {
   return files;
 }
 
+/**
+ * What has arrived of the first array of an .npz that broke off: its whole rows.
+ *
+ * @param {ArrayBuffer} buffer
+ * @returns {{shape: number[], data: Float32Array} | null} null where there is no whole row
+ */
+export function firstRows(buffer) {
+  const view = new DataView(buffer);
+  if (buffer.byteLength < 30 || view.getUint32(0, true) !== 0x04034b50) return null;
+  const start = 30 + view.getUint16(26, true) + view.getUint16(28, true);
+  if (buffer.byteLength < start + 12) return null;
+  const wide = view.getUint8(start + 6) > 1;
+  const length = wide ? view.getUint32(start + 8, true) : view.getUint16(start + 8, true);
+  const from = start + (wide ? 12 : 10) + length;
+  if (buffer.byteLength <= from) return null;
+  const header = utf8.decode(new Uint8Array(buffer, from - length, length));
+  const [rows, columns] = /'shape':\s*\((\d+), (\d+)\)/.exec(header)?.slice(1).map(Number) ?? [];
+  if (!columns || !header.includes("'<f4'")) return null;
+  const whole = Math.min(rows, Math.floor((buffer.byteLength - from) / (4 * columns)));
+  if (!whole) return null;
+  const data = new Float32Array(buffer.slice(from, from + 4 * columns * whole));
+  return { shape: [whole, columns], data };
+}
+
 function centralDirectory(view) {
   // The end record is 22 bytes, or longer with a comment.
   for (let at = view.byteLength - 22; at >= Math.max(0, view.byteLength - 65557); at -= 1) {

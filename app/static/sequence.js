@@ -2,6 +2,8 @@
  * white space removed, lower case folded, U read as T, IUPAC letters kept, all else refused.
  */
 
+import { split } from './flat-files.js';
+
 const REFUSED = 0;
 const BASE = 1;
 const LOWER = 2;
@@ -31,7 +33,6 @@ define('ACGT', BASE);
 define('U', BASE | URACIL);
 define('RYSWKMBDHVN', AMBIGUOUS);
 // Python's white space, and the zero-width ones that come with text from web pages.
-const NOT_WHITE_SPACE = /[^\s\x1c-\x1f\x85\u200b\ufeff]/;
 const WHITE_SPACE = /[\s\x1c-\x1f\x85\u200b\ufeff]/;
 for (let code = 0; code < 128; code += 1) {
   if (WHITE_SPACE.test(String.fromCharCode(code))) KIND[code] = SPACE;
@@ -98,69 +99,10 @@ export function clean(raw) {
 /** What no name may hold: controls, spaces but the plain one, what the eye does not see. */
 const UNSEEN = /\p{C}|\p{Zl}|\p{Zp}|(?! )\p{Zs}|\p{Default_Ignorable_Code_Point}|\u2800/u;
 
-/** A record as written: its letters, and where in the text each piece of them stands. */
-class Record {
-  constructor(id) {
-    this.id = id;
-    this.pieces = [];
-    this.length = 0;
-  }
-
-  add(start, text) {
-    if (!text) return;
-    this.pieces.push({ from: this.length, start, text });
-    this.length += text.length;
-  }
-
-  get raw() {
-    return this.pieces.length === 1
-      ? this.pieces[0].text
-      : this.pieces.map((piece) => piece.text).join('');
-  }
-
-  /** Where in the whole text the letter at `index` of `raw` stands. */
-  textIndex(index) {
-    const piece = this.pieces.findLast((candidate) => candidate.from <= index);
-    return piece.start + index - piece.from;
-  }
-}
-
-/**
- * Split a text into records: FASTA when its first visible letter is `>`, else one plain sequence.
- *
- * @param {string} text
- * @returns {{kind: 'empty' | 'plain' | 'fasta', records: Record[]}}
- */
-export function split(text) {
-  const first = text.search(NOT_WHITE_SPACE);
-  if (first < 0) return { kind: 'empty', records: [] };
-  if (text[first] !== '>') {
-    const record = new Record('sequence');
-    record.add(0, text);
-    return { kind: 'plain', records: [record] };
-  }
-  const records = [];
-  // Files that were put together have a byte order mark where the next one began.
-  const line = /(\ufeff*)([^\r\n]*)(?:\r\n|\n|\r|$)/y;
-  line.lastIndex = first;
-  while (line.lastIndex < text.length) {
-    const before = line.lastIndex;
-    const [, marks, content] = line.exec(text);
-    const start = before + marks.length;
-    if (content.startsWith('>')) {
-      records.push(new Record(content.slice(1).replace(/^[ \t]+/, '').split(/[ \t]/, 1)[0]));
-      records.at(-1).header = start;
-    } else {
-      records.at(-1).add(start, content);
-    }
-  }
-  return { kind: 'fasta', records };
-}
-
 /**
  * Everything that can be said about a text without the model.
  *
- * @returns {{kind, records: {id, sequence, source: Record}[], bases: number, folded: number,
+ * @returns {{kind, records: {id, title, sequence, source}[], bases: number, folded: number,
  *   uracil: number, space: number, lines: number, ambiguous: Map<string, number>,
  *   marks: {at, length, kind}[],
  *   problem: null | {message: string, at: number, length: number, position?: number,
@@ -169,7 +111,8 @@ export function split(text) {
  *   sequence from 1, as the service does.
  */
 export function examine(text) {
-  const { kind, records } = split(text);
+  const { kind, records, broken } = split(text);
+  const inFile = kind !== 'plain';
   const total = { kind, records: [], bases: 0, problems: 0 };
   Object.assign(total, { folded: 0, uracil: 0, space: 0, lines: 0 });
   total.ambiguous = new Map();
@@ -182,8 +125,9 @@ export function examine(text) {
     total.problems += 1;
   };
 
+  if (broken) complain(broken);
   for (const [number, source] of records.entries()) {
-    const named = kind === 'fasta' ? source.id : undefined;
+    const named = inFile ? source.id : undefined;
     const raw = source.raw;
     const result = clean(raw);
     total.bases += result.sequence.length;
@@ -202,9 +146,10 @@ export function examine(text) {
     const odd = implausible(raw, result, named);
     if (odd) complain({ ...odd, at: source.textIndex(odd.index), record: named });
     const header = { at: source.header, length: 1 + source.id.length, record: named };
-    if (kind === 'fasta' && !source.id) {
-      complain({ ...header, message: `Record ${number + 1} has no name after “>”.` });
-    } else if (kind === 'fasta' && UNSEEN.test(source.id)) {
+    if (inFile && !source.id) {
+      const after = kind === 'fasta' ? ' after “>”' : '';
+      complain({ ...header, message: `Record ${number + 1} has no name${after}.` });
+    } else if (inFile && UNSEEN.test(source.id)) {
       const [letter] = UNSEEN.exec(source.id);
       const reason = `has in its name a character that is not seen (${codeOf(letter)}).`;
       complain({ ...header, message: `Record ${number + 1} ${reason}` });
@@ -224,11 +169,11 @@ export function examine(text) {
         message: refusal(letter, position, named, kind),
       });
       total.problems += result.refusedCount - 1;
-    } else if (!result.sequence && kind === 'fasta') {
+    } else if (!result.sequence && inFile) {
       complain({ ...header, message: `Record “${source.id}” has no sequence.` });
     }
     if (kind === 'plain') total.lines = unlikeLines(raw);
-    total.records.push({ id: source.id, sequence: result.sequence, source });
+    total.records.push({ id: source.id, title: source.title, sequence: result.sequence, source });
   }
   return total;
 }
@@ -284,7 +229,7 @@ for (const letter of 'EFLPQZJO') HINTS[letter] = PROTEIN;
 for (const digit of '0123456789') HINTS[digit] = 'Take numbers of positions out first.';
 const PLAIN_HINTS = {
   '>': 'FASTA has its first “>” before any sequence.',
-  '@': 'FASTQ is read by the API, not by this page.',
+  '@': 'FASTQ has its first “@” before anything else.',
 };
 
 function codeOf(letter) {
@@ -305,6 +250,39 @@ function refusal(letter, position, record, kind) {
 /** Fewest and most tokens of `bases` of DNA: genomes have up to 9 bp a token, random DNA 5.6. */
 export function estimateTokens(bases) {
   return { low: Math.ceil(bases / 9), high: Math.ceil(bases / 5.6) };
+}
+
+/** The text without digits, but for names; and how many there were. */
+export function withoutDigits(text) {
+  let count = 0;
+  const kept = text.split(/(?<=[\r\n])/).map((line) => (line.startsWith('>') ? line
+    : line.replace(/\d/g, () => {
+      count += 1;
+      return '';
+    })));
+  return { text: kept.join(''), count };
+}
+
+const DNA_CELL = /^[ACGTURYSWKMBDHVN]+$/i;
+
+/** FASTA of a table of names and sequences, tabs between; null where it is no such table. */
+export function columnsToFasta(text) {
+  const rows = text.split(/\r\n|\n|\r/).filter((line) => line.trim())
+    .map((line) => line.split('\t').map((cell) => cell.trim()));
+  const width = rows[0].length;
+  if (width < 2 || rows.some((cells) => cells.length !== width)) return null;
+  const isSequence = (cells, column) => DNA_CELL.test(cells[column]);
+  const columns = Array.from({ length: width }, (_, column) => column);
+  // The first line may be heads.
+  const body = columns.some((column) => rows.every((cells) => isSequence(cells, column)))
+    ? rows : rows.slice(1);
+  const own = columns.findLast((column) => body.every((cells) => isSequence(cells, column)));
+  if (own === undefined || !body.length) return null;
+  return body.map((cells, index) => {
+    const others = cells.filter((_, column) => column !== own);
+    const name = others[0].replace(/\s+/g, '_') || String(index + 1);
+    return `>${[name, ...others.slice(1)].join(' ')}\n${cells[own]}\n`;
+  }).join('');
 }
 
 /** FASTA of lines, each a record. */

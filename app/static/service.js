@@ -21,6 +21,7 @@ export class ServiceError extends Error {
   /** @param {object} problem the members of problem+json, or {} */
   constructor(message, status, problem = {}) {
     super(message);
+    this.arrived = null;
     this.status = status;
     this.problem = problem;
   }
@@ -33,7 +34,7 @@ export class ServiceError extends Error {
  * @param {object | string} body for JSON; FASTA as it is
  * @param {{signal?: AbortSignal, onBytes?: (received: number) => void}} options
  * @returns {Promise<{buffer: ArrayBuffer, headers: Headers}>}
- * @throws {ServiceError}
+ * @throws {ServiceError} with what has come as `arrived`, where the answer broke off
  */
 export async function post(path, body, { signal, onBytes = () => {} } = {}) {
   const fasta = typeof body === 'string';
@@ -50,13 +51,17 @@ export async function post(path, body, { signal, onBytes = () => {} } = {}) {
     throw new ServiceError('The service does not answer. Is it still running?', 0);
   }
   if (!response.ok) throw await refusal(response);
+  const parts = [];
   try {
-    return { buffer: await receive(response, onBytes), headers: response.headers };
+    await receive(response, parts, onBytes);
   } catch (error) {
     if (error.name === 'AbortError') throw error;
     const broken = 'The connection broke before the answer was complete.';
-    throw new ServiceError(`${broken} The log of the service says why.`, 0);
+    const failure = new ServiceError(`${broken} The log of the service says why.`, 0);
+    failure.arrived = await new Blob(parts).arrayBuffer();
+    throw failure;
   }
+  return { buffer: await new Blob(parts).arrayBuffer(), headers: response.headers };
 }
 
 /** POST JSON, receive JSON. */
@@ -72,8 +77,7 @@ export async function getJson(path) {
   return response.json();
 }
 
-async function receive(response, onBytes) {
-  const parts = [];
+async function receive(response, parts, onBytes) {
   let received = 0;
   for (const reader = response.body.getReader(); ;) {
     const { done, value } = await reader.read();
@@ -82,7 +86,6 @@ async function receive(response, onBytes) {
     received += value.length;
     onBytes(received);
   }
-  return new Blob(parts).arrayBuffer();
 }
 
 async function refusal(response) {
