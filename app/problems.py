@@ -35,6 +35,12 @@ class ProblemKind:
     of_data: bool = True
 
 
+def _too_much(do: str, setting: str, more: str = "") -> str:
+    """What to do at a limit; `gena embed` has no server's limits."""
+    return f"{do}, or raise {setting}. Or compute without a server: gena embed FILE -o FOLDER{more}"
+
+
+_IN_PARTS = "Send the records in several requests"
 PROBLEMS: dict[str, ProblemKind] = {
     "json.invalid": ProblemKind(
         400,
@@ -131,15 +137,14 @@ PROBLEMS: dict[str, ProblemKind] = {
         413,
         "The body is too large",
         "The limit is 67108864 bytes.",
-        hint="Send the records in several requests, compress the body with gzip, or raise "
-        "GENA_MAX_BODY_BYTES.",
+        hint=_too_much(f"{_IN_PARTS}, compress the body with gzip", "GENA_MAX_BODY_BYTES"),
         members={"limit": 67108864},
     ),
     "body.too_large_decoded": ProblemKind(
         413,
         "The body is too large after decompression",
         "A compressed body may inflate to 268435456 bytes.",
-        hint="Send the records in several requests, or raise GENA_MAX_DECODED_BYTES.",
+        hint=_too_much(_IN_PARTS, "GENA_MAX_DECODED_BYTES"),
         members={"limit": 268435456},
     ),
     "json.too_large": ProblemKind(
@@ -153,22 +158,24 @@ PROBLEMS: dict[str, ProblemKind] = {
         413,
         "A record is too long",
         "Record 'chr1' has 5000001 bases; the limit is 5000000.",
-        hint="Cut it into records of its parts, or raise GENA_MAX_RECORD_BASES.",
+        hint=_too_much("Cut it into parts", "GENA_MAX_RECORD_BASES", more=" --tokens 510"),
         members={"record": "chr1", "count": 5000001, "limit": 5000000},
     ),
     "request.too_many_records": ProblemKind(
         413,
         "The request has too many records",
         "A request may have 10000 records.",
-        hint="""Send parts: awk '/^>/ {n++} {print > ("part" int((n-1)/10000) ".fa")}' genes.fa, """
-        "or raise GENA_MAX_RECORDS.",
+        hint=_too_much(
+            """Send parts: awk '/^>/ {n++} {print > ("part" int((n-1)/10000) ".fa")}' genes.fa""",
+            "GENA_MAX_RECORDS",
+        ),
         members={"limit": 10000},
     ),
     "request.too_many_tokens": ProblemKind(
         413,
         "The request has too many tokens",
         "A request may have 5000000 tokens, the specials and overlaps of windows included.",
-        hint="Send the records in several requests, or raise GENA_MAX_REQUEST_TOKENS.",
+        hint=_too_much(_IN_PARTS, "GENA_MAX_REQUEST_TOKENS"),
         members={"limit": 5000000},
     ),
     "body.unsupported_type": ProblemKind(

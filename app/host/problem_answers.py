@@ -32,8 +32,6 @@ _OPENAI_TYPES = {
     429: "rate_limit_error",
 }
 
-_HOW_TO_POST = "It wants a POST: curl --data-binary @genes.fa http://127.0.0.1:8000{path}."
-
 logger = logging.getLogger("gena.errors")
 
 
@@ -124,8 +122,18 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
     detail = str(error.detail) if code.startswith("http.") else ""
     if request.method == "GET" and (error.headers or {}).get("Allow") == "POST":
         # A browser, or curl without a body. Of a path that has a route nothing is secret.
-        detail = _HOW_TO_POST.format(path=request.url.path)
+        detail = _how_to_post(request)
     return _answer(request, ProblemError(code, detail, headers=error.headers))
+
+
+def _how_to_post(request: Request) -> str:
+    """A line that works, with the server's own address: nothing that was sent comes back."""
+    host, port = request.scope["server"]
+    path, whose = request.url.path, ""
+    if path.startswith(_OPENAI_PATHS):  # which takes JSON with a model's name
+        path, whose = path.removeprefix("/v1"), " by OpenAI's clients. Without them"
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"It wants a POST{whose}: curl --data-binary @genes.fa http://{address}{path}."
 
 
 def _answer_nobody(_request: Request, _error: Exception) -> Response:

@@ -85,6 +85,10 @@ _BY_START: tuple[tuple[bytes, Foreign], ...] = (
     (b"%PDF", Foreign("a PDF", _AS_TEXT)),
     (b"{\\rtf", Foreign("RTF", _AS_TEXT)),
     (b"\xd0\xcf\x11\xe0", Foreign("an Office file", _AS_TEXT)),
+    (
+        b"#",
+        Foreign("a file whose first line is a comment", "FASTA has none: grep -v '^#' genes.fa"),
+    ),
     (b"<", Foreign("HTML or XML", "Download the file itself, not its page.")),
 )
 _PHYLIP = re.compile(rb"\d+[ \t]+\d+[ \t]*\r?\n")

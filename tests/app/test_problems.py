@@ -53,6 +53,24 @@ def test_an_unknown_code_is_no_problem() -> None:
 
 
 @pytest.mark.parametrize(
+    "code",
+    [
+        "body.too_large",
+        "body.too_large_decoded",
+        "record.too_long",
+        "request.too_many_records",
+        "request.too_many_tokens",
+    ],
+)
+def test_a_limit_on_sequences_names_its_setting_and_the_way_around_it(code: str) -> None:
+    hint = PROBLEMS[code].hint
+
+    (setting,) = re.findall(r"raise (GENA_\w+)", hint)
+    assert setting.removeprefix("GENA_").lower() in Settings.model_fields
+    assert "gena embed FILE -o FOLDER" in hint
+
+
+@pytest.mark.parametrize(
     ("code", "setting"),
     [
         ("body.too_large", "max_body_bytes"),

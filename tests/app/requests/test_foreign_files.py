@@ -51,6 +51,7 @@ FILES = {
     "a table with commas": (b"name,sequence\na,ACGT\n", "awk"),
     "a SnapGene file": (b"\t\x00\x00\x00\x0eSnapGene\x00\x01", "SeqIO"),
     "an ABI trace": (b"ABIF\x00\x65", "SeqIO"),
+    "a file whose first line is a comment": (b"#note\n>a\nACGT\n", "grep -v '^#'"),
     "RTF": (b"{\\rtf1\\ansi ACGT}", "plain text"),
     "HTML or XML": (b"<!doctype html><html>", "not its page"),
 }

@@ -1,6 +1,9 @@
 """Facts, documentation and metrics of a server."""
 
 import re
+import shlex
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,6 +66,21 @@ def test_documentation_is_one_page_without_scripts(server: Server) -> None:
     assert "<script" not in page.text
     assert not re.search(r'(?:src|href)="(?:https?:)?//', page.text)
     assert not re.search(r"style=|<style", page.text)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.parametrize("path", ["/features", "/embeddings", "/tokenize", "/v1/embeddings"])
+def test_what_wants_a_post_shows_a_line_that_works(
+    server: Server, tmp_path: Path, path: str
+) -> None:
+    (tmp_path / "genes.fa").write_text(">a\nACGT\n")
+    asked = server.http.get(path)
+    line = re.search(r"curl .*?(?=\.? This)", asked.json()["detail"])
+    assert asked.status_code == 405
+    assert line
+    curl = [*shlex.split(line[0]), "--fail", "--silent"]
+    done = subprocess.run(curl, cwd=tmp_path, capture_output=True, check=True)
+    assert b'"records":[{"id":"a"' in done.stdout
 
 
 PATHS = ["/", "/docs", "/openapi.json", "/static/main.js", "/health", "/info", "/v1/models"]
