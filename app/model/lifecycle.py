@@ -191,7 +191,7 @@ class Lifecycle:
                 self._served = None
                 self._served = served = await self._source.prepare()
                 manifest = served.bundle.manifest
-                logger.info("%s: %s", manifest.model, manifest.serves)
+                logger.info("%s serves %s", manifest.model, manifest.serves)
                 await self._supervisor.keep(served.bundle)
             except (ConversionError, ModelLoadError, GenaError) as error:
                 if self._may_read_again(error):

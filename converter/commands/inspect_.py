@@ -1,11 +1,16 @@
 """`gena inspect`: what is in a package, as text or JSON."""
 
 import argparse
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from converter.bundle.manifest import PACKAGE
+from converter.bundle.opening import open_bundle
 from converter.commands.command_line import Subparsers
+from converter.commands.precision_text import precision_lines
+from converter.errors import BundleError
 from converter.package.inspection import PackageReport, inspect_package
 from converter.package.report_text import render, render_comparison
 from converter.paths import user_path
@@ -30,16 +35,45 @@ def _run(args: argparse.Namespace) -> int:
     report = _inspect(args.package)
     other = _inspect(args.compare) if args.compare is not None else None
     if args.json:
-        print_json(asdict(report) if other is None else [asdict(report), asdict(other)], indent=2)
+        document = _document(args.package, report)
+        print_json(
+            document if other is None else [document, _document(args.compare, other)], indent=2
+        )
     elif other is not None:
         print(render_comparison(report, other))
     else:
-        print(render(report))
+        print("\n".join([render(report), *_bundle_lines(args.package)]))
     return 0
+
+
+def _document(path: Path, report: PackageReport) -> dict[str, Any]:
+    """Everything, and of a bundle that is whole what its manifest says of precision."""
+    document = asdict(report)
+    if _is_bundle(path):
+        with suppress(BundleError):
+            document["precision"] = open_bundle(user_path(path)).manifest.precision
+    return document
+
+
+def _bundle_lines(path: Path) -> list[str]:
+    """What the manifest of a bundle knows beside its package; nothing of a bare package."""
+    if not _is_bundle(path):
+        return []
+    try:
+        manifest = open_bundle(user_path(path)).manifest
+    except BundleError as error:
+        return ["", f"warning: {error}"]
+    heading = f"Bundle of {manifest.model}, fingerprint {manifest.fingerprint}"
+    known = [f"serves {manifest.serves}", *precision_lines(manifest.precision)]
+    return ["", heading, *(f"  {line}" for line in known)]
+
+
+def _is_bundle(path: Path) -> bool:
+    return (user_path(path) / PACKAGE).is_dir()
 
 
 def _inspect(path: Path) -> PackageReport:
     """Of a package, or of the one in a bundle; it goes by the name that was given."""
     folder = user_path(path)
-    within = folder / PACKAGE
-    return replace(inspect_package(within if within.is_dir() else folder), path=str(path))
+    package = folder / PACKAGE if _is_bundle(path) else folder
+    return replace(inspect_package(package), path=str(path))

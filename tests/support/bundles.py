@@ -1,9 +1,9 @@
 """Small bundles: with a package of a few bytes where files only move, and with a real one."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,11 +59,25 @@ UNMEASURED = {
 }
 
 
-def fill(folder: Path, content: str = "weights", *, without: str = "") -> Manifest:
-    """Write the files of a bundle, but for one, and its manifest."""
-    weights = folder / PACKAGE / "Data" / "weight.bin"
-    weights.parent.mkdir(parents=True)
-    weights.write_text(content)
+def fill(
+    folder: Path,
+    content: str = "weights",
+    *,
+    without: str = "",
+    package: Path | None = None,
+    precision: Mapping[str, Any] = ALL_FP16,
+) -> Manifest:
+    """Write the files of a bundle, but for one, and its manifest.
+
+    Args:
+        package: what its package is a copy of; else it is a file with the content.
+    """
+    if package is not None:
+        shutil.copytree(package, folder / PACKAGE)
+    else:
+        weights = folder / PACKAGE / "Data" / "weight.bin"
+        weights.parent.mkdir(parents=True)
+        weights.write_text(content)
     (folder / TOKENIZER).write_text("{}")
     input_ids = np.full((1, 512), 3, np.int32)
     Golden(("padding",), input_ids, np.zeros((1, 512, 64), np.float32), 3).save(folder / GOLDEN)
@@ -80,7 +94,7 @@ def fill(folder: Path, content: str = "weights", *, without: str = "") -> Manife
         left_out=(),
         functions={512: "length_512", 128: "length_128"},
         options=BuildOptions(),
-        precision=ALL_FP16,
+        precision=precision,
         fidelity={"fp16_db": 71.25, **UNMEASURED},
         versions={"coremltools": "9.0"},
     )

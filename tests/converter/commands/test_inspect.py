@@ -7,6 +7,7 @@ import pytest
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 
 from converter.cli import main
+from tests.support.bundles import ALL_FP16, fill
 from tests.support.mil_packages import HIDDEN, TOKENS, feed_forward, half, save_program
 
 
@@ -64,3 +65,30 @@ def test_a_bundle_is_read_through_its_package_and_goes_by_its_own_name(
     document = json.loads(capsys.readouterr().out)
     assert document["path"] == str(bundle)
     assert document["functions"].keys() == {"main"}
+
+
+def test_of_a_bundle_it_says_what_limits_fp16(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    limits = [{"module": "blocks.1.attention", "psnr_db": 48.25}]
+    fill(bundle, precision={**ALL_FP16, "chosen": "prefix", "limited_by": limits}, package=package)
+    assert main(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "\n  precision prefix: expected\n" in shown
+    assert "\n  fp16 is limited by, each alone: blocks.1.attention 48.25 dB\n" in shown
+    assert main(["inspect", str(bundle), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["precision"]["limited_by"] == limits
+
+
+def test_of_a_damaged_bundle_it_shows_the_package_and_says_so(
+    package: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = tmp_path / "bundle"
+    fill(bundle, package=package)
+    (bundle / "manifest.json").write_text("{}")
+    assert main(["inspect", str(bundle)]) == 0
+    shown = capsys.readouterr().out
+    assert "4: 2 conv, 1 gelu, 1 add" in shown
+    assert "warning: " in shown
+    assert "names no format" in shown
