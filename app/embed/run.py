@@ -2,15 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import AsyncExitStack, aclosing
-from dataclasses import dataclass
+from contextlib import AsyncExitStack
 from typing import Any
 
-import pyarrow as pa
-
 from app.embed.bed import Bed, read_bed
-from app.embed.embedder import Embedder, Job, options_of
+from app.embed.computing import compute_shards, shard_size
+from app.embed.embedder import Embedder, options_of
 from app.embed.errors import DONE, InputError, UsageError
 from app.embed.estimate import Estimate, estimate, require_room
 from app.embed.local import LocalModel, local_model
@@ -19,29 +16,10 @@ from app.embed.planning import Planner
 from app.embed.progress import Progress
 from app.embed.remote import RemoteService
 from app.embed.sequences import Input, open_input
-from app.embed.shards import Answer, ShardStamp, is_there, shard_path, shard_writer
-from app.embed.windows import Row
+from app.embed.shards import ShardStamp, is_there
 from app.embed.windows_table import REFUSED, TABLE, TableStamp, WindowsTable, write_table
 from app.settings import Settings
 from converter.tokenizer import DnaTokenizer
-
-# Bases that are computed together where every token's row is kept in memory meanwhile.
-_BASES_PER_TOKEN_JOB = 100_000
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A job, and where its answers go.
-
-    Attributes:
-        windows: its rows of the windows table.
-        last: of its shard.
-    """
-
-    shard: int
-    job: Job
-    windows: pa.Table
-    last: bool
 
 
 async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -> int:
@@ -150,7 +128,7 @@ async def _compute(
     mine = range(options.part - 1, table.n_shards, options.parts)
     there = await asyncio.to_thread(_those_there, options, mine, made_by, table)
     missing = [number for number in mine if number not in there]
-    sizes = {number: _size(table, number) for number in mine}
+    sizes = {number: shard_size(table, number) for number in mine}
     todo = sum(sizes[number][1] for number in missing)
     if not options.yes:
         require_room(options.output, made_by, sum(sizes[n][0] for n in missing), todo)
@@ -158,7 +136,7 @@ async def _compute(
     if table.n_refused:
         progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
     progress.begin(n_mine, n_there, todo)
-    n_problems = await _compute_shards(options, table, missing, made_by, model, progress)
+    n_problems = await compute_shards(options.output, table, missing, made_by, model, progress)
     _tell_end(options, table, n_mine, n_problems, progress)
     return DONE
 
@@ -181,78 +159,6 @@ def _those_there(
     options: EmbedOptions, mine: range, stamp: ShardStamp, table: WindowsTable
 ) -> set[int]:
     return {number for number in mine if is_there(options.output, number, stamp, table)}
-
-
-def _size(table: WindowsTable, number: int) -> tuple[int, int]:
-    """Windows and bases of a shard."""
-    rows = table.rows(number)
-    return len(rows), sum(row.n_bases for row in rows)
-
-
-async def _compute_shards(
-    options: EmbedOptions,
-    table: WindowsTable,
-    missing: list[int],
-    stamp: ShardStamp,
-    model: Embedder,
-    progress: Progress,
-) -> int:
-    """Compute shards, one after the other; how many windows got no vector."""
-    n_problems = 0
-    pieces = _pieces(table, missing, per_token=stamp.per_token)
-    async with aclosing(_answered(pieces, model, progress)) as answered:
-        for number in missing:
-            with shard_writer(options.output, number, stamp) as writer:
-                async for piece, answers in answered:
-                    await asyncio.to_thread(writer.write, piece.windows, answers)
-                    n_problems += sum(answer.values is None for answer in answers)
-                    if piece.last:
-                        break
-            progress.event("shard", number=number, file=shard_path(options.output, number).name)
-    return n_problems
-
-
-async def _answered(
-    pieces: Iterator[_Piece], model: Embedder, progress: Progress
-) -> AsyncGenerator[tuple[_Piece, list[Answer]], None]:
-    """Pieces with their answers; the next one is prepared while one is computed."""
-    piece = next(pieces, None)
-    if piece is None:
-        return
-    coming = asyncio.create_task(model.prepare(piece.job))
-    try:
-        while piece is not None:
-            prepared = await coming
-            following = next(pieces, None)
-            if following is not None:
-                coming = asyncio.create_task(model.prepare(following.job))
-            yield piece, await model.compute(prepared, progress.answered)
-            piece = following
-    finally:
-        coming.cancel()
-        await asyncio.gather(coming, return_exceptions=True)
-
-
-def _pieces(table: WindowsTable, numbers: list[int], *, per_token: bool) -> Iterator[_Piece]:
-    """What is computed together: a shard; of rows a token as much of it as memory may hold."""
-    for number in numbers:
-        rows, windows = table.rows(number), table.shard(number)
-        first_id = windows.column("window_id")[0].as_py()
-        start = 0
-        for end in _ends(rows) if per_token else [len(rows)]:
-            job = Job(first_id + start, rows[start:end])
-            yield _Piece(number, job, windows.slice(start, end - start), end == len(rows))
-            start = end
-
-
-def _ends(rows: list[Row]) -> Iterator[int]:
-    n_bases = 0
-    for index, row in enumerate(rows):
-        if n_bases and n_bases + row.n_bases > _BASES_PER_TOKEN_JOB:
-            yield index
-            n_bases = 0
-        n_bases += row.n_bases
-    yield len(rows)
 
 
 def _tell_end(
