@@ -15,7 +15,7 @@ _NO_INTERVALS = ("#", "track", "browser")
 
 @dataclass(frozen=True)
 class Interval:
-    """A line of a BED file: 0-based, half-open, as BED has it.
+    """A line of a BED file: 0-based, half-open, as BED has it; it may be empty, a point.
 
     Attributes:
         strand: `+` where the file says nothing, or `.`.
@@ -70,9 +70,12 @@ def _intervals(path: Path, lines: list[str]) -> Iterator[Interval]:
             raise InputError(f"{where}: BED has at least three columns, this line {len(cells)}.")
         record, start, end = (cell.strip() for cell in cells[:3])
         if not (start.isascii() and start.isdecimal() and end.isascii() and end.isdecimal()):
-            raise InputError(f"{where}: start and end of the interval are not whole numbers.")
-        if int(start) >= int(end):
-            raise InputError(f"{where}: the interval ends before it begins, or is empty.")
+            raise InputError(
+                f"{where}: start and end of the interval are not whole numbers. (The names of "
+                "columns? Begin that line with #.)"
+            )
+        if int(start) > int(end):
+            raise InputError(f"{where}: the interval ends before it begins.")
         strand = cells[5].strip() if len(cells) > 5 else "."
         if strand not in ("+", "-", "."):
             raise InputError(f"{where}: the strand is none of + - and a dot.")

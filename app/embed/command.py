@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import logging
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from app.embed.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN, EmbedError, UsageError
 from app.embed.options import EmbedOptions, add_options, read_options
@@ -26,7 +28,14 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
     try:
         if arguments.merge is not None:
             return _merge(arguments)
-        return _embed(read_options(arguments), settings)
+        options = read_options(arguments)
+        was_there = options.output.exists()
+        try:
+            return _embed(options, settings)
+        finally:
+            if not was_there:
+                with suppress(OSError):  # where nothing came of it, it is empty
+                    options.output.rmdir()
     except EmbedError as error:
         return _failed(str(error), error.status)
     except GenaError as error:
@@ -42,11 +51,13 @@ def _failed(message: str, status: int) -> int:
 
 
 def _merge(arguments: argparse.Namespace) -> int:
-    if arguments.input is not None:
-        raise UsageError("--merge takes no input beside its folder.")
+    if any(getattr(arguments, name) for name in ("input", "windows", "tokens", "bed", "url")):
+        raise UsageError("--merge takes its folder and -o, and nothing else.")
     output = user_path(arguments.output)
-    if output.is_dir():
-        raise UsageError(f"{output} is a folder; with --merge, -o is the Parquet file.")
+    if output.is_dir() or not output.absolute().parent.is_dir():
+        raise UsageError(
+            f"-o {output}: with --merge it is a Parquet file in a folder that is there."
+        )
     n_windows = merge(user_path(arguments.merge), output)
     print(f"{n_windows} windows are in {output}.", file=sys.stderr)
     return DONE
@@ -55,7 +66,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 def _embed(options: EmbedOptions, settings: Settings) -> int:
     # OpenMP threads that spin while they wait would slow the model's process.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    with progress_shown(as_json=options.json) as progress:
+    with progress_shown(as_json=options.json) as progress, _warnings_told(progress):
         try:
             return asyncio.run(_until_signalled(options, settings, progress))
         except asyncio.CancelledError:
@@ -63,6 +74,24 @@ def _embed(options: EmbedOptions, settings: Settings) -> int:
             with suppress(OSError):  # the terminal may be gone
                 progress.note(f"Interrupted; {what}. The same command goes on from here.")
             return INTERRUPTED
+
+
+@contextmanager
+def _warnings_told(progress: Progress) -> Iterator[None]:
+    """What the model's supervisor logs is shown with the progress; a failure is told at the end."""
+
+    class Telling(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if not record.getMessage().startswith("failed:"):
+                progress.note(record.getMessage())
+
+    logger, handler = logging.getLogger("gena"), Telling(logging.WARNING)
+    logger.addHandler(handler)
+    logger.propagate = False
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 async def _until_signalled(options: EmbedOptions, settings: Settings, progress: Progress) -> int:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from app.embed.embedder import Embedder, Job
 from app.embed.shards import Answer, ShardStamp, shard_path, shard_writer
+from app.embed.threads import Threads
 from app.embed.windows import Row
 from app.embed.windows_table import WindowsTable
 
@@ -57,6 +59,7 @@ async def compute_shards(
     missing: list[int],
     stamp: ShardStamp,
     model: Embedder,
+    threads: Threads,
     watcher: Watcher,
 ) -> int:
     """Compute shards, one after the other; how many windows got no vector."""
@@ -66,7 +69,7 @@ async def compute_shards(
         for number in missing:
             with shard_writer(folder, number, stamp) as writer:
                 async for piece, answers in answered:
-                    await asyncio.to_thread(writer.write, piece.windows, answers)
+                    await threads.run(partial(writer.write, piece.windows, answers))
                     n_problems += sum(answer.values is None for answer in answers)
                     if piece.last:
                         break

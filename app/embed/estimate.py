@@ -1,10 +1,10 @@
 """What a run would take, before it is begun: windows, tokens, hours, bytes."""
 
-import asyncio
 import random
 import shutil
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from app.embed.errors import TryAgainError, UsageError
 from app.embed.options import EmbedOptions
 from app.embed.planning import Planner
 from app.embed.shards import Answer, ShardStamp
+from app.embed.threads import Threads
 from app.embed.windows import Refused, Row
 from converter.terminal import aligned
 
@@ -69,13 +70,15 @@ class Estimate:
         return "\n".join(aligned(rows))
 
 
-async def estimate(planner: Planner, model: Embedder, options: EmbedOptions) -> Estimate:
+async def estimate(
+    planner: Planner, model: Embedder, options: EmbedOptions, threads: Threads
+) -> Estimate:
     """List the windows of a run, and try some of them.
 
     Raises:
         as `Planner.rows` and `Embedder.compute`.
     """
-    n_windows, n_bases, n_refused, sample = await asyncio.to_thread(_listed, planner)
+    n_windows, n_bases, n_refused, sample = await threads.run(partial(_listed, planner))
     n_tokens = tried_bases = n_tried = 0
     began = time.perf_counter()
     seconds = 0.0

@@ -1,11 +1,11 @@
 """The model of this machine, started and supervised as the service does it."""
 
 import asyncio
-import threading
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NoReturn, cast
 
 import numpy as np
@@ -15,6 +15,7 @@ from app.embed.errors import InputError, TryAgainError
 from app.embed.planning import text_of
 from app.embed.sequences import Sequences
 from app.embed.shards import Answer, Bases
+from app.embed.threads import Threads
 from app.embed.windows import Row
 from app.errors import ProblemError
 from app.inference.cache import WindowCache
@@ -52,7 +53,7 @@ class LocalModel:
     """See `Embedder`. Made by `local_model`."""
 
     def __init__(
-        self, lifecycle: Lifecycle, settings: Settings, choices: Choices, stop: threading.Event
+        self, lifecycle: Lifecycle, settings: Settings, choices: Choices, threads: Threads
     ) -> None:
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
@@ -61,7 +62,7 @@ class LocalModel:
         self._settings = settings
         self._choices = replace(choices, on_error="skip", ambiguous="accept")
         self._cache = WindowCache(settings.cache_bytes)
-        self._stop = stop
+        self._threads = threads
 
     async def ready(self, on_step: OnStep) -> DnaTokenizer:
         """Wait until the model answers; its tokenizer.
@@ -83,7 +84,7 @@ class LocalModel:
                 "The bundle was replaced by another while it was used. Shards that are there stay "
                 "with the one before; take a new folder for the new one."
             )
-        return await asyncio.to_thread(self._prepare, job, model.tokenizer)
+        return await self._threads.run(partial(self._prepare, job, model.tokenizer))
 
     async def compute(self, prepared: PreparedJob, on_answers: OnAnswers) -> list[Answer]:
         """See `Embedder`."""
@@ -126,7 +127,7 @@ class LocalModel:
                 self._choices,
                 limits,
                 single=False,
-                stop=self._stop,
+                stop=self._threads.stop,
             )
         except ProblemError as error:
             if error.code != "records.all_skipped":
@@ -189,13 +190,13 @@ class _Collected:
 
 @asynccontextmanager
 async def local_model(
-    settings: Settings, choices: Choices, stop: threading.Event
+    settings: Settings, choices: Choices, threads: Threads
 ) -> AsyncIterator[LocalModel]:
     """Start the model; it is converted first where that is needed. It ends with the block."""
     lifecycle = Lifecycle(settings, Metrics())
     lifecycle.start()
     try:
-        yield LocalModel(lifecycle, settings, choices, stop)
+        yield LocalModel(lifecycle, settings, choices, threads)
     finally:
         await lifecycle.stop()
 

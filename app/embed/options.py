@@ -9,8 +9,7 @@ from app.embed.errors import UsageError
 from app.embed.sequences import STDIN
 from app.embed.shards import VectorType
 from app.embed.windows import Cut
-from app.errors import ProblemError
-from app.requests.options import Ambiguous, Choices, Strand, VectorPooling, check_choices
+from app.requests.options import Ambiguous, Choices, Strand, VectorPooling
 from converter.paths import user_path
 from converter.tokenizer import MAX_OWN_TOKENS
 
@@ -81,7 +80,7 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
 
 def _add_vectors(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("vectors (as in POST /embeddings)").add_argument
-    add("--pooling", choices=get_args(VectorPooling), default="mean")
+    add("--pooling", choices=get_args(VectorPooling), help="default: mean")
     add("--strand", choices=get_args(Strand), default="forward")
     add("--normalize", action="store_true", help="scale vectors to length 1")
     add("--dtype", choices=get_args(VectorType), default="float32")
@@ -158,6 +157,13 @@ def _check_together(arguments: argparse.Namespace) -> None:
         )
     if arguments.url and arguments.per_token:
         raise UsageError("--per-token is computed on this machine: leave --url out.")
+    if arguments.per_token and (
+        arguments.pooling or arguments.normalize or arguments.strand == "both"
+    ):
+        raise UsageError(
+            "--per-token gives every token its row: --pooling, --normalize and --strand both are "
+            "for vectors."
+        )
     limit = arguments.tokens or MAX_OWN_TOKENS
     if limit > MAX_OWN_TOKENS:
         raise UsageError(f"--tokens: the model takes {MAX_OWN_TOKENS} at a time.")
@@ -166,8 +172,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
 
 
 def _choices(arguments: argparse.Namespace) -> Choices:
-    choices = Choices(
-        pooling="none" if arguments.per_token else arguments.pooling,
+    return Choices(
+        pooling="none" if arguments.per_token else arguments.pooling or "mean",
         overflow="window",
         stride=0 if arguments.tokens else arguments.overlap,
         strand=arguments.strand,
@@ -176,11 +182,6 @@ def _choices(arguments: argparse.Namespace) -> Choices:
         ambiguous=arguments.ambiguous,
         on_error="skip",
     )
-    try:
-        check_choices(choices)
-    except ProblemError as error:
-        raise UsageError(f"--per-token: {error.detail}") from None
-    return choices
 
 
 def _part(text: str) -> tuple[int, int]:

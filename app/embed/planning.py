@@ -1,5 +1,6 @@
 """Records -> rows: each stretch that gets a vector, and each that is refused, with its reason."""
 
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from converter.tokenizer import DnaTokenizer
 _BLOCK = 2**20
 # Bases to tokenize at a time, and tokens at the end of them that more bases might change.
 _FIRST_BASES, _UNSETTLED = 2**13, 64
+_RUN_OF_N = re.compile("[Nn]+")
+# A window of tokens has no more of it than it can take; what is longer is left out of all.
+_SHORTEST_GAP = 10_000
+_EMPTY = ("sequence.empty", "The interval is a point: add --flank or --center.")
 _ONLY_N = ("window.only_n", "It is N alone.")
 
 
@@ -109,7 +114,8 @@ class Planner:
             length = 0 if record is None else self.sequences.lengths[record]
             if record is not None and interval.end <= length:
                 start, end = self._around(interval, length)
-                yield self._checked(Row(record, start, end, interval.strand, interval.name))
+                row = Row(record, start, end, interval.strand, interval.name)
+                yield self._checked(row) if row.n_bases else self._refused(row, *_EMPTY)
                 continue
             reason = f"Line {interval.line} of the BED file: " + (
                 f"the record has {length} bases." if record is not None else self._no_such_record()
@@ -140,11 +146,18 @@ class Planner:
         check_wanted(self.stop)
         record = self.sequences.names[row.record]
         shown = place(record, row.start, row.end)
+        if row.n_bases > self.max_bases:
+            return self._refused(
+                row,
+                "record.too_long",
+                f"{shown} has {row.n_bases} bases; the limit is {self.max_bases} "
+                "(GENA_MAX_RECORD_BASES). Cut it: --windows BASES, or --tokens N.",
+            )
         letters = self.sequences.fetch(row.record, row.start, row.end)
         try:
             cleaned = read_letters(letters, self.choices, self.max_bases, shown)
         except ProblemError as error:
-            return self._refused(row, error.code, error.detail)
+            return self._refused(row, error.code, _for_commands(error))
         if not cleaned.sequence.strip("N"):
             return self._refused(row, *_ONLY_N)
         return row
@@ -155,24 +168,33 @@ class Planner:
 
     def _of_tokens(self, record: int) -> Iterator[Row | Refused]:
         length = self.sequences.lengths[record]
-        for start in range(0, length, _BLOCK):
-            piece = self._checked(Row(record, start, min(start + _BLOCK, length)))
+        block = min(_BLOCK, self.max_bases)
+        gaps = _Gaps()
+        for start in range(0, length, block):
+            row = Row(record, start, min(start + block, length))
+            piece = self._checked(row)
             # Tokens behind a letter that is none would be others; N alone is no such letter.
             if isinstance(piece, Refused) and piece.code != _ONLY_N[0]:
                 yield self._refused(Row(record, 0, length), piece.code, piece.reason)
                 return
-        for start, end in self._token_windows(record, length):
-            yield self._checked(Row(record, start, end))
+            gaps.add(start, self.sequences.fetch(record, row.start, row.end))
+        start = 0
+        for gap_start, gap_end in [*gaps.found(), (length, length)]:
+            if start < gap_start:
+                for window in self._token_windows(record, start, gap_start):
+                    yield self._checked(Row(record, *window))
+            if gap_start < gap_end:
+                yield self._refused(Row(record, gap_start, gap_end), *_ONLY_N)
+            start = gap_end
 
-    def _token_windows(self, record: int, length: int) -> Iterator[tuple[int, int]]:
-        """Where the windows of the record's tokens lie, as the service would cut them.
+    def _token_windows(self, record: int, start: int, length: int) -> Iterator[tuple[int, int]]:
+        """Where the windows of the tokens of a stretch lie, as the service would cut it.
 
         From a border between tokens on, a sequence has the tokens that it has there as a whole:
         no merge of byte-pair encoding crosses a border that is left in the end.
         """
         assert self.tokenizer is not None
         assert self.cut.tokens is not None
-        start = 0
         while True:
             ends = self._ends(record, start, length)
             if len(ends) <= self.cut.tokens:
@@ -195,6 +217,29 @@ class Planner:
                 ends: list[int] = offsets[:, 1].tolist()
                 return ends
             size *= 2
+
+
+class _Gaps:
+    """Runs of N that are gaps of an assembly, and no sequence: windows begin anew behind them."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple[int, int]] = []
+
+    def add(self, at: int, letters: str) -> None:
+        """The next letters of a record, and where they are."""
+        for run in _RUN_OF_N.finditer(letters):
+            start, end = at + run.start(), at + run.end()
+            if self._runs and self._runs[-1][1] == start:
+                start = self._runs.pop()[0]
+            self._runs.append((start, end))
+
+    def found(self) -> list[tuple[int, int]]:
+        return [(start, end) for start, end in self._runs if end - start >= _SHORTEST_GAP]
+
+
+def _for_commands(error: ProblemError) -> str:
+    """What a problem says, where its advice is for requests."""
+    return error.detail.replace("choose ambiguous=accept", "add --ambiguous accept")
 
 
 def base_windows(length: int, size: int, stride: int) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,11 @@ _EVENT_SECONDS, _LINE_SECONDS = 1.0, 60.0
 class Progress(Protocol):
     """Is told what happens; shows it."""
 
+    @property
+    def seconds(self) -> float:
+        """Since `begin`."""
+        ...
+
     def step(self, text: str) -> None:
         """What goes on before anything is computed."""
         ...
@@ -43,6 +48,10 @@ class _Base:
         self.computed = 0
         self._began = time.monotonic()
 
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
     def begin(self, n_windows: int, n_there: int, n_bases: int) -> None:
         self.total, self.done, self.total_bases = n_windows, n_there, n_bases
         self._began = time.monotonic()
@@ -60,7 +69,7 @@ class _Base:
 
     def rates(self) -> tuple[float, float, float | None]:
         """Windows and bases a second, and seconds that are left, by bases."""
-        seconds = max(time.monotonic() - self._began, 1e-9)
+        seconds = max(self.seconds, 1e-9)
         per_base = seconds / self.bases if self.bases else None
         left = None if per_base is None else (self.total_bases - self.bases) * per_base
         return self.computed / seconds, self.bases / seconds, left

@@ -18,7 +18,9 @@ from app.embed.errors import InputError, TryAgainError
 from app.embed.planning import text_of
 from app.embed.sequences import Sequences
 from app.embed.shards import Answer
+from app.embed.threads import Threads
 from app.headers import FINGERPRINT
+from app.requests.bodies import check_wanted
 from app.requests.options import Choices
 from converter.errors import brief
 
@@ -29,6 +31,8 @@ _AT_ONCE = 2
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TIMEOUT_SECONDS = 900.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _MOST_FAILURES = 0.5, 30.0, 8
+# Of the first contact: a mistyped address is heard of soon.
+_FIRST_FAILURES = 3
 _WORTH_ANOTHER_TRY = {408, 429, 502, 503, 504}
 
 
@@ -57,7 +61,7 @@ class RemoteService:
         api_key: where it wants one.
     """
 
-    def __init__(self, url: str, choices: Choices, api_key: str | None) -> None:
+    def __init__(self, url: str, choices: Choices, api_key: str | None, threads: Threads) -> None:
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
         self.hidden_size = 0
@@ -79,6 +83,7 @@ class RemoteService:
         # What a system says of proxies is not for one's own machine.
         own = urlsplit(self._url).hostname in _LOOPBACK
         self._opener: OpenerDirector = build_opener(*([ProxyHandler({})] if own else []))
+        self._threads = threads
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def ready(self) -> None:
@@ -87,7 +92,7 @@ class RemoteService:
         Raises:
             TryAgainError: it does not answer, or is not ready. InputError: it is something else.
         """
-        content, _ = await self._until_answered("/health", None)
+        content, _ = await self._until_answered("/health", None, _FIRST_FAILURES)
         try:
             health = json.loads(content)
             self.model, self.fingerprint = str(health["model"]), str(health["fingerprint"])
@@ -98,7 +103,7 @@ class RemoteService:
 
     async def prepare(self, job: Job) -> tuple[Job, list[_Part]]:
         """See `Embedder`."""
-        return job, await asyncio.to_thread(lambda: list(self._parts(job)))
+        return job, await self._threads.run(lambda: list(self._parts(job)))
 
     async def compute(
         self, prepared: tuple[Job, list[_Part]], on_answers: OnAnswers
@@ -127,6 +132,7 @@ class RemoteService:
             if indices and full:
                 yield _Part(indices, sizes, gzip.compress("".join(records).encode(), 1))
                 indices, sizes, records = [], [], []
+            check_wanted(self._threads.stop)
             indices.append(index)
             sizes.append(row.n_bases)
             records.append(f">{index}\n{text_of(self.sequences, row)}\n")
@@ -152,7 +158,9 @@ class RemoteService:
                 return answers
         raise TryAgainError(f"The answers of {self._url} do not arrive whole.")
 
-    async def _until_answered(self, path: str, body: bytes | None) -> tuple[bytes, str | None]:
+    async def _until_answered(
+        self, path: str, body: bytes | None, most_failures: int = _MOST_FAILURES
+    ) -> tuple[bytes, str | None]:
         """The content of an answer and the fingerprint in its header."""
         failures = 0
         while True:
@@ -160,7 +168,7 @@ class RemoteService:
                 return await asyncio.to_thread(self._ask, path, body)
             except _UnansweredError as error:
                 failures += 1
-                if failures >= _MOST_FAILURES:
+                if failures >= most_failures:
                     raise TryAgainError(
                         f"{self._url} does not answer ({error}). Is it running? The same command "
                         "goes on from here."

@@ -1,8 +1,9 @@
 """A run: input -> rows -> shards, each computed where it is not there yet."""
 
-import asyncio
-import threading
 from contextlib import AsyncExitStack
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from app.embed.bed import Bed, read_bed
@@ -15,106 +16,107 @@ from app.embed.options import EmbedOptions
 from app.embed.planning import Planner
 from app.embed.progress import Progress
 from app.embed.remote import RemoteService
-from app.embed.sequences import Input, open_input
+from app.embed.sequences import STDIN, Input, open_input
 from app.embed.shards import ShardStamp, is_there
+from app.embed.threads import Threads
 from app.embed.windows_table import REFUSED, TABLE, TableStamp, WindowsTable, write_table
 from app.settings import Settings
-from converter.tokenizer import DnaTokenizer
+from converter.errors import is_full_disk
 
 
 async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -> int:
     """Compute what is missing of a run; the exit status.
 
     Raises:
-        EmbedError: why it cannot go on. AbandonedError never: what was cancelled is cancelled.
+        EmbedError: why it cannot go on.
     """
-    stop = threading.Event()
+    threads = Threads()
+    table = None if options.dry_run else _table_there(options.output)
     async with AsyncExitStack() as resources:
-        resources.callback(stop.set)
-        model = await _start(options, settings, resources, stop)
-        progress.step(f"Reading {options.input}.")
-        source = await asyncio.to_thread(resources.enter_context, open_input(options.input, stop))
-        tokenizer = await _ready(model, progress)
+        model = await _start(options, settings, resources, threads)
+        name = "standard input" if options.input == STDIN else options.input
+        progress.step(f"Reading {name}.")
+        opening = open_input(options.input, threads.stop)
+        source = await threads.run(partial(resources.enter_context, opening))
+        planner = _planner(options, settings, source, threads)
+        stamp = _table_stamp(options, settings, source, planner.bed)
+        if table is not None and not options.cut.tokens:
+            stamp.require(table.stamp, options.output)  # before a model is waited for
+        planner, stamp = await _with_model(planner, stamp, model, progress)
         model.sequences = source.sequences
-        planner = await asyncio.to_thread(_planner, options, settings, source, tokenizer, stop)
-        stamp = _table_stamp(options, settings, source, planner, tokenizer, model)
         if options.dry_run:
-            return await _dry_run(options, planner, stamp, model, progress)
-        progress.step("Listing the windows.")
-        table = await asyncio.to_thread(_table, options, source, planner, stamp)
-        return await _compute(options, table, stamp, model, progress)
+            return await _dry_run(options, planner, stamp, model, threads, progress)
+        if table is None:
+            progress.step("Listing the windows.")
+            writing = partial(
+                write_table, options.output, source.sequences.names, planner.rows(), stamp
+            )
+            table = await threads.run(writing)
+        stamp.require(table.stamp, options.output)
+        return await _compute(options, table, stamp, model, threads, progress)
+
+
+def _table_there(folder: Path) -> WindowsTable | None:
+    """The table of a folder, which is made where it is not there.
+
+    Raises:
+        UsageError: it is none, or cannot be made. InputError: the table is damaged.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UsageError(f"{folder} is a file; -o takes a folder.") from None
+    except OSError as error:
+        if is_full_disk(error):
+            raise
+        raise UsageError(f"{folder} cannot be made ({error.strerror}).") from error
+    return WindowsTable(folder) if (folder / TABLE).exists() else None
 
 
 async def _start(
-    options: EmbedOptions, settings: Settings, resources: AsyncExitStack, stop: threading.Event
+    options: EmbedOptions, settings: Settings, resources: AsyncExitStack, threads: Threads
 ) -> LocalModel | RemoteService:
     """What computes; a model of this machine is loaded while the input is read."""
     if options.url is not None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        return RemoteService(options.url, options.choices, key)
-    return await resources.enter_async_context(local_model(settings, options.choices, stop))
+        return RemoteService(options.url, options.choices, key, threads)
+    return await resources.enter_async_context(local_model(settings, options.choices, threads))
 
 
-async def _ready(model: LocalModel | RemoteService, progress: Progress) -> DnaTokenizer | None:
-    if isinstance(model, RemoteService):
-        await model.ready()
-        return None
-    return await model.ready(progress.step)
-
-
-def _planner(
-    options: EmbedOptions,
-    settings: Settings,
-    source: Input,
-    tokenizer: DnaTokenizer | None,
-    stop: threading.Event,
-) -> Planner:
+def _planner(options: EmbedOptions, settings: Settings, source: Input, threads: Threads) -> Planner:
     bed: Bed | None = read_bed(options.bed) if options.bed is not None else None
     return Planner(
         source.sequences,
         options.cut,
         options.choices,
         settings.max_record_bases,
-        stop,
+        threads.stop,
         bed,
-        tokenizer,
     )
 
 
 def _table_stamp(
-    options: EmbedOptions,
-    settings: Settings,
-    source: Input,
-    planner: Planner,
-    tokenizer: DnaTokenizer | None,
-    model: Embedder,
+    options: EmbedOptions, settings: Settings, source: Input, bed: Bed | None
 ) -> TableStamp:
     cut: dict[str, Any] = options.cut.as_dict()
     cut |= {"ambiguous": options.choices.ambiguous, "most_bases": settings.max_record_bases}
-    if planner.bed is not None:
-        cut["bed_sha256"] = planner.bed.sha256
-    if tokenizer is not None and options.cut.tokens is not None:
-        cut["fingerprint"] = model.fingerprint  # where tokens end is the tokenizer's affair
+    if bed is not None:
+        cut["bed_sha256"] = bed.sha256
     return TableStamp(source.sha256, cut, options.shard_windows)
 
 
-def _table(
-    options: EmbedOptions, source: Input, planner: Planner, stamp: TableStamp
-) -> WindowsTable:
-    """The table that is there, or a new one.
-
-    Raises:
-        UsageError: the folder was begun with something else.
-    """
-    folder = options.output
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file; -o takes a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
-    if (folder / TABLE).exists():
-        table = WindowsTable(folder)
-        stamp.require(table.stamp, folder)
-        return table
-    return write_table(folder, source.sequences.names, planner.rows(), stamp)
+async def _with_model(
+    planner: Planner, stamp: TableStamp, model: LocalModel | RemoteService, progress: Progress
+) -> tuple[Planner, TableStamp]:
+    """The plan once the model is ready, whose tokenizer windows of tokens depend on."""
+    if isinstance(model, RemoteService):
+        await model.ready()
+        return planner, stamp
+    tokenizer = await model.ready(progress.step)
+    if planner.cut.tokens is None:
+        return planner, stamp
+    cut = {**stamp.cut, "fingerprint": model.fingerprint}
+    return replace(planner, tokenizer=tokenizer), replace(stamp, cut=cut)
 
 
 async def _compute(
@@ -122,11 +124,12 @@ async def _compute(
     table: WindowsTable,
     stamp: TableStamp,
     model: Embedder,
+    threads: Threads,
     progress: Progress,
 ) -> int:
     made_by = shard_stamp(options, table, stamp, model)
     mine = range(options.part - 1, table.n_shards, options.parts)
-    there = await asyncio.to_thread(_those_there, options, mine, made_by, table)
+    there = await threads.run(partial(_those_there, options, mine, made_by, table))
     missing = [number for number in mine if number not in there]
     sizes = {number: shard_size(table, number) for number in mine}
     todo = sum(sizes[number][1] for number in missing)
@@ -136,7 +139,9 @@ async def _compute(
     if table.n_refused:
         progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
     progress.begin(n_mine, n_there, todo)
-    n_problems = await compute_shards(options.output, table, missing, made_by, model, progress)
+    n_problems = await compute_shards(
+        options.output, table, missing, made_by, model, threads, progress
+    )
     _tell_end(options, table, n_mine, n_problems, progress)
     return DONE
 
@@ -168,10 +173,21 @@ def _tell_end(
         progress.note(
             f"{n_problems} windows have no vector, and a code in the column problem in its place."
         )
-    progress.event("done", windows=n_mine, refused=table.n_refused, problems=n_problems)
-    part = f" of part {options.part}/{options.parts}" if options.parts > 1 else ""
+    progress.event(
+        "done",
+        windows=n_mine,
+        refused=table.n_refused,
+        problems=n_problems,
+        seconds=round(progress.seconds, 3),
+    )
+    part, when = "", "One file of all:"
+    if options.parts > 1:
+        part, when = (
+            f" of part {options.part}/{options.parts}",
+            "When all parts are done, one file:",
+        )
     progress.note(
-        f"{n_mine} windows{part} are in {options.output}. One file of all: "
+        f"{n_mine} windows{part} are in {options.output}. {when} "
         f"gena embed --merge {options.output} -o vectors.parquet"
     )
 
@@ -181,10 +197,11 @@ async def _dry_run(
     planner: Planner,
     stamp: TableStamp,
     model: Embedder,
+    threads: Threads,
     progress: Progress,
 ) -> int:
     progress.step("Listing the windows, and measuring.")
-    found: Estimate = await estimate(planner, model, options)
+    found: Estimate = await estimate(planner, model, options, threads)
     if not found.n_windows:
         raise InputError(f"All {found.n_refused} stretches of the input are refused.")
     progress.event("plan", **found.as_dict(), input_sha256=stamp.input_sha256)

@@ -115,6 +115,8 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
         TryAgainError: the disk is full.
     """
     path = shard_path(folder, number)
+    for left in folder.glob(f".{path.name}.*"):  # of a run that was killed
+        left.unlink(missing_ok=True)
     try:
         with replacement(path) as file, _parquet_writer(file, schema(stamp)) as writer:
             yield ShardWriter(writer, schema(stamp), stamp)
@@ -207,15 +209,14 @@ def is_there(folder: Path, number: int, stamp: ShardStamp, table: WindowsTable) 
         return False
     stamp.require(_stamp_of(file), path)
     try:
-        ids = [row["window_id"] for batch in _batches(file, path) for row in _ids(batch)]
+        ids = [
+            window_id
+            for batch in _batches(file, path)  # of all columns: their checksums are compared
+            for window_id in batch.column("window_id").to_pylist()
+        ]
     except InputError:
         return False
     return bool(ids == table.shard(number).column("window_id").to_pylist())
-
-
-def _ids(batch: pa.RecordBatch) -> list[dict[str, int]]:
-    rows: list[dict[str, int]] = batch.select(["window_id"]).to_pylist()
-    return rows
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -6,10 +6,11 @@ the same, and the last one wins. `refused.tsv` beside it lists what gets no vect
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,7 +55,7 @@ class TableStamp:
     def require(self, other: "TableStamp", folder: Path) -> None:
         """Raises UsageError where the table of `folder`, `other`, was made of something else."""
         if self.input_sha256 != other.input_sha256:
-            what = "of another input file"
+            what = "with another input file"
         elif self.shard_windows != other.shard_windows:
             what = f"with --shard-windows {other.shard_windows}"
         elif self.cut != other.cut:
@@ -80,6 +81,8 @@ class WindowsTable:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        if not (folder / TABLE).is_file():
+            raise InputError(f"{folder} has no {TABLE}: it is no folder of gena embed.")
         try:
             self._file = pq.ParquetFile(folder / TABLE, page_checksum_verification=True)
             said = json.loads(self._file.metadata.metadata[KEY])
@@ -126,7 +129,7 @@ class WindowsTable:
 
 def write_table(
     folder: Path,
-    names: list[str] | Any,
+    names: Sequence[str],
     rows: Iterable[Row | Refused],
     stamp: TableStamp,
 ) -> WindowsTable:
@@ -139,57 +142,67 @@ def write_table(
         InputError: there are no rows: every stretch is refused.
         OSError: there is no room.
     """
-    digest = hashlib.sha256()
-    n_windows = n_bases = n_refused = 0
-    with replacement(folder / REFUSED) as refused_file, replacement(folder / TABLE) as file:
-        refused_file.write(_tsv(_REFUSED_COLUMNS))
-        with pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True, compression="zstd") as out:
-            for group in _groups(rows, stamp.shard_windows):
-                accepted = [row for row in group if isinstance(row, Row)]
-                for row in group:
-                    if isinstance(row, Refused):
-                        refused_file.write(_tsv(_cells(row)))
-                        n_refused += 1
-                if accepted:
-                    table = _table(accepted, names, n_windows)
-                    _update(digest, table)
-                    out.write_table(table, row_group_size=stamp.shard_windows)
-                    n_windows += len(accepted)
-                    n_bases += sum(row.n_bases for row in accepted)
-            said = {
-                **vars(stamp),
-                "n_bases": n_bases,
-                "n_refused": n_refused,
-                "windows_sha256": digest.hexdigest(),
-                "version": own_version(),
-            }
-            out.add_key_value_metadata({KEY: json.dumps(said, sort_keys=True)})
-        if not n_windows:
-            raise _nothing_left(refused_file, n_refused)
+    refused: list[Refused] = []
+    with replacement(folder / REFUSED) as file:
+        file.write(_tsv(_REFUSED_COLUMNS))
+
+        def accepted() -> Iterator[Row]:
+            for row in rows:
+                if isinstance(row, Row):
+                    yield row
+                    continue
+                file.write(_tsv(getattr(row, name) for name in _REFUSED_COLUMNS))
+                refused.append(row)
+
+        found = accepted()
+        first = next(found, None)
+        if first is not None:
+            with replacement(folder / TABLE) as table_file:
+                _write_rows(table_file, names, chain([first], found), stamp, refused)
+    if first is None:
+        raise _nothing_left(refused, folder)
     return WindowsTable(folder)
 
 
-def _nothing_left(_file: Any, n_refused: int) -> InputError:
-    if not n_refused:
+def _write_rows(
+    file: BinaryIO,
+    names: Sequence[str],
+    rows: Iterator[Row],
+    stamp: TableStamp,
+    refused: list[Refused],
+) -> None:
+    """Write rows, a row group a shard; `refused` is full when they are all there."""
+    digest = hashlib.sha256()
+    n_windows = n_bases = 0
+    with pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True, compression="zstd") as out:
+        while group := list(islice(rows, stamp.shard_windows)):
+            table = _table(group, names, n_windows)
+            _update(digest, table)
+            out.write_table(table, row_group_size=stamp.shard_windows)
+            n_windows += len(group)
+            n_bases += sum(row.n_bases for row in group)
+        said = {
+            **vars(stamp),
+            "n_bases": n_bases,
+            "n_refused": len(refused),
+            "windows_sha256": digest.hexdigest(),
+            "version": own_version(),
+        }
+        out.add_key_value_metadata({KEY: json.dumps(said, sort_keys=True)})
+
+
+def _nothing_left(refused: list[Refused], folder: Path) -> InputError:
+    if not refused:
         return InputError("The input has no records.")
-    return InputError(f"All {n_refused} stretches of the input are refused.")
+    first = refused[0]
+    return InputError(
+        f"Nothing of the input can be embedded; {len(refused)} stretches are refused, the first "
+        f"({first.record or 'without a name'}) because: {first.reason} All are in "
+        f"{folder / REFUSED}."
+    )
 
 
-def _groups(rows: Iterable[Row | Refused], size: int) -> Iterator[list[Row | Refused]]:
-    """Groups of `size` rows, and what is refused between them."""
-    group: list[Row | Refused] = []
-    left = size
-    for row in rows:
-        group.append(row)
-        left -= isinstance(row, Row)
-        if not left:
-            yield group
-            group, left = [], size
-    if group:
-        yield group
-
-
-def _table(rows: list[Row], names: Any, first_id: int) -> pa.Table:
+def _table(rows: list[Row], names: Sequence[str], first_id: int) -> pa.Table:
     columns = [
         range(first_id, first_id + len(rows)),
         [names[row.record] for row in rows],
@@ -206,10 +219,6 @@ def _table(rows: list[Row], names: Any, first_id: int) -> pa.Table:
 def _update(digest: Any, table: pa.Table) -> None:
     for row in zip(*(column.to_pylist() for column in table.columns), strict=True):
         digest.update(_tsv(row))
-
-
-def _cells(row: Refused) -> tuple[object, ...]:
-    return tuple(getattr(row, name) for name in _REFUSED_COLUMNS)
 
 
 def _tsv(cells: Iterable[object]) -> bytes:

@@ -266,7 +266,7 @@ def choose(*places: BaseModel) -> Choices:
             if said.setdefault(name, value) != value:
                 raise conflict(f"{name} is given twice, as {said[name]} and as {value}.", name)
     choices = Choices(**defaults | said)
-    check_choices(choices)
+    _check(choices)
     return choices
 
 
@@ -275,8 +275,7 @@ def conflict(detail: str, *fields: str) -> ProblemError:
     return ProblemError("options.conflict", detail, fields=list(fields))
 
 
-def check_choices(choices: Choices) -> None:
-    """Raises ProblemError, options.conflict, where two choices do not go together."""
+def _check(choices: Choices) -> None:
     if choices.stride and choices.overflow != "window":
         raise conflict("stride is the overlap of windows: add overflow=window.", "stride")
     if choices.pooled:

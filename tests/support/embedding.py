@@ -1,0 +1,72 @@
+"""`gena embed` as people run it, and the records it is run on."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tests.support.paths import ROOT
+
+COMMAND = (sys.executable, "-m", "app.cli", "embed")
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a run: nobody's settings but these."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("GENA_")}
+    return {**kept, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **more}
+
+
+def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
+    """A run that goes on."""
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(**more),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run(
+    *arguments: object, stdin: bytes | None = None, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """A run to its end."""
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        cwd=ROOT,
+        env=environment(**more),
+        input=b"" if stdin is None else stdin,
+        capture_output=True,
+        timeout=240,
+    )
+    return subprocess.CompletedProcess(
+        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+    )
+
+
+def write_fasta(path: Path, lengths: list[int], seed: int = 1) -> list[tuple[str, str]]:
+    """Random records of these lengths, in lines of 60; what they are."""
+    draw = random.Random(seed)
+    records = [
+        (f"r{number}", "".join(draw.choices("ACGTacgt", k=length)))
+        for number, length in enumerate(lengths)
+    ]
+    with path.open("w") as file:
+        for name, sequence in records:
+            file.write(f">{name} of a test\n")
+            file.writelines(sequence[at : at + 60] + "\n" for at in range(0, len(sequence), 60))
+    return records
+
+
+def merged(folder: Path) -> pa.Table:
+    """All shards of a folder, by its own command, without what the file says of itself."""
+    output = folder.with_suffix(".parquet")
+    done = run("--merge", folder, "-o", output)
+    assert done.returncode == 0, done.stderr
+    return pq.read_table(output).replace_schema_metadata(None)
