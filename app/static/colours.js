@@ -4,10 +4,13 @@ const STOPS = {
   light: {
     diverging: ['#0b3c7d', '#3f7fc1', '#a9cbe8', '#f6f5f2', '#f3b995', '#d4643a', '#85200f'],
     sequential: ['#f6f5f2', '#b9dad3', '#5fa9a3', '#1d6f75', '#0a3a45'],
+    // For dots on the ground: no end of it is the ground's own colour.
+    ordered: ['#e0a100', '#c2501f', '#8d2f6b', '#3d2a86'],
   },
   dark: {
     diverging: ['#b8dcff', '#5aa5ea', '#27598f', '#1c1f23', '#8c4527', '#ea8351', '#ffd6b8'],
     sequential: ['#1c1f23', '#1c4a4f', '#2b8083', '#6bbdb2', '#dff5e8'],
+    ordered: ['#7b74e8', '#c46bb5', '#f29a6b', '#ffe08a'],
   },
 };
 
@@ -44,7 +47,7 @@ function ramp(stops) {
 
 const ramps = new Map();
 
-/** @param {'diverging' | 'sequential'} kind */
+/** @param {'diverging' | 'sequential' | 'ordered'} kind */
 export function colourTable(kind) {
   const key = `${theme()} ${kind}`;
   if (!ramps.has(key)) ramps.set(key, ramp(STOPS[theme()][kind]));
@@ -57,3 +60,6 @@ export function recordColour(index) {
   if (index < palette.length) return palette[index];
   return `hsl(${(index * 137.5) % 360} 55% ${theme() === 'dark' ? 68 : 40}%)`;
 }
+
+/** Of what has no value. */
+export const missingColour = () => (theme() === 'dark' ? '#5b6169' : '#b9b6ae');

@@ -1,49 +1,78 @@
-/* The map of records: one dot each, placed by the first two principal components. */
+/* The map of records: one dot each. It zooms and moves, and a lasso takes dots together. */
 
 import { cssColour, keepDrawn } from './canvas.js';
-import { recordColour } from './colours.js';
 import { hideTip, showTip } from './tip.js';
 
 const MARGIN = { top: 18, right: 22, bottom: 30, left: 30 };
 const NAMED_UP_TO = 24;
 const REACH = 18;
+const DRAG_FROM = 4;
+const ROUND_UP_TO = 1500; // dots that are drawn round; of more, squares
+const FADED = 0.16;
 
 export class ScatterPlot {
   /**
    * @param {HTMLCanvasElement} canvas
-   * @param {{describe: (index: number) => string, onPick: (index: number) => void}} options
+   * @param {{describe: (index: number) => string, onPick: (index: number) => void,
+   *   onOpen: (index: number) => void, onSelect: (indices: Set<number>) => void}} options
    */
-  constructor(canvas, { describe, onPick }) {
-    this.canvas = canvas;
-    this.describe = describe;
-    this.onPick = onPick;
+  constructor(canvas, { describe, onPick, onOpen, onSelect }) {
+    Object.assign(this, { canvas, describe, onPick, onOpen, onSelect });
     this.count = 0;
     this.cursor = 0;
     this.hovered = null;
     this.chosen = null;
+    this.selected = new Set();
+    this.found = null;
+    this.colours = [];
+    this.lassoing = false;
+    this.outline = [];
+    this.drag = null;
     this.redraw = keepDrawn(canvas, (...place) => this.draw(...place));
-
     canvas.tabIndex = 0;
     canvas.setAttribute('role', 'slider');
     canvas.setAttribute('aria-valuemin', '1');
-    canvas.addEventListener('pointermove', (event) => this.hover(event));
+    canvas.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
+    canvas.addEventListener('pointerdown', (event) => this.press(event));
+    canvas.addEventListener('pointermove', (event) => this.move(event));
+    canvas.addEventListener('pointerup', (event) => this.release(event));
+    canvas.addEventListener('pointercancel', () => this.drop());
     canvas.addEventListener('pointerleave', () => this.leave());
-    canvas.addEventListener('click', (event) => {
+    canvas.addEventListener('dblclick', (event) => {
       const index = this.nearest(event);
-      if (index !== null) this.pick(index);
+      if (index !== null) this.onOpen(index);
     });
     canvas.addEventListener('keydown', (event) => this.key(event));
     canvas.addEventListener('focus', () => this.redraw());
     canvas.addEventListener('blur', () => this.redraw());
   }
 
-  /** `points`: count x 2; `names` stand beside the dots while there are few. */
-  show(points, names, explained) {
-    Object.assign(this, { points, names, explained, count: names.length });
-    this.cursor = 0;
+  /** `points`: count x 2; `names` stand beside the dots while there are few; `axes`: two labels. */
+  show(points, names, axes) {
+    Object.assign(this, { points, names, axes, count: names.length });
+    this.cursor = Math.min(this.cursor, Math.max(0, this.count - 1));
     this.hovered = null;
     this.canvas.setAttribute('aria-valuemax', String(this.count));
+    this.measure();
+    this.whole();
     this.say();
+  }
+
+  /** A colour a record. */
+  paint(colours) {
+    this.colours = colours;
+    this.groups = new Map();
+    colours.forEach((colour, index) => {
+      if (!this.groups.has(colour)) this.groups.set(colour, []);
+      this.groups.get(colour).push(index);
+    });
+    this.redraw();
+  }
+
+  /** @param {Set<number>} selected @param {Set<number> | null} found what a search found */
+  emphasise(selected, found) {
+    Object.assign(this, { selected, found });
+    this.redraw();
   }
 
   choose(index) {
@@ -52,32 +81,108 @@ export class ScatterPlot {
     this.say();
   }
 
+  measure() {
+    this.range = [0, 1].map((axis) => {
+      let [low, high] = [Infinity, -Infinity];
+      for (let index = 0; index < this.count; index += 1) {
+        low = Math.min(low, this.points[index * 2 + axis]);
+        high = Math.max(high, this.points[index * 2 + axis]);
+      }
+      const pad = 0.08 * (high - low) || 1;
+      return [low - pad, high + pad];
+    });
+  }
+
+  /** All dots in view. */
+  whole() {
+    this.scale = 1;
+    this.shift = [0, 0];
+    this.redraw();
+  }
+
+  /** Zoom by a factor around a place of the canvas, in CSS pixels; its middle where none is given. */
+  zoom(factor, place) {
+    const { width, height } = this.canvas.getBoundingClientRect();
+    const [x, y] = place ?? [width / 2, height / 2];
+    const scale = Math.min(200, Math.max(1, this.scale * factor));
+    const by = scale / this.scale;
+    this.shift = [x - (x - this.shift[0]) * by, y - (y - this.shift[1]) * by];
+    this.scale = scale;
+    if (scale === 1) this.shift = [0, 0];
+    this.redraw();
+  }
+
+  pan(x, y) {
+    if (this.scale > 1) this.shift = [this.shift[0] + x, this.shift[1] + y];
+    this.redraw();
+  }
+
   draw(context, width, height) {
     if (!this.count) return;
+    this.canvas.dataset.zoom = String(this.scale);
     const position = this.layout(width, height);
     context.font = `12px ${cssColour('--sans')}`;
     this.drawAxes(context, width, height);
-    for (let index = 0; index < this.count; index += 1) {
-      const [x, y] = position(index);
-      context.beginPath();
-      context.arc(x, y, this.count > 100 ? 4 : 6, 0, 2 * Math.PI);
-      context.fillStyle = recordColour(index);
-      context.fill();
-      context.lineWidth = 1;
-      context.strokeStyle = cssColour('--panel');
-      context.stroke();
-    }
+    context.save();
+    context.beginPath();
+    context.rect(MARGIN.left, MARGIN.top, width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom);
+    context.clip();
+    this.drawDots(context, position);
     if (this.count <= NAMED_UP_TO) this.drawNames(context, width, position);
+    this.drawRings(context, position);
+    this.drawLasso(context);
+    context.restore();
+  }
+
+  drawDots(context, position) {
+    const round = this.count <= ROUND_UP_TO;
+    const size = this.count > 100 ? 4 : 6;
+    const edge = cssColour('--panel');
+    const faint = this.selected.size || this.found;
+    const strong = (index) => (this.selected.size ? this.selected.has(index) : this.found.has(index));
+    for (const [colour, indices] of this.groups) {
+      context.fillStyle = colour;
+      for (const index of indices) {
+        const [x, y] = position(index);
+        context.globalAlpha = !faint || strong(index) ? 1 : FADED;
+        if (round) {
+          context.beginPath();
+          context.arc(x, y, size, 0, 2 * Math.PI);
+          context.fill();
+          context.lineWidth = 1;
+          context.strokeStyle = edge;
+          context.stroke();
+        } else context.fillRect(x - 2, y - 2, 4, 4);
+      }
+    }
+    context.globalAlpha = 1;
+  }
+
+  drawRings(context, position) {
     const focused = document.activeElement === this.canvas ? this.cursor : null;
+    context.lineWidth = 2;
+    context.strokeStyle = cssColour('--ink');
     for (const index of new Set([this.chosen, this.hovered ?? focused])) {
       if (index === null) continue;
       const [x, y] = position(index);
       context.beginPath();
       context.arc(x, y, 10, 0, 2 * Math.PI);
-      context.lineWidth = 2;
-      context.strokeStyle = cssColour('--ink');
       context.stroke();
     }
+  }
+
+  drawLasso(context) {
+    if (this.outline.length < 2) return;
+    context.beginPath();
+    for (const [x, y] of this.outline) context.lineTo(x, y);
+    context.closePath();
+    context.globalAlpha = 0.12;
+    context.fillStyle = cssColour('--accent');
+    context.fill();
+    context.globalAlpha = 1;
+    context.strokeStyle = cssColour('--accent');
+    context.lineWidth = 1.5;
+    context.stroke();
   }
 
   drawAxes(context, width, height) {
@@ -91,12 +196,11 @@ export class ScatterPlot {
     );
     context.fillStyle = cssColour('--soft');
     context.textAlign = 'center';
-    const share = (axis) => `PC ${axis + 1} (${Math.round(100 * this.explained[axis])} %)`;
-    context.fillText(share(0), (MARGIN.left + width - MARGIN.right) / 2, height - 9);
+    context.fillText(this.axes[0], (MARGIN.left + width - MARGIN.right) / 2, height - 9);
     context.save();
     context.translate(16, (MARGIN.top + height - MARGIN.bottom) / 2);
     context.rotate(-Math.PI / 2);
-    context.fillText(share(1), 0, 0);
+    context.fillText(this.axes[1], 0, 0);
     context.restore();
   }
 
@@ -129,34 +233,89 @@ export class ScatterPlot {
   }
 
   layout(width, height) {
-    const range = (axis) => {
-      let [low, high] = [Infinity, -Infinity];
-      for (let index = 0; index < this.count; index += 1) {
-        low = Math.min(low, this.points[index * 2 + axis]);
-        high = Math.max(high, this.points[index * 2 + axis]);
-      }
-      const pad = 0.08 * (high - low) || 1;
-      return [low - pad, high + pad];
-    };
-    const [[left, right], [bottom, top]] = [range(0), range(1)];
+    const [[left, right], [bottom, top]] = this.range;
     const [wide, tall] = [width - MARGIN.left - MARGIN.right, height - MARGIN.top - MARGIN.bottom];
+    const { points, scale, shift } = this;
     return (index) => [
-      MARGIN.left + ((this.points[index * 2] - left) / (right - left)) * wide,
-      MARGIN.top + ((top - this.points[index * 2 + 1]) / (top - bottom)) * tall,
+      shift[0] + scale * (MARGIN.left + ((points[index * 2] - left) / (right - left)) * wide),
+      shift[1] + scale * (MARGIN.top + ((top - points[index * 2 + 1]) / (top - bottom)) * tall),
     ];
+  }
+
+  placeOf(event) {
+    const box = this.canvas.getBoundingClientRect();
+    return { place: [event.clientX - box.left, event.clientY - box.top], box };
   }
 
   nearest(event) {
     if (!this.count) return null;
-    const box = this.canvas.getBoundingClientRect();
+    const { place, box } = this.placeOf(event);
     const position = this.layout(box.width, box.height);
     let [best, distance] = [null, REACH];
     for (let index = 0; index < this.count; index += 1) {
       const [x, y] = position(index);
-      const away = Math.hypot(x - event.clientX + box.left, y - event.clientY + box.top);
+      const away = Math.hypot(x - place[0], y - place[1]);
       if (away < distance) [best, distance] = [index, away];
     }
     return best;
+  }
+
+  wheel(event) {
+    if (!this.count) return;
+    if (event.ctrlKey || event.metaKey) {
+      this.zoom(Math.exp(-event.deltaY / 200), this.placeOf(event).place);
+    } else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(-event.deltaX, 0);
+    else return; // the page scrolls
+    event.preventDefault();
+  }
+
+  press(event) {
+    if (!this.count || event.button > 0) return;
+    const { place } = this.placeOf(event);
+    this.drag = { start: place, last: place, moved: false, lasso: this.lassoing || event.shiftKey };
+    this.canvas.setPointerCapture(event.pointerId);
+  }
+
+  move(event) {
+    const { place } = this.placeOf(event);
+    if (!this.drag) return this.hover(event);
+    const [x, y] = place;
+    if (Math.hypot(x - this.drag.start[0], y - this.drag.start[1]) >= DRAG_FROM) this.drag.moved = true;
+    if (this.drag.moved && this.drag.lasso) {
+      if (!this.outline.length) this.outline.push(this.drag.start);
+      this.outline.push(place);
+      this.redraw();
+    } else if (this.drag.moved) this.pan(x - this.drag.last[0], y - this.drag.last[1]);
+    this.drag.last = place;
+    hideTip();
+    return undefined;
+  }
+
+  release(event) {
+    const { drag, outline } = this;
+    this.drop();
+    if (!drag) return;
+    if (drag.moved && drag.lasso) this.onSelect(this.within(outline));
+    if (drag.moved) return;
+    const index = this.nearest(event);
+    if (index !== null) this.pick(index);
+  }
+
+  drop() {
+    this.drag = null;
+    this.outline = [];
+    this.redraw();
+  }
+
+  /* Records whose dots lie inside an outline. */
+  within(outline) {
+    const box = this.canvas.getBoundingClientRect();
+    const position = this.layout(box.width, box.height);
+    const inside = new Set();
+    for (let index = 0; index < this.count; index += 1) {
+      if (contains(outline, position(index))) inside.add(index);
+    }
+    return inside;
   }
 
   hover(event) {
@@ -182,19 +341,33 @@ export class ScatterPlot {
   key(event) {
     if (!this.count || event.ctrlKey || event.metaKey || event.altKey) return;
     const last = this.count - 1;
-    const moves = {
-      ArrowLeft: this.cursor - 1,
-      ArrowUp: this.cursor - 1,
-      ArrowRight: this.cursor + 1,
-      ArrowDown: this.cursor + 1,
-      Home: 0,
-      End: last,
+    const go = (index) => () => { this.cursor = Math.min(last, Math.max(0, index)); };
+    const keys = {
+      ArrowLeft: go(this.cursor - 1),
+      ArrowUp: go(this.cursor - 1),
+      ArrowRight: go(this.cursor + 1),
+      ArrowDown: go(this.cursor + 1),
+      Home: go(0),
+      End: go(last),
+      Enter: () => this.onOpen(this.cursor),
+      ' ': () => this.pick(this.cursor),
+      s: () => this.toggle(this.cursor),
+      '+': () => this.zoom(1.5),
+      '=': () => this.zoom(1.5),
+      '-': () => this.zoom(1 / 1.5),
+      0: () => this.whole(),
     };
-    if (event.key === 'Enter' || event.key === ' ') this.pick(this.cursor);
-    else if (moves[event.key] === undefined) return;
-    else this.cursor = Math.min(last, Math.max(0, moves[event.key]));
+    const action = keys[event.key];
+    if (!action) return;
+    action();
     this.say();
     event.preventDefault();
+  }
+
+  toggle(index) {
+    const selected = new Set(this.selected);
+    if (!selected.delete(index)) selected.add(index);
+    this.onSelect(selected);
   }
 
   say() {
@@ -207,4 +380,14 @@ export class ScatterPlot {
 
 function shorten(name) {
   return name.length > 22 ? `${name.slice(0, 21)}…` : name;
+}
+
+/** Whether a point lies inside a polygon: how often a ray from it crosses the edge. */
+export function contains(polygon, [x, y]) {
+  let inside = false;
+  polygon.forEach(([ax, ay], index) => {
+    const [bx, by] = polygon[(index + 1) % polygon.length];
+    if ((ay > y) !== (by > y) && x < ((bx - ax) * (y - ay)) / (by - ay) + ax) inside = !inside;
+  });
+  return inside;
 }

@@ -14,6 +14,7 @@ from app.routes import page
 
 STATIC = Path(page.__file__).resolve().parent.parent / "static"
 FILES = sorted(path.name for path in STATIC.iterdir())
+LICENCES = {name for name in FILES if name.endswith(".LICENSE.txt")}
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +81,13 @@ def test_nothing_else_is_served(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("name", FILES)
+def test_what_others_wrote_comes_with_its_licence() -> None:
+    vendored = {name for name in FILES if name.endswith(".min.js")}
+    assert {name.replace(".min.js", ".LICENSE.txt") for name in vendored} == LICENCES
+    assert all("Copyright" in (STATIC / name).read_text() for name in LICENCES)
+
+
+@pytest.mark.parametrize("name", sorted(set(FILES) - LICENCES))
 def test_no_file_names_another_host(name: str) -> None:
     text = (STATIC / name).read_text()
     assert set(re.findall(r"(?:https?:)?//[\w-]+\.[\w.-]+", text)) <= {"http://www.w3.org"}
@@ -95,7 +102,7 @@ def test_every_file_that_is_asked_for_is_there() -> None:
     texts = {name: (STATIC / name).read_text() for name in FILES}
     used: set[str] = set()
     for text in texts.values():
-        used |= set(re.findall(r"""(?:/static/|\./)([\w-]+\.\w+)""", text))
+        used |= set(re.findall(r"""(?:/static/|\./)([\w.-]+\.\w+)""", text))
     assert "worker.js" in used
     assert used <= set(FILES)
 

@@ -1,0 +1,127 @@
+/* The colours of records on the map, and what they stand for. */
+
+import { colourTable, missingColour, recordColour } from './colours.js';
+import { compositionFields, headerFields, labelFields, classesOf, scaled } from './record-fields.js';
+import { find, format, plural } from './page.js';
+import { drawBand } from './legend.js';
+
+const EACH = 'each its own';
+const EACH_UP_TO = 24;
+
+const hex = (packed) => `#${[packed, packed >>> 8, packed >>> 16]
+  .map((channel) => (channel & 255).toString(16).padStart(2, '0')).join('')}`;
+
+export class RecordColours {
+  /** @param {{onChange: () => void, onClass: (indices: Set<number>) => void}} options `onClass`: a
+   *   class of the legend was clicked */
+  constructor({ onChange, onClass }) {
+    Object.assign(this, { onChange, onClass });
+    this.labels = '';
+    find('colour-by').addEventListener('change', () => this.apply());
+    find('labels-use').addEventListener('click', () => this.useLabels(find('labels').value));
+    find('labels-open').addEventListener('click', () => find('labels-file').click());
+    find('labels-file').addEventListener('change', async ({ target }) => {
+      const [file] = target.files;
+      target.value = '';
+      if (!file) return;
+      find('labels').value = await file.text();
+      this.useLabels(find('labels').value);
+    });
+  }
+
+  /** Offer what these records have. Labels that were pasted before are used again. */
+  show(records) {
+    this.records = records;
+    this.composition = compositionFields(records);
+    this.fields = [...this.composition, ...headerFields(records)];
+    this.labelled = [];
+    find('labels-said').textContent = '';
+    if (this.labels) this.useLabels(this.labels);
+    else {
+      const class_ = this.fields.find(({ kind }) => kind === 'class');
+      const first = records.length <= EACH_UP_TO ? EACH : (class_ ?? this.fields[0]).name;
+      this.offer(first);
+    }
+  }
+
+  /** GC content of each record in percent, for the table. */
+  get gc() {
+    return this.composition[1].values;
+  }
+
+  useLabels(text) {
+    const { fields, matched, unknown } = labelFields(text, this.records);
+    this.labels = matched ? text : '';
+    this.labelled = fields;
+    const missing = unknown.length
+      ? `; ${plural(unknown.length, 'name is', 'names are')} none of theirs, such as ${unknown[0].slice(0, 40)}` : '';
+    find('labels-said').textContent = `${format(matched)} of ${plural(this.records.length, 'record')} `
+      + `have a label${missing}.`;
+    this.offer(fields.length ? fields[0].name : find('colour-by').value || this.fields[0].name);
+  }
+
+  offer(name) {
+    const names = [...(this.records.length <= EACH_UP_TO ? [EACH] : []),
+      ...this.labelled.map((field) => field.name), ...this.fields.map((field) => field.name)];
+    find('colour-by').replaceChildren(...names.map((each) => new Option(each, each)));
+    find('colour-by').value = names.includes(name) ? name : names[0];
+    this.apply();
+  }
+
+  apply() {
+    const name = find('colour-by').value;
+    this.field = [...this.labelled, ...this.fields].find((field) => field.name === name) ?? null;
+    this.recolour();
+  }
+
+  /** Once more, where the theme has changed. */
+  recolour() {
+    const { field, records } = this;
+    if (!field) {
+      this.colours = records.map((_, index) => recordColour(index));
+      find('map-legend').replaceChildren();
+    } else if (field.kind === 'class') this.byClass(classesOf(field));
+    else this.byNumber(scaled(field));
+    this.onChange();
+  }
+
+  byClass({ names, counts, of }) {
+    this.colours = Array.from(of, (number) => (number < 0 ? missingColour() : recordColour(number)));
+    const items = names.map((name, number) => this.classItem(recordColour(number), name, counts[number],
+      (index) => of[index] === number));
+    const none = of.reduce((sum, number) => sum + (number < 0 ? 1 : 0), 0);
+    if (none) items.push(this.classItem(missingColour(), 'none', none, (index) => of[index] < 0));
+    find('map-legend').replaceChildren(...items);
+  }
+
+  classItem(colour, name, count, belongs) {
+    const item = document.createElement('button');
+    item.type = 'button';
+    item.className = 'quiet key';
+    const swatch = document.createElement('span');
+    swatch.className = 'swatch';
+    swatch.style.background = colour;
+    item.append(swatch, `${name} (${format(count)})`);
+    item.addEventListener('click', () => this.onClass(new Set(
+      this.records.map((_, index) => index).filter(belongs))));
+    return item;
+  }
+
+  byNumber({ low, high, of }) {
+    const table = colourTable('ordered');
+    this.colours = Array.from(of, (value) => (Number.isNaN(value) ? missingColour()
+      : hex(table[Math.round(value * (table.length - 1))])));
+    const canvas = document.createElement('canvas');
+    canvas.width = 220;
+    canvas.height = 10;
+    canvas.setAttribute('aria-hidden', 'true');
+    drawBand(canvas.getContext('2d'), 'ordered', 0, 0, 220, 10);
+    const short = (value) => format(Number(value.toPrecision(4)));
+    const [left, right] = [short(low), short(high)].map((text) => {
+      const span = document.createElement('span');
+      span.textContent = text;
+      return span;
+    });
+    find('map-legend').replaceChildren(left, canvas, right);
+  }
+}
