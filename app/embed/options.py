@@ -150,6 +150,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
     for option, given, needed, there in needs:
         if given and not there:
             raise UsageError(f"{option} is for {needed}.")
+    if arguments.url and not arguments.url.startswith(("http://", "https://")):
+        raise UsageError(f"--url {arguments.url}: it begins with http:// or https://.")
     if arguments.url and arguments.tokens:
         raise UsageError(
             "--tokens needs the model's tokenizer on this machine: leave --url out, or cut by "

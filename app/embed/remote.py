@@ -13,7 +13,7 @@ from urllib.request import OpenerDirector, ProxyHandler, Request, build_opener
 
 import pyarrow as pa
 
-from app.embed.embedder import Job, OnAnswers
+from app.embed.embedder import Job, OnAnswers, OnStep
 from app.embed.errors import InputError, TryAgainError
 from app.embed.planning import text_of
 from app.embed.sequences import Sequences
@@ -59,9 +59,12 @@ class RemoteService:
     Args:
         url: of the service, such as http://127.0.0.1:8000.
         api_key: where it wants one.
+        on_step: told of what is tried again.
     """
 
-    def __init__(self, url: str, choices: Choices, api_key: str | None, threads: Threads) -> None:
+    def __init__(
+        self, url: str, choices: Choices, api_key: str | None, threads: Threads, on_step: OnStep
+    ) -> None:
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
         self.hidden_size = 0
@@ -84,6 +87,7 @@ class RemoteService:
         own = urlsplit(self._url).hostname in _LOOPBACK
         self._opener: OpenerDirector = build_opener(*([ProxyHandler({})] if own else []))
         self._threads = threads
+        self._on_step = on_step
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
     async def ready(self) -> None:
@@ -173,6 +177,7 @@ class RemoteService:
                         f"{self._url} does not answer ({error}). Is it running? The same command "
                         "goes on from here."
                     ) from error
+                self._on_step(f"{self._url} does not answer ({error}); trying again.")
                 pause = min(_FIRST_PAUSE * 2**failures, _LONGEST_PAUSE)
                 await asyncio.sleep(pause if error.pause is None else error.pause)
 

@@ -33,7 +33,7 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
     threads = Threads()
     table = None if options.dry_run else _table_there(options.output)
     async with AsyncExitStack() as resources:
-        model = await _start(options, settings, resources, threads)
+        model = await _start(options, settings, resources, threads, progress)
         name = "standard input" if options.input == STDIN else options.input
         progress.step(f"Reading {name}.")
         opening = open_input(options.input, threads.stop)
@@ -74,12 +74,16 @@ def _table_there(folder: Path) -> WindowsTable | None:
 
 
 async def _start(
-    options: EmbedOptions, settings: Settings, resources: AsyncExitStack, threads: Threads
+    options: EmbedOptions,
+    settings: Settings,
+    resources: AsyncExitStack,
+    threads: Threads,
+    progress: Progress,
 ) -> LocalModel | RemoteService:
     """What computes; a model of this machine is loaded while the input is read."""
     if options.url is not None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
-        return RemoteService(options.url, options.choices, key, threads)
+        return RemoteService(options.url, options.choices, key, threads, progress.note)
     return await resources.enter_async_context(local_model(settings, options.choices, threads))
 
 

@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -70,3 +71,19 @@ def merged(folder: Path) -> pa.Table:
     done = run("--merge", folder, "-o", output)
     assert done.returncode == 0, done.stderr
     return pq.read_table(output).replace_schema_metadata(None)
+
+
+@dataclass
+class InMemory:
+    """Sequences that need no file."""
+
+    records: list[tuple[str, str]]
+    names: list[str] = field(init=False)
+    lengths: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.names = [name for name, _ in self.records]
+        self.lengths = [len(sequence) for _, sequence in self.records]
+
+    def fetch(self, record: int, start: int, end: int) -> str:
+        return self.records[record][1][start:end]

@@ -19,6 +19,7 @@ from converter.bundle.opening import Bundle
 from tests.support.embedding import merged, run, start, write_fasta
 from tests.support.running import Server, running
 from tests.support.scenarios import until
+from tests.support.small_disk import fill_up, small_disk
 
 LENGTHS = [40, 700, 5_000, 120, 9_000, 1, 333, 2_600, 64, 64]
 # The largest that a row may differ from another route to it: see "Company" in docs/architecture.md.
@@ -214,7 +215,8 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
         (("x.fa", "-o", "v", "--tokens", "511"), 2, "510"),
         (("-o", "v"), 2, "Name a file"),
         (("x.fa", "-o", "v", "--model", "no/such/folder/here"), 3, "no/such"),
-        (("x.fa", "-o", "v", "--url", "http://127.0.0.1:9/"), 75, "does not answer"),
+        (("x.fa", "-o", "v", "--url", "http://127.0.0.1:9/"), 75, "trying again"),
+        (("x.fa", "-o", "v", "--url", "127.0.0.1:8000"), 2, "http://"),
         (("--merge", "nothing", "-o", "v"), 3, "it is no folder of gena embed"),
         (("--merge", ".", "-o", "no/where/x"), 2, "in a folder that is there"),
     ],
@@ -323,3 +325,24 @@ def test_a_signal_ends_it_at_once_and_says_how_to_go_on(
     assert "Traceback" not in errors
     assert not [each for each in folder.iterdir() if each.name.startswith(".")]
     assert child is None or not Path(f"/proc/{child}").exists()
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
+    tmp_path: Path, tiny_bundle: Bundle
+) -> None:
+    path = tmp_path / "genome.fa"
+    write_fasta(path, [8_000])
+    options = ("--bundle", tiny_bundle.path, "--windows", 20, "--shard-windows", 100, "--yes")
+    assert run(path, "-o", tmp_path / "whole", *options).returncode == 0
+    with small_disk(tmp_path / "disk") as disk:
+        filler = fill_up(disk, but=80_000)
+        folder = disk / "v"
+        full = run(path, "-o", folder, *options)
+        assert full.returncode == 75, full.stderr
+        assert "Traceback" not in full.stderr
+        assert "Make room and run the same command again" in full.stderr
+        assert (folder / "part-000000.parquet").exists()
+        assert not list(folder.glob(".part*"))
+        filler.unlink()
+        assert run(path, "-o", folder, *options).returncode == 0
+        assert merged(folder).equals(merged(tmp_path / "whole"))

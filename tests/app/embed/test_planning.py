@@ -3,7 +3,6 @@
 import gzip
 import random
 import threading
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -18,22 +17,7 @@ from app.requests.options import Choices
 from app.requests.submitted import Submitted
 from converter.bundle.opening import Bundle
 from converter.tokenizer import DnaTokenizer
-
-
-@dataclass
-class InMemory:
-    """Sequences that need no file."""
-
-    records: list[tuple[str, str]]
-    names: list[str] = field(init=False)
-    lengths: list[int] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.names = [name for name, _ in self.records]
-        self.lengths = [len(sequence) for _, sequence in self.records]
-
-    def fetch(self, record: int, start: int, end: int) -> str:
-        return self.records[record][1][start:end]
+from tests.support.embedding import InMemory
 
 
 def planned(
