@@ -204,7 +204,7 @@ export class Editor extends EventTarget {
     }
     if (uracil) list.push({ text: `${plural(uracil, 'U is', 'U are')} read as T.` });
     if (space) list.push({ text: `${plural(space, 'space is', 'spaces are')} left out.` });
-    if (ambiguous.size) {
+    if (ambiguous.size && !problem) {
       const letters = Array.from(ambiguous, ([letter, count]) => `${letter} × ${format(count)}`);
       const kept = `Ambiguous letters are kept (${letters.join(', ')})`;
       list.push({ kind: 'note', text: `${kept}; ${this.unknownFate()}` });

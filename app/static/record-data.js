@@ -112,40 +112,44 @@ export class RecordData {
     this.norms = new Float32Array(count);
     this.distances = new Float32Array(count);
     for (let token = 0; token < count; token += 1) {
-      [this.norms[token], this.distances[token]] = this.lengths(this.places[token]);
+      const own = this.vector(this.places[token]);
+      let [plain, centred] = [0, 0];
+      for (let k = 0; k < hidden; k += 1) {
+        plain += own[k] ** 2;
+        centred += (own[k] - this.mean[k]) ** 2;
+      }
+      this.norms[token] = Math.sqrt(plain);
+      this.distances[token] = Math.sqrt(centred);
     }
-  }
-
-  /* Length of a row as it is, and from the mean. */
-  lengths(place) {
-    const own = this.vector(place);
-    let [plain, centred] = [0, 0];
-    for (let k = 0; k < this.hidden; k += 1) {
-      plain += own[k] ** 2;
-      centred += (own[k] - this.mean[k]) ** 2;
-    }
-    return [Math.sqrt(plain), Math.sqrt(centred)];
   }
 
   /**
-   * Cosine of a place's row with every token's, all without the mean of the tokens if `centred`.
+   * Cosine of the mean of some places' rows with every token's row; without the mean of all tokens
+   * if `centred`.
    *
+   * @param {Int32Array | number[]} places
    * @returns {Float32Array} a value a token
    */
-  similarities(place, centred) {
-    const { hidden, count, mean } = this;
-    const query = Float64Array.from(this.vector(place));
-    if (centred) for (let k = 0; k < hidden; k += 1) query[k] -= mean[k];
-    let shift = 0;
-    if (centred) for (let k = 0; k < hidden; k += 1) shift += query[k] * mean[k];
-    const own = this.lengths(place)[centred ? 1 : 0];
+  similarities(places, centred) {
+    const { hidden, count } = this;
+    const query = new Float64Array(hidden);
+    for (const place of places) {
+      const own = this.vector(place);
+      for (let k = 0; k < hidden; k += 1) query[k] += own[k] / places.length;
+    }
+    let [shift, square] = [0, 0];
+    for (let k = 0; k < hidden; k += 1) {
+      if (centred) query[k] -= this.mean[k];
+      if (centred) shift += query[k] * this.mean[k];
+      square += query[k] ** 2;
+    }
     const lengths = centred ? this.distances : this.norms;
     const result = new Float32Array(count);
     for (let token = 0; token < count; token += 1) {
       const other = this.vector(this.places[token]);
       let sum = -shift;
       for (let k = 0; k < hidden; k += 1) sum += query[k] * other[k];
-      const scale = own * lengths[token];
+      const scale = Math.sqrt(square) * lengths[token];
       result[token] = scale > 0 ? sum / scale : 0;
     }
     return result;

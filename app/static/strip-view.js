@@ -1,5 +1,6 @@
 /* The strip of one record: its tracks, what is most like the chosen token, going to a place. */
 
+import { bestRuns } from './alike.js';
 import { fileName, save, savePng, shortest, tsv } from './downloads.js';
 import { find, format, touched } from './page.js';
 import { Strip } from './strip.js';
@@ -9,6 +10,7 @@ const ALIKE = 5;
 const AROUND = 150; // bases on either side of a place that is gone to
 const SETTLED = 150; // milliseconds without a movement, after which panels follow
 const ZOOM = 2;
+const LETTERS = 18; // of a stretch that are written out
 const signed = (value, digits) => value.toFixed(digits).replace('-', '−');
 
 export class StripView {
@@ -23,9 +25,10 @@ export class StripView {
     this.strip = new Strip(find('strip'), {
       describe: (token) => this.describe(token),
       onChoose: (token) => onChoose(this.data.places[token]),
+      onExtend: (token) => this.extend(token),
       onView: () => this.moved(),
     });
-    find('centred').addEventListener('change', () => this.choose(this.place));
+    find('centred').addEventListener('change', () => this.compare());
     find('strip-in').addEventListener('click', () => this.strip.zoom(ZOOM, this.focus()));
     find('strip-out').addEventListener('click', () => this.strip.zoom(1 / ZOOM, this.focus()));
     find('strip-all').addEventListener('click', () => this.strip.look(0, this.data.bases));
@@ -66,7 +69,7 @@ export class StripView {
     return [
       {
         height: 58,
-        label: () => `Similarity to ${this.data.name(this.place)}: ${signed(this.range[0], 2)} to 1`,
+        label: () => `Similarity to ${this.subject()}: ${signed(this.range[0], 2)} to 1`,
         draw: (context, box, view) => drawBars(
           context, box, pixels(this.similarity, box, view), this.range, Math.max(0, this.range[0])),
       },
@@ -99,14 +102,40 @@ export class StripView {
   /** A place was chosen, here or elsewhere. */
   choose(place) {
     this.place = place;
-    this.similarity = this.data.similarities(place, find('centred').checked);
+    const token = this.data.tokenOf(place);
+    this.region = [token, token + 1];
+    this.strip.choose(token);
+    this.compare();
+  }
+
+  /** From the chosen token to another one: similarity is to their mean. */
+  extend(token) {
+    const chosen = Math.max(0, this.data.tokenOf(this.place));
+    this.ask(Math.min(chosen, token), Math.max(chosen, token) + 1);
+  }
+
+  ask(first, end) {
+    this.region = [first, end];
+    this.compare();
+  }
+
+  compare() {
+    const [first, end] = this.region;
+    const places = first < 0 ? [this.place] : this.data.places.slice(first, end);
+    this.similarity = this.data.similarities(places, find('centred').checked);
     let low = 1;
     for (const value of this.similarity) low = Math.min(low, value);
     this.range = [low, 1];
-    const token = this.data.tokenOf(place);
-    this.strip.choose(token);
-    this.showAlike(token);
+    this.strip.mark(this.region);
+    this.showAlike();
     this.say();
+  }
+
+  /* What similarity is to. */
+  subject() {
+    const [first, end] = this.region;
+    if (end - first < 2) return this.data.name(this.place);
+    return `the mean of ${end - first} tokens, ${this.bases(first, end - 1)}`;
   }
 
   reveal(place) {
@@ -130,8 +159,8 @@ export class StripView {
     return parts.join(', ');
   }
 
-  bases(token) {
-    const [first, end] = [this.data.starts[token] + 1, this.data.ends[token]];
+  bases(token, last = token) {
+    const [first, end] = [this.data.starts[token] + 1, this.data.ends[last]];
     return first === end ? `base ${format(end)}` : `bases ${format(first)}–${format(end)}`;
   }
 
@@ -152,38 +181,36 @@ export class StripView {
     const shown = `Bases ${format(Math.floor(from) + 1)}–${format(Math.ceil(to))} of ${format(this.data.bases)}.`;
     find('strip-readout').textContent = touched()
       ? `${shown} Tap a token, drag to move, two fingers zoom.`
-      : `${shown} Click a token; drag moves; Ctrl and the wheel, or + and −, zoom; arrow keys go token by token.`;
+      : `${shown} Click a token, Shift and click another for all between; drag moves; Ctrl and the wheel, or + and −, zoom; arrow keys go token by token.`;
   }
 
-  /* The tokens that are most like the chosen one, as ways to get there. */
-  showAlike(chosen) {
-    const best = [];
-    this.similarity.forEach((value, token) => {
-      if (token === chosen || (best.length === ALIKE && value <= best.at(-1)[0])) return;
-      best.push([value, token]);
-      best.sort((left, right) => right[0] - left[0]);
-      best.length = Math.min(best.length, ALIKE);
-    });
+  /* The stretches that are most like what was asked about, as ways to get there. */
+  showAlike() {
+    const [from, to] = this.region;
+    const runs = bestRuns(this.similarity, to - from, this.region, ALIKE);
     const head = document.createElement('span');
     head.className = 'soft';
-    head.textContent = best.length ? 'Most like it:' : '';
-    find('alike').replaceChildren(head, ...best.map(([value, token]) => {
+    head.textContent = runs.length ? 'Most like it:' : '';
+    find('alike').replaceChildren(head, ...runs.map(({ first, end, mean }) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = 'link';
-      button.textContent = `${this.data.text(this.data.places[token])}, ${this.bases(token)} (${signed(value, 2)})`;
-      button.addEventListener('click', () => this.visit(token));
+      const letters = this.data.record.sequence.slice(this.data.starts[first], this.data.ends[end - 1]);
+      const shown = letters.length > LETTERS ? `${letters.slice(0, LETTERS)}…` : letters;
+      button.textContent = `${shown}, ${this.bases(first, end - 1)} (${signed(mean, 2)})`;
+      button.addEventListener('click', () => this.visit(first, end));
       return button;
     }));
   }
 
-  /* Look at a token without choosing it. */
-  visit(token) {
-    const middle = (this.data.starts[token] + this.data.ends[token]) / 2;
-    const half = Math.min(this.strip.span / 2, AROUND);
-    this.strip.hovered = token;
-    this.strip.look(middle - half, middle + half);
-    find('goto-text').textContent = this.describe(token);
+  /* Look at a stretch; what was asked about stays. */
+  visit(first, end) {
+    const [from, to] = [this.data.starts[first], this.data.ends[end - 1]];
+    const room = Math.max(0, Math.min(this.strip.span, 2 * AROUND) - (to - from)) / 2;
+    this.strip.hovered = first;
+    this.strip.look(from - room, to + room);
+    find('goto-text').textContent = end - first > 1
+      ? `${this.bases(first, end - 1)}, GC ${Math.round(100 * this.data.gcContent(from, to))} %` : this.describe(first);
   }
 
   /** A position, a range, or bases to be found after the chosen token. */
@@ -193,8 +220,11 @@ export class StripView {
     if (from === undefined) return;
     const room = Math.max(0, AROUND - (to - from) / 2);
     this.strip.look(from - room, to + room);
-    const token = this.data.tokenAt(from);
-    if (token < this.data.count) this.jump(this.data.places[token]);
+    const [first, end] = this.data.tokensIn(from, to);
+    if (first === end) return;
+    this.jump(this.data.places[first]);
+    // A range is asked about as a whole, the view of it included.
+    if (to - from > 1) this.ask(first, end);
   }
 
   placeOf(text) {

@@ -26,14 +26,16 @@ export class Strip {
   /**
    * @param {HTMLCanvasElement} canvas
    * @param {{describe: (token: number) => string, onChoose: (token: number) => void,
+   *   onExtend: (token: number) => void,
    *   onView: (view: {from: number, to: number}) => void}} options
    */
-  constructor(canvas, { describe, onChoose, onView }) {
-    Object.assign(this, { canvas, describe, onChoose, onView });
+  constructor(canvas, { describe, onChoose, onExtend, onView }) {
+    Object.assign(this, { canvas, describe, onChoose, onExtend, onView });
     this.data = null;
     this.tracks = [];
     this.view = { from: 0, to: 1 };
     this.chosen = 0;
+    this.region = [0, 1];
     this.hovered = null;
     this.redraw = keepDrawn(canvas, (context, width, height) => this.draw(context, width, height));
     canvas.tabIndex = 0;
@@ -51,7 +53,7 @@ export class Strip {
 
   /** @param {import('./record-data.js').RecordData} data @param {Track[]} tracks */
   show(data, tracks) {
-    Object.assign(this, { data, tracks, chosen: 0, hovered: null });
+    Object.assign(this, { data, tracks, chosen: 0, region: [0, 1], hovered: null });
     this.canvas.style.height = `${this.heightOf(tracks)}px`;
     this.canvas.setAttribute('aria-valuemax', String(data.count));
     this.look(0, data.bases);
@@ -94,6 +96,12 @@ export class Strip {
     this.redraw();
   }
 
+  /** Frame the tokens [first, end) that are asked about. */
+  mark(region) {
+    this.region = region;
+    this.redraw();
+  }
+
   /** Move the view so that a token is in it. */
   reveal(token) {
     if (token < 0) return;
@@ -123,16 +131,18 @@ export class Strip {
       top += LABEL + track.height + GAP;
     }
     this.drawSeams(context, width, height);
-    this.frame(context, this.chosen, width, height, 0.16, plain ? 0 : OVERVIEW + 4);
-    if (!plain && this.hovered !== null) this.frame(context, this.hovered, width, height, 0.07, OVERVIEW + 4);
+    this.frame(context, this.region, width, height, 0.16, plain ? 0 : OVERVIEW + 4);
+    if (!plain && this.hovered !== null) {
+      this.frame(context, [this.hovered, this.hovered + 1], width, height, 0.07, OVERVIEW + 4);
+    }
   }
 
-  /* A token's place through all tracks. */
-  frame(context, token, width, height, strength, top) {
-    if (token < 0) return;
+  /* The place of tokens through all tracks. */
+  frame(context, [first, end], width, height, strength, top) {
+    if (first < 0) return;
     const scale = width / this.span;
-    const left = (this.data.starts[token] - this.view.from) * scale;
-    const wide = Math.max(2, (this.data.ends[token] - this.data.starts[token]) * scale);
+    const left = (this.data.starts[first] - this.view.from) * scale;
+    const wide = Math.max(2, (this.data.ends[end - 1] - this.data.starts[first]) * scale);
     if (left + wide < 0 || left > width) return;
     context.globalAlpha = strength;
     context.fillStyle = cssColour('--ink');
@@ -237,7 +247,9 @@ export class Strip {
     this.pointers.delete(event.pointerId);
     if (!pointer || pointer.moved) return;
     const token = this.tokenUnder(event);
-    if (token !== null) this.onChoose(token);
+    if (token === null) return;
+    if (event.shiftKey) this.onExtend(token);
+    else this.onChoose(token);
   }
 
   hover(event) {

@@ -1,6 +1,7 @@
 """Takes the pictures of the page in docs/screenshots: python -m tests.browser.screenshots"""
 
 import base64
+import random
 import re
 import struct
 import sys
@@ -42,7 +43,7 @@ def main() -> None:
         waiting = {"GENA_BUNDLES": str(folder), "GENA_MODEL": "AIRI-Institute/gena-lm-bert-base"}
         with running(STAND_IN_SERVER, **waiting) as server:
             page = open_page(browser, server.url, DESK)
-            page.locator("#notice-progress[value]").wait_for()
+            page.locator("#state-text", has_text="50 %").wait_for()
             save(page, "converting", height=620)
         browser.close()
 
@@ -52,11 +53,16 @@ def take_ready_states(browser: Any, server: Server) -> None:
     for scheme in ("light", "dark"):
         page = open_page(browser, server.url, DESK, scheme)
         if scheme == "light":
-            save(page, "start", height=520)
+            save(page, "start", height=760)
         run_example(page)
+        page.locator("#goto").fill("301-330")
+        page.keyboard.press("Enter")
+        page.locator("#strip-all").click()
+        settle(page)
+        save(page, f"strip-{scheme}", of="#strip-panel", below=None)
         page.locator("#token-41").click()
         point_at(page, "#mosaic")
-        save(page, f"tokens-{scheme}", of="#result", below="#heat")
+        save(page, f"tokens-{scheme}", of="#tokens", below="#heat")
         page.mouse.move(0, 0)
         if scheme == "light":
             page.set_viewport_size({"width": 1000, "height": 900})
@@ -64,9 +70,10 @@ def take_ready_states(browser: Any, server: Server) -> None:
             save(page, "plots", of="#heat", below=None)
 
     page = open_page(browser, server.url, DESK)
-    page.locator("#example-records").click()
+    page.locator("#text").fill(two_kinds(80))
     page.locator("#run").click()
     page.locator("#records tbody tr").first.wait_for()
+    page.get_by_role("button", name="Records most like g7", exact=True).click()
     page.locator("#scatter").scroll_into_view_if_needed()
     save(page, "map", of="#map-result", below=None)
 
@@ -77,7 +84,18 @@ def take_ready_states(browser: Any, server: Server) -> None:
 
     page = open_page(browser, server.url, PHONE)
     run_example(page)
-    save(page, "phone", of="#result", below="#heat")
+    save(page, "phone", of="#strip-panel", below="#heat")
+
+
+def two_kinds(count: int) -> str:
+    """Made-up records, of little and of much GC in turn."""
+    letters = random.Random(5)
+    records = []
+    for number in range(count):
+        name, gc = (("rich", 7), ("poor", 3))[number % 2]
+        sequence = "".join(letters.choices("ACGT", [10 - gc, gc, gc, 10 - gc], k=300))
+        records.append(f">g{number} kind={name}\n{sequence}\n")
+    return "".join(records)
 
 
 def open_page(browser: Any, url: str, size: tuple[int, int], scheme: str = "light") -> Any:
@@ -96,7 +114,8 @@ def run_example(page: Any) -> None:
     page.locator("#facts", has_text=re.compile("of 510")).wait_for()
     page.locator("#run").click()
     page.locator("#cosine[aria-valuetext]").wait_for()
-    settle(page)
+    page.locator("#how summary").click()
+    page.wait_for_timeout(1000)  # the colours along the sequence are computed
 
 
 def point_at(page: Any, plot: str) -> None:

@@ -192,3 +192,40 @@ def test_gc_is_the_share_of_known_bases(ready: Any) -> None:
         sequence,
     )
     assert found == [1, 0.5, 0, None, 1]
+
+
+def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None:
+    """Its mean is compared; the stretches of as many tokens that are most like it are named."""
+    piece = LONG[500:560]
+    sequence = LONG[:2000] + piece + LONG[2000:2300]
+    rows, offsets = own_rows(service, sequence)
+    show(ready, sequence)
+    ready.locator("#goto").fill("501-560")
+    ready.keyboard.press("Enter")
+    inside = np.flatnonzero((offsets[:, 1] > 500) & (offsets[:, 0] < 560))
+    moved = rows - rows.mean(axis=0)
+    query = moved[inside].mean(axis=0)
+    similarity = moved @ query / (np.linalg.norm(moved, axis=1) * np.linalg.norm(query))
+    with ready.expect_download() as started:
+        ready.locator("#strip-tsv").click()
+    lines = Path(started.value.path()).read_text().splitlines()[1:]
+    found = [float(line.split("\t")[3]) for line in lines]
+    np.testing.assert_allclose(found, similarity, atol=1e-4)
+
+    size = len(inside)
+    runs = np.convolve(similarity, np.ones(size) / size, "valid")
+    runs[max(0, inside[0] - size + 1) : inside[-1] + 1] = -1
+    best = int(runs.argmax())
+    expected = f"bases {offsets[best, 0] + 1:,}–{offsets[best + size - 1, 1]:,}"
+    expect(ready.locator("#alike button").first).to_contain_text(expected)
+
+    # With Shift, a click asks about all from the chosen token to this one.
+    ready.locator("#strip-all").click()
+    ready.locator("#strip").scroll_into_view_if_needed()
+    box = ready.locator("#strip").bounding_box()
+    ready.mouse.click(box["x"] + box["width"] / 4, box["y"] + 80)
+    first = ready.locator("#alike button").first.inner_text()
+    ready.keyboard.down("Shift")
+    ready.mouse.click(box["x"] + box["width"] / 3, box["y"] + 80)
+    ready.keyboard.up("Shift")
+    expect(ready.locator("#alike button").first).not_to_have_text(first)
