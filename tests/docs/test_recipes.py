@@ -3,10 +3,9 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from converter.bundle.opening import Bundle
+from tests.support.pasted import COMMANDS, Block, run_block, sections
 from tests.support.paths import ROOT
 from tests.support.running import Server, running
 
@@ -31,49 +31,14 @@ pytestmark = [
 ]
 
 
-@dataclass(frozen=True)
-class Block:
-    language: str
-    code: str
-
-
-def sections() -> dict[str, list[Block]]:
-    """Blocks by heading, in the order of the page."""
-    found = {}
-    for part in PAGE.read_text().split("\n## ")[1:]:
-        heading, _, text = part.partition("\n")
-        blocks = re.findall(r"^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-        found[heading] = [Block(language, code) for language, code in blocks]
-    return found
-
-
-SECTIONS = sections()
-COMMANDS = {
-    "bash": ("bash", "-euo", "pipefail", "recipe"),
-    "r": ("Rscript", "--vanilla", "recipe"),
-    "python": (sys.executable, "recipe"),
-}
+SECTIONS = sections(PAGE)
 
 
 def run(block: Block, folder: Path, url: str, key: str) -> str:
     """What it printed; fails with that when its exit status is not 0."""
     # The page's address is the default; a test cannot count on that port being free.
-    (folder / "recipe").write_text(block.code.replace("http://127.0.0.1:8000", url))
-    done = subprocess.run(
-        COMMANDS[block.language],
-        cwd=folder,
-        env={
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
-            "HOME": str(folder),
-            "GENA_API_KEY": key,
-            "LC_ALL": "C.UTF-8",
-        },
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, f"{block.code}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+    code = block.code.replace("http://127.0.0.1:8000", url)
+    return run_block(replace(block, code=code), folder, {"GENA_API_KEY": key})
 
 
 @pytest.fixture(scope="module")

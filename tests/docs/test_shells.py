@@ -13,7 +13,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```bash\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # What every command of the pages comes to here: its name and its words.
 TOLD = """
-for name in awk curl make grep printf gzip export mkdir cat jq head tail gena; do
+for name in awk curl make grep printf gzip export mkdir cat jq head tail gena xargs; do
   eval "$name() { print -r -- $name \\"\\$@\\" }"
 done
 """
