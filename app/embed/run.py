@@ -22,6 +22,7 @@ from app.embed.threads import Threads
 from app.embed.windows_table import REFUSED, TABLE, TableStamp, WindowsTable, write_table
 from app.settings import Settings
 from converter.errors import is_full_disk
+from converter.measuring import peak_memory_mib
 
 
 async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -> int:
@@ -183,6 +184,7 @@ def _tell_end(
         refused=table.n_refused,
         problems=n_problems,
         seconds=round(progress.seconds, 3),
+        peak_mib=round(peak_memory_mib(), 1),
     )
     part, when = "", "One file of all:"
     if options.parts > 1:

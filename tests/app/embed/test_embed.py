@@ -1,5 +1,6 @@
 """`gena embed` from a file to Parquet, beside `POST /embeddings` of the same bundle."""
 
+import gzip
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from Bio import SeqIO
 
 from app.embed.shards import shard_path
 from converter.bundle.opening import Bundle
@@ -346,3 +348,24 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
         filler.unlink()
         assert run(path, "-o", folder, *options).returncode == 0
         assert merged(folder).equals(merged(tmp_path / "whole"))
+
+
+GENOME = Path("/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz")
+
+
+@pytest.mark.long
+@pytest.mark.skipif(not GENOME.exists(), reason="Debian's bowtie-examples is not installed")
+def test_a_genome_from_its_gzipped_file_to_one_parquet_file(tmp_path: Path) -> None:
+    """E. coli by gena-mini, converted first; a window every 40 kb, as time is short here."""
+    folder = tmp_path / "ecoli"
+    options = ("--model", "gena-mini", "--windows", 4_000, "--stride", 40_000)
+    done = run(GENOME, "-o", folder, *options, GENA_BUNDLES=str(tmp_path / "bundles"))
+    assert done.returncode == 0, done.stderr
+    table = merged(folder)
+    with gzip.open(GENOME, "rt") as file:
+        (record,) = SeqIO.parse(file, "fasta")
+    assert len(record) == 4_938_920
+    assert table.column("start").to_pylist() == list(range(0, len(record), 40_000))
+    assert set(table.column("record").to_pylist()) == {record.id}
+    assert table.column("embedding").null_count == 0
+    assert table.schema.field("embedding").type.list_size == 768
