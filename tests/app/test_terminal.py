@@ -80,7 +80,6 @@ def terminal(*command: str, **environment: str) -> Iterator[Session]:
 
 
 def test_a_mistyped_folder_ends_the_server_with_the_sentence(tmp_path: Path) -> None:
-    began = time.monotonic()
     with terminal(*SERVE, "--model", "./chekpoint", GENA_BUNDLES=str(tmp_path)) as session:
         assert session.code() == 1
     last = session.shown.strip().splitlines()[-1]
@@ -89,7 +88,6 @@ def test_a_mistyped_folder_ends_the_server_with_the_sentence(tmp_path: Path) -> 
     )
     assert "--model gena-mini" in last
     assert "Traceback" not in session.shown
-    assert time.monotonic() - began < 20
 
 
 def test_a_checkpoint_that_is_refused_ends_it_too(tmp_path: Path) -> None:

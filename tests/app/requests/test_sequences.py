@@ -359,9 +359,9 @@ def test_limits(strict_service, content, code, limit):
 def test_zlib_holding_output_back_at_the_end_is_no_early_end(service):
     # One block that inflates to far more than a read asks for.
     compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
-    data = compressor.compress(b">a\n" + b"N" * 500_000) + compressor.flush()
+    data = compressor.compress(b">a\nACGT" + b" " * 500_000) + compressor.flush()
 
-    assert records(tokenize(service, data)) == [("a", 500_000)]
+    assert records(tokenize(service, data)) == [("a", 4)]
 
 
 def test_a_long_record_is_tokenized_whole(service, truth):
