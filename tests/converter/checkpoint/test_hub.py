@@ -297,6 +297,7 @@ def test_a_page_to_log_in_is_no_hub_that_cannot_be_reached(
 def test_a_blocked_back_end_of_large_files_is_one_sentence_soon(
     tmp_path: Path, serve: Callable[..., Hub]
 ) -> None:
+    """With hf_xet itself, whose own pauses between its attempts are waited for."""
     pytest.importorskip("hf_xet")
     with socket.socket() as nobody:  # bound, and not listening: connections are refused
         nobody.bind(("127.0.0.1", 0))

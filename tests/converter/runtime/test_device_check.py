@@ -56,7 +56,7 @@ def test_predictions_that_were_told_before_a_hang_count(
     check(bundle)  # whose results are remembered
     behave(CPU_AND_NE="placement")
     found = check_device(
-        bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN, repeats=1, timeout=20
+        bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN, repeats=1, timeout=12
     )
     assert (found.outcome, found.usable, found.placement) == ("expected", True, {})
     assert set(found.milliseconds) == {"128", "512"}
