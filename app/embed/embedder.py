@@ -30,16 +30,16 @@ class Job:
         return sorted(enumerate(self.rows), key=lambda each: (-each[1].n_bases, each[0]))
 
 
-class Embedder(Protocol):
-    """Computes jobs. `prepare` of the next job may run beside `compute` of one.
-
-    Attributes:
-        model, fingerprint, hidden_size: of the model; known once it is ready.
-    """
+class Model(Protocol):
+    """What is known of a model once it is ready."""
 
     model: str
     fingerprint: str
     hidden_size: int
+
+
+class Embedder(Model, Protocol):
+    """Computes jobs. `prepare` of the next job may run beside `compute` of one."""
 
     async def prepare(self, job: Job) -> Any:
         """Make a job ready: its letters are read, and tokenized where that is done here."""

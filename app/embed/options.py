@@ -25,6 +25,7 @@ class EmbedOptions:
         cut: without the digest of the BED file.
         part, parts: shards whose number is part - 1, modulo parts, are made here.
         url: of a service that computes; None: this machine does.
+        ray: address of a Ray cluster that computes, or `auto`.
     """
 
     input: str
@@ -36,6 +37,7 @@ class EmbedOptions:
     part: int
     parts: int
     url: str | None
+    ray: str | None
     dry_run: bool
     yes: bool
     json: bool
@@ -95,6 +97,10 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how it is done").add_argument
     add("--url", metavar="URL", help="compute by a service that runs")
     add(
+        "--ray", metavar="auto|HOST:PORT",
+        help="compute on a Ray cluster, all nodes of which see input and output at their paths",
+    )  # fmt: skip
+    add(
         "--part", metavar="K/N", default="1/1",
         help="make every N-th shard, from the K-th on: one of N machines",
     )  # fmt: skip
@@ -135,6 +141,7 @@ def read_options(arguments: argparse.Namespace) -> EmbedOptions:
         part=part,
         parts=parts,
         url=arguments.url,
+        ray=arguments.ray,
         dry_run=arguments.dry_run,
         yes=arguments.yes,
         json=arguments.json,
@@ -166,11 +173,27 @@ def _check_together(arguments: argparse.Namespace) -> None:
             "--per-token gives every token its row: --pooling, --normalize and --strand both are "
             "for vectors."
         )
+    if arguments.ray is not None:
+        _check_cluster(arguments)
     limit = arguments.tokens or MAX_OWN_TOKENS
     if limit > MAX_OWN_TOKENS:
         raise UsageError(f"--tokens: the model takes {MAX_OWN_TOKENS} at a time.")
     if arguments.overlap >= limit:
         raise UsageError(f"--overlap has to be less than a window of {limit} tokens.")
+
+
+def _check_cluster(arguments: argparse.Namespace) -> None:
+    if arguments.url:
+        raise UsageError("--ray computes on the cluster's nodes: leave --url out.")
+    if arguments.dry_run:
+        raise UsageError("--dry-run measures this machine: leave --ray out.")
+    if arguments.input == STDIN:
+        raise UsageError("--ray: each node reads the input at its path. Name a file.")
+    host, colon, port = arguments.ray.rpartition(":")
+    if (arguments.ray != "auto" and not (host and colon and port.isdecimal())) or "/" in host:
+        raise UsageError(
+            f"--ray {arguments.ray}: it is auto, or HOST:PORT as `ray start --head` tells it."
+        )
 
 
 def _choices(arguments: argparse.Namespace) -> Choices:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from app.embed.bed import Bed, read_bed
+from app.embed.cluster.model import RayCluster
 from app.embed.computing import compute_shards, shard_size
-from app.embed.embedder import Embedder, options_of
+from app.embed.embedder import Embedder, Model, options_of
 from app.embed.errors import DONE, InputError, UsageError
 from app.embed.estimate import Estimate, estimate, require_room
 from app.embed.local import LocalModel, local_model
@@ -46,6 +47,7 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
         planner, stamp = await _with_model(planner, stamp, model, progress)
         model.sequences = source.sequences
         if options.dry_run:
+            assert not isinstance(model, RayCluster)  # which the options do not have together
             return await _dry_run(options, planner, stamp, model, threads, progress)
         if table is None:
             progress.step("Listing the windows.")
@@ -80,11 +82,13 @@ async def _start(
     resources: AsyncExitStack,
     threads: Threads,
     progress: Progress,
-) -> LocalModel | RemoteService:
+) -> LocalModel | RemoteService | RayCluster:
     """What computes; a model of this machine is loaded while the input is read."""
     if options.url is not None:
         key = settings.api_key.get_secret_value() if settings.api_key else None
         return RemoteService(options.url, options.choices, key, threads, progress.note)
+    if options.ray is not None:
+        return RayCluster(options, settings)
     return await resources.enter_async_context(local_model(settings, options.choices, threads))
 
 
@@ -111,7 +115,10 @@ def _table_stamp(
 
 
 async def _with_model(
-    planner: Planner, stamp: TableStamp, model: LocalModel | RemoteService, progress: Progress
+    planner: Planner,
+    stamp: TableStamp,
+    model: LocalModel | RemoteService | RayCluster,
+    progress: Progress,
 ) -> tuple[Planner, TableStamp]:
     """The plan once the model is ready, whose tokenizer windows of tokens depend on."""
     if isinstance(model, RemoteService):
@@ -128,7 +135,7 @@ async def _compute(
     options: EmbedOptions,
     table: WindowsTable,
     stamp: TableStamp,
-    model: Embedder,
+    model: Embedder | RayCluster,
     threads: Threads,
     progress: Progress,
 ) -> int:
@@ -144,15 +151,18 @@ async def _compute(
     if table.n_refused:
         progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
     progress.begin(n_mine, n_there, todo)
-    n_problems = await compute_shards(
-        options.output, table, missing, made_by, model, threads, progress
-    )
+    if isinstance(model, RayCluster):
+        n_problems = await model.compute_shards(table, missing, made_by, progress)
+    else:
+        n_problems = await compute_shards(
+            options.output, table, missing, made_by, model, threads, progress
+        )
     _tell_end(options, table, n_mine, n_problems, progress)
     return DONE
 
 
 def shard_stamp(
-    options: EmbedOptions, table: WindowsTable, stamp: TableStamp, model: Embedder
+    options: EmbedOptions, table: WindowsTable, stamp: TableStamp, model: Model
 ) -> ShardStamp:
     """What every shard of the run says of itself."""
     return ShardStamp(
