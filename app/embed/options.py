@@ -98,7 +98,7 @@ def _add_work(parser: argparse.ArgumentParser) -> None:
     add("--url", metavar="URL", help="compute by a service that runs")
     add(
         "--ray", metavar="auto|HOST:PORT",
-        help="compute on a Ray cluster, all nodes of which see input and output at their paths",
+        help="compute on a Ray cluster whose nodes all see input and output at their paths",
     )  # fmt: skip
     add(
         "--part", metavar="K/N", default="1/1",

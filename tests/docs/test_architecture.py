@@ -17,8 +17,8 @@ def map_of_the_page() -> dict[str, set[str]]:
         if line.startswith(" " * 16):
             rooms.setdefault(room, set()).update(line.split())
         elif line.startswith("  "):
-            folder = {".": top, "openapi": f"{top}/routes/openapi"}.get(name, f"{top}/{name}")
-            room = folder
+            inner = {"openapi": "routes/openapi", "cluster": "embed/cluster"}.get(name, name)
+            room = top if name == "." else f"{top}/{inner}"
         elif line:
             top = name
     return rooms

@@ -108,7 +108,8 @@ def test_options_of_the_text_are_options(capsys: pytest.CaptureFixture[str]) -> 
         main(["embed", "--help"])
     known = set(re.findall(r"--[a-z][a-z-]+", capsys.readouterr().out))
     prose = re.sub(r"^```.*?^```$", "", TEXT, flags=re.MULTILINE | re.DOTALL)
-    others = {"--cores", "--executor", "--dependency"}  # of Snakemake and SLURM
+    # Of Snakemake, SLURM and Ray.
+    others = {"--cores", "--executor", "--dependency", "--disable-usage-stats"}
     assert set(re.findall(r"`[^`]*?(--[a-z][a-z-]+)", prose)) - others <= known
 
 

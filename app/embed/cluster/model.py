@@ -24,6 +24,7 @@ from app.model.children import gone, kill_child, lines, log_lines, module_comman
 from app.model.conversion import CONVERT_COMMAND, ConversionError
 from app.settings import Settings
 from converter.errors import GenaError
+from converter.paths import existing_folder
 from converter.runtime.protocol import computed_fingerprint
 from converter.tokenizer import DnaTokenizer
 from converter.versions import own_version
@@ -50,7 +51,7 @@ class RayCluster:
         self.model = self.fingerprint = ""
         self.hidden_size = 0
         self._options = options
-        self._settings = settings.model_copy(update={"api_key": None})
+        self._settings = _for_all_nodes(settings)
 
     async def ready(self, on_step: OnStep) -> DnaTokenizer:
         """Find the bundle, which is converted first where that is needed; its tokenizer.
@@ -107,6 +108,19 @@ class RayCluster:
         address = options.ray
         assert address is not None
         return Task(address, options, self._settings, stamp, tuple(shards), own_version())
+
+
+def _for_all_nodes(settings: Settings) -> Settings:
+    """Settings without what is this machine's own: its key, and the folder that paths begin in."""
+    folder = existing_folder(settings.model)
+    paths = {name: getattr(settings, name) for name in ("bundle", "bundles")}
+    return settings.model_copy(
+        update={
+            "api_key": None,
+            "model": settings.model if folder is None else str(folder.absolute()),
+            **{name: path and path.absolute() for name, path in paths.items()},
+        }
+    )
 
 
 async def _messages(task: Task) -> AsyncGenerator[Message, None]:

@@ -19,7 +19,7 @@ from tests.support.scenarios import until
 
 pytestmark = [
     pytest.mark.long,
-    pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed"),
+    pytest.mark.skipif(find_spec("ray") is None, reason="pip install 'gena-coreml[ray]'"),
     pytest.mark.skipif(sys.platform != "linux", reason="a cluster of more than a node is on Linux"),
 ]
 
