@@ -9,7 +9,6 @@ as a stream, and its letters are kept in a temporary file, a byte a base.
 """
 
 import hashlib
-import shutil
 import sys
 import tempfile
 import threading
@@ -149,14 +148,15 @@ def _indexed(
         if not decoded.peek(1).startswith(b">"):
             return None
         n_titles = _count_titles(decoded)
-    folder = Path(tempfile.mkdtemp(prefix="gena-embed-"))
-    resources.callback(shutil.rmtree, folder, ignore_errors=True)
-    index, blocks = folder / "index.fai", folder / "index.gzi"
     pysam.set_verbosity(0)
     try:
-        # Never the index that lies beside the file, which may be older than it.
-        pysam.faidx(str(path.absolute()), "--fai-idx", str(index), "--gzi-idx", str(blocks))
-        sequences = _Indexed(path.absolute(), index, blocks)
+        # The index is in memory once the file is open: nothing is left behind by a process that is
+        # killed.
+        with tempfile.TemporaryDirectory(prefix="gena-embed-") as folder:
+            index, blocks = Path(folder, "index.fai"), Path(folder, "index.gzi")
+            # Never the index that lies beside the file, which may be older than it.
+            pysam.faidx(str(path.absolute()), "--fai-idx", str(index), "--gzi-idx", str(blocks))
+            sequences = _Indexed(path.absolute(), index, blocks)
     except (pysam.utils.SamtoolsError, UnicodeDecodeError, OSError, ValueError):
         return None
     resources.callback(sequences.close)

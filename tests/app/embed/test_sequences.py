@@ -126,5 +126,5 @@ def test_no_temporary_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for content in (fasta(TWO), fasta(TWO, "\r")):
         path.write_bytes(content)
         with open_input(str(path), threading.Event()):
-            pass
+            assert not list(scratch.iterdir())  # nor after a kill
         assert not list(scratch.iterdir())
