@@ -1,7 +1,8 @@
 """`/docs`: the API as one page of HTML, made from its OpenAPI document.
 
-FastAPI's own page loads its script from another host. This one needs no script and no network,
-and passes the strict Content-Security-Policy of the service.
+FastAPI's own page loads its script from another host. This one needs no network and passes the
+strict Content-Security-Policy of the service. It is whole without its script, `static/docs.js`,
+which searches, tries requests and writes this server's address into the examples.
 """
 
 import json
@@ -13,7 +14,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from app import media_types
+
 router = APIRouter(include_in_schema=False)
+
+# What scrolls can be reached by the keyboard.
+_PRE = '<pre tabindex="0">'
+# As the examples are written; the script puts the real one in its place.
+_ADDRESS = "127.0.0.1:8000"
 
 _METHODS = ("get", "post", "put", "patch", "delete")
 _FENCE = re.compile(r"```\w*\n(.*?)```", re.DOTALL)
@@ -47,23 +55,31 @@ def render(document: Mapping[str, Any]) -> str:
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{title} API</title><link rel="stylesheet" href="/static/docs.css"></head>'
-        f"<body><main><h1>{title} {escape(info['version'])}</h1>"
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{title} API</title>"
+        '<link rel="icon" href="/static/favicon.svg" type="image/svg+xml">'
+        '<link rel="stylesheet" href="/static/page.css">'
+        '<link rel="stylesheet" href="/static/docs.css">'
+        '<script type="module" src="/static/docs.js"></script></head>'
+        '<body><nav aria-label="Endpoints"><div id="search"></div>'
+        f'<ul>{contents}<li><a href="#schemas">Schemas</a></li></ul></nav>'
+        f"<main><h1>{title} {escape(info['version'])}</h1>"
         f"{_prose(info.get('description', ''))}"
         '<p><a href="/">The page</a> · <a href="/openapi.json">OpenAPI document</a></p>'
-        f'<nav aria-label="Endpoints"><ul>{contents}</ul></nav>'
-        f"{sections}<h2>Schemas</h2>{shapes}</main></body></html>"
+        f'{sections}<h2 id="schemas">Schemas</h2>{shapes}</main></body></html>'
     )
 
 
 def _operation(
     document: Mapping[str, Any], method: str, path: str, operation: Mapping[str, Any]
 ) -> str:
-    anchor = _anchor(method, path)
     parts = [
-        f'<section id="{anchor}"><h2><code>{method.upper()} {escape(path)}</code></h2>',
-        f"<p><strong>{escape(operation.get('summary', ''))}</strong></p>",
+        f'<details class="operation" id="{_anchor(method, path)}" '
+        f'data-method="{method.upper()}" data-path="{escape(path)}">',
+        f"<summary><h2><code>{method.upper()} {escape(path)}</code></h2>"
+        f"<span>{escape(operation.get('summary', ''))}</span></summary>",
         _prose(operation.get("description", "")),
+        '<div class="try"></div>',
     ]
     parameters = operation.get("parameters", [])
     if parameters:
@@ -78,18 +94,29 @@ def _operation(
         parts.append("<h3>Parameters</h3>" + _table(("Name", "Type", "Meaning"), rows))
     body = operation.get("requestBody", {}).get("content", {})
     if body:
-        parts += ["<h3>Request body</h3>", *(_content(*each) for each in body.items())]
+        parts += ["<h3>Request body</h3>", *(_content(path, *each) for each in body.items())]
     parts.append("<h3>Answers</h3>")
     for status, answer in operation.get("responses", {}).items():
         answer = _resolve(document, answer)
-        parts.append(f"<h4>{escape(status)} {escape(answer.get('description', ''))}</h4>")
-        parts += [_content(*each) for each in answer.get("content", {}).items()]
-    return "".join(parts) + "</section>"
+        opened = " open" if status.startswith("2") else ""
+        parts.append(
+            f'<details class="answer"{opened}><summary><h4>{escape(status)}</h4> '
+            f"{escape(answer.get('description', ''))}</summary>"
+        )
+        parts += [_content(path, *each) for each in answer.get("content", {}).items()]
+        parts.append("</details>")
+    return "".join(parts) + "</details>"
 
 
-def _content(media_type: str, content: Mapping[str, Any]) -> str:
+def _content(path: str, media_type: str, content: Mapping[str, Any]) -> str:
     schema = content.get("schema", {})
-    shown = f"<p><code>{escape(media_type)}</code> {_type_of(schema)}</p>"
+    shown = (
+        f'<div class="content" data-type="{escape(media_type)}">'
+        f"<p><code>{escape(media_type)}</code> {_type_of(schema)}</p>"
+    )
+    if media_type == media_types.FORM:
+        line = f"curl -sS --fail-with-body -F file=@genes.fa -F format=json {_ADDRESS}{path}"
+        shown += f"<p>A file, and options beside it as fields:</p>{_PRE}{escape(line)}</pre>"
     examples = [
         (each.get("summary", ""), each["value"])
         for each in content.get("examples", {}).values()
@@ -100,8 +127,8 @@ def _content(media_type: str, content: Mapping[str, Any]) -> str:
     for summary, value in examples:
         text = value if isinstance(value, str) else json.dumps(value, indent=2)
         caption = f"<p>{escape(summary)}</p>" if summary else ""
-        shown += f"{caption}<pre>{escape(text)}</pre>"
-    return shown
+        shown += f"{caption}{_PRE}{escape(text)}</pre>"
+    return shown + "</div>"
 
 
 def _schema(name: str, schema: Mapping[str, Any]) -> str:
@@ -115,9 +142,10 @@ def _schema(name: str, schema: Mapping[str, Any]) -> str:
         for field, each in schema.get("properties", {}).items()
     )
     return (
-        f'<section id="schema-{escape(name)}"><h3>{escape(name)}</h3>'
+        f'<details class="schema" id="schema-{escape(name)}">'
+        f"<summary><h3>{escape(name)}</h3></summary>"
         f"{_prose(schema.get('description', ''))}{_table(('Field', 'Type', 'Meaning'), rows)}"
-        "</section>"
+        "</details>"
     )
 
 
@@ -154,7 +182,7 @@ def _prose(text: str) -> str:
     shown = []
     for position, part in enumerate(_FENCE.split(text)):
         if position % 2:
-            shown.append(f"<pre>{escape(part.rstrip())}</pre>")
+            shown.append(f"{_PRE}{escape(part.rstrip())}</pre>")
             continue
         for paragraph in re.split(r"\n\s*\n", part):
             if paragraph.strip():
