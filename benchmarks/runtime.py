@@ -124,7 +124,7 @@ def matrix_peak() -> float:
 
 def _build(package: Path) -> Path:
     torch.manual_seed(0)
-    encoder = GenaEncoder(_config()).eval()
+    encoder = GenaEncoder(_config()).eval().requires_grad_(False)
     build_package(encoder, BuildOptions(), PackagePlan(), package, lengths=LENGTHS)
     return package
 
