@@ -10,6 +10,8 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 
+from app.model.performance import performance_environment
+
 _ROOT = Path(__file__).resolve().parents[2]
 _BLOCK = 2**16
 # Of the log.
@@ -19,15 +21,6 @@ _GONE_SECONDS = 2.0
 _SECRET = re.compile(
     r"(KEY|TOKEN|SECRET|PASSWORD|PASSWD|PASSPHRASE|CREDENTIALS?)(_|$)|(^|_)PASS(_|$)", re.IGNORECASE
 )
-# OpenMP threads spin for a moment when they wait for the next product, and then sleep: without
-# spinning, products take a quarter longer; with much of it, those of a busy machine take several
-# times as long. For GNU's OpenMP in turns of a loop (some 0.2 ms), for LLVM's in ms.
-_BRIEF_SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
-# All weights are read for every prediction: large pages are fewer to look up. What is larger than
-# 4 MiB goes back to the system as soon as it is free: a tenth less memory. For glibc alone.
-_ALLOCATION = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=4194304",
-}
 # Settings of the hub's library, its token among them: for who fetches checkpoints.
 HUB_PREFIXES = ("HF_", "HUGGING_FACE_", "HUGGINGFACE_")
 
@@ -80,9 +73,7 @@ def _environment(ours: Mapping[str, str], secrets: tuple[str, ...]) -> dict[str,
     }
     paths = [str(_ROOT), ours.get("PYTHONPATH", "")]
     kept["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    if "OMP_WAIT_POLICY" not in kept:
-        kept = {**_BRIEF_SPINNING, **kept}
-    return {**_ALLOCATION, **kept}
+    return performance_environment(kept)
 
 
 def kill_child(process: asyncio.subprocess.Process) -> None:

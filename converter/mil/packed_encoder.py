@@ -5,6 +5,7 @@ Neural Engine. Here queries, keys and values are one product, windows lie end to
 padding, and only attention looks at them one by one.
 """
 
+import math
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,8 +31,8 @@ from converter.package.interface import PackageInterface
 from converter.package.reader import load_program
 
 # oneDNN makes code for every number of rows, half a megabyte for each product, and keeps it: the
-# numbers are rounded up.
-_FEW_ROWS, _FEW_ROWS_STEP, _ROWS_STEP = 64, 8, 16
+# numbers are rounded up, those up to so many to a multiple of the step beside it.
+_ROW_STEPS = ((32, 4), (64, 8), (math.inf, 16))
 
 # x (N, I) to (N, O).
 _Product = Callable[[Tensor], Tensor]
@@ -104,28 +105,31 @@ class PackedEncoder:
         Returns:
             Of each, (n, H) float32, C order.
         """
-        filled = [*windows, *self._filling(sum(map(len, windows)))]
-        order = sorted(range(len(filled)), key=lambda index: len(filled[index]))
-        rows = self._hidden_states([filled[index] for index in order]).cpu()
-        parts = torch.split(rows, [len(filled[index]) for index in order])
+        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
+        rows = self._hidden_states([windows[index] for index in order]).cpu()
+        parts = torch.split(rows, [len(windows[index]) for index in order])
         states = dict(zip(order, parts, strict=True))
         return [states[index].numpy() for index in range(len(windows))]
-
-    def _filling(self, rows: int) -> list[NDArray[np.int32]]:
-        """A window of nothing, where one makes the rows a number that products are kept for."""
-        if self._device.type != "cpu":
-            return []
-        step = _FEW_ROWS_STEP if rows <= _FEW_ROWS else _ROWS_STEP
-        missing = -rows % step
-        return [np.zeros(missing, np.int32)] if missing else []
 
     def _hidden_states(self, windows: Sequence[NDArray[np.int32]]) -> Tensor:
         """(N, H) of windows that ascend in length, end to end."""
         lengths = [len(window) for window in windows]
-        ids = torch.from_numpy(np.concatenate(windows)).to(self._device)
-        places = torch.cat([torch.arange(n) for n in lengths]).to(self._device)
-        attend = self._attention(lengths)
-        x = self._embedding_norm(self._words[ids].float() + self._positions[places])
+        rows = sum(lengths)
+        filling = [np.zeros(self._filled(rows) - rows, np.int32)]
+        ids = torch.from_numpy(np.concatenate([*windows, *filling])).to(self._device)
+        places = np.concatenate([*map(np.arange, lengths), *filling])
+        x = self._words[ids].float() + self._positions[torch.from_numpy(places).to(self._device)]
+        return self._encode(self._embedding_norm(x), self._attention(lengths))[:rows]
+
+    def _filled(self, rows: int) -> int:
+        """How many rows to compute for so many: a number that products are kept for."""
+        if self._device.type != "cpu":
+            return rows
+        step = next(step for most, step in _ROW_STEPS if rows <= most)
+        return rows + -rows % step
+
+    def _encode(self, x: Tensor, attend: _Product) -> Tensor:
+        """(N, H) behind the embedding's norm to the last hidden states."""
         compute_layer = self._pre_norm_layer if self._pre_norm else self._post_norm_layer
         for layer in self._layers:
             x = compute_layer(layer, x, attend)
@@ -163,13 +167,17 @@ def _attend_in_groups(x: Tensor, heads: int, groups: Sequence[tuple[int, int]]) 
     """Windows of one length at a time.
 
     Args:
-        groups: lengths, ascending, and how many windows have them.
+        groups: lengths, ascending, and how many windows have them; the rows after those are
+            nobody's, and get any numbers.
     """
-    parts = torch.split(x, [n * count for n, count in groups])
+    sizes = [n * count for n, count in groups]
+    *parts, rest = torch.split(x, [*sizes, len(x) - sum(sizes)])
     attended = [
         _attend(part.view(count, n, -1), heads)
         for part, (n, count) in zip(parts, groups, strict=True)
     ]
+    if len(rest):
+        attended.append(rest[:, : x.shape[1] // 3])
     return attended[0] if len(attended) == 1 else torch.cat(attended)
 
 

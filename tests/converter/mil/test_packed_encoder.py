@@ -126,6 +126,7 @@ def test_padded_attention_as_on_a_gpu_gives_the_same(
 ) -> None:
     encoder = PackedEncoder.of_package(*plain)
     monkeypatch.setattr(encoder, "_attention", attention_of_a_gpu)
+    monkeypatch.setattr(encoder, "_filled", lambda rows: rows)
     together = windows(3, 50, 2, 128)
     for window, found in zip(together, encoder.predict(together), strict=True):
         assert compare(executed(plain, window), found).psnr >= 100
@@ -152,15 +153,16 @@ def test_products_are_of_few_sizes(plain: Package, monkeypatch: pytest.MonkeyPat
     encoder = PackedEncoder.of_package(*plain)
     sizes = set()
 
-    def hidden_states(together: Sequence[NDArray[np.int32]]) -> Tensor:
-        sizes.add(sum(map(len, together)))
-        return torch.zeros(sum(map(len, together)), CONFIG.hidden_size)
+    def encode(x: Tensor, _attend: object) -> Tensor:
+        sizes.add(len(x))
+        return x
 
-    monkeypatch.setattr(encoder, "_hidden_states", hidden_states)
+    monkeypatch.setattr(encoder, "_encode", encode)
     for rows in range(2, 513):
-        assert [len(each) for each in encoder.predict(windows(rows))] == [rows]
+        together = [np.full(len(part), 7, np.int32) for part in np.array_split(range(rows), 5)]
+        assert list(map(len, encoder.predict(together))) == list(map(len, together))
     assert len(sizes) <= 40
-    assert all(size % 8 == 0 for size in sizes)
+    assert all(size % 4 == 0 for size in sizes)
 
 
 @pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])

@@ -1,0 +1,52 @@
+"""What a process that predicts is told, by what it does then."""
+
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.model.performance import performance_environment
+
+pytestmark = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc's malloc")
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def told(code: str) -> int:
+    """A number that a process prints which is told so."""
+    environment = performance_environment({"PYTHONPATH": str(ROOT)})
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return int(result.stdout)
+
+
+@pytest.mark.parametrize("width", [2304, 3072, 4096])
+def test_what_layers_compute_needs_no_new_pages_from_the_system(width: int) -> None:
+    faults = told(f"""if True:
+        import resource
+        import numpy as np
+        def layers(count):
+            for _ in range(count):
+                rows, wide = np.ones((512, 768), np.float32), np.ones((512, {width}), np.float32)
+            return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        before = layers(2)
+        print(layers(20) - before)
+    """)
+    assert faults < 20
+
+
+def test_what_loading_left_free_goes_back_to_the_system() -> None:
+    kept = told("""if True:
+        from app.model.performance import return_free_memory
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1])
+        import numpy as np
+        empty = resident()
+        arrays = [np.ones(2**18, np.float32) for _ in range(100)]
+        last, full = arrays.pop(), resident()
+        arrays.clear()
+        return_free_memory()
+        print(100 * (resident() - empty) // (full - empty))
+    """)
+    assert kept < 20
