@@ -32,7 +32,7 @@ from converter.package.reader import load_program
 
 # oneDNN makes code for every number of rows, half a megabyte for each product, and keeps it: the
 # numbers are rounded up, those up to so many to a multiple of the step beside it.
-_ROW_STEPS = ((32, 4), (64, 8), (math.inf, 16))
+_ROW_STEPS = ((32, 4), (64, 8), (256, 16), (math.inf, 32))
 
 # x (N, I) to (N, O).
 _Product = Callable[[Tensor], Tensor]
