@@ -2,8 +2,8 @@
 
     python -m benchmarks.runtime [--package PATH] [--threads N] [--rounds N] [--json]
 
-All run in this process, in turns, in fp32 with the same number of threads, as people run them;
-medians are compared with transformers' BertModel (SDPA), and with OpenVINO and ONNX Runtime where
+All run in turns, in fp32 with the same number of threads, as people run them: `torch` in a process
+that is told what the service's is, the others in this one. Medians are compared with transformers' BertModel (SDPA), and with OpenVINO and ONNX Runtime where
 they are installed. Peak memory is that of a spawned process that only predicts. The exit status is
 1 where a limit is exceeded.
 
@@ -13,14 +13,17 @@ aside spins meanwhile.
 
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +40,7 @@ from converter.network.reference import GenaEncoder
 from converter.options import BuildOptions, function_names
 from converter.package.interface import PackageInterface
 from tools.seeded_checkpoints import BERT_BASE, config_dict
+from tools.served import told_as_served
 
 LENGTHS = (128, 512)
 # (windows, tokens of each) -> of torch, the most times what transformers takes.
@@ -50,6 +54,8 @@ CASES = {
     (32, 54): None,
 }
 _SETTLE_SECONDS = 0.2
+# (B, n) int32 ids to the seconds that their prediction takes.
+Timed = Callable[[NDArray[np.int32]], float]
 MAX_MIL_RATIO = 1.25
 # Of the machine's fp32 matrix peak, at 512 tokens.
 MIN_SHARE = 0.88
@@ -140,7 +146,8 @@ def _interface() -> PackageInterface:
 def _memory_of_child(package: Path, threads: int) -> Memory:
     command = [sys.executable, "-m", "benchmarks.runtime", "--measure-memory"]
     command += ["--package", str(package), "--threads", str(threads)]
-    result = subprocess.run(command, check=True, capture_output=True, text=True)
+    with told_as_served():
+        result = subprocess.run(command, check=True, capture_output=True, text=True)
     return Memory(**json.loads(result.stdout))
 
 
@@ -153,13 +160,40 @@ def _memory_here(package: Path) -> Memory:
     return Memory(loaded, peak_memory_mib())
 
 
+@contextmanager
+def _packed(package: Path, threads: int) -> Iterator[Timed]:
+    """`torch`, in a process of its own."""
+    context = multiprocessing.get_context("spawn")
+    with told_as_served():
+        pool = context.Pool(1, _load_packed, (package, threads))
+        pool.apply(_predict_packed, (_ids(1, 2),))
+    with pool:
+        yield lambda ids: float(pool.apply(_predict_packed, (ids,)))
+
+
+_loaded: list[PackedEncoder] = []
+
+
+def _load_packed(package: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    _loaded.append(PackedEncoder.of_package(package, _interface()))
+
+
+def _predict_packed(ids: NDArray[np.int32]) -> float:
+    return _seconds(_loaded[0].predict, list(ids))
+
+
 def _compare(package: Path, rounds: int, threads: int, peak: float) -> list[Row]:
-    encoder = PackedEncoder.of_package(package, _interface())
-    engines: dict[str, Peer] = {
-        "torch": lambda ids: encoder.predict(list(ids)),
-        "mil": _executed(package),
-        **dict(installed_peers(threads)),
-    }
+    peers: dict[str, Peer] = {"mil": _executed(package), **dict(installed_peers(threads))}
+    with _packed(package, threads) as packed:
+        engines: dict[str, Timed] = {
+            "torch": packed,
+            **{name: partial(_seconds, peer) for name, peer in peers.items()},
+        }
+        return _rows(engines, rounds, peak)
+
+
+def _rows(engines: Mapping[str, Timed], rounds: int, peak: float) -> list[Row]:
     rows = []
     for (windows, tokens), limit in CASES.items():
         ids = _ids(windows, tokens)
@@ -170,7 +204,7 @@ def _compare(package: Path, rounds: int, threads: int, peak: float) -> list[Row]
             for name in names:
                 # The threads of whoever was before spin for a while, and would take a core.
                 time.sleep(_SETTLE_SECONDS)
-                times[name].append(_seconds(engines[name], ids))
+                times[name].append(engines[name](ids))
         # The first ones warm caches and threads.
         medians = {name: statistics.median(each[2:]) for name, each in times.items()}
         rows.append(

@@ -40,7 +40,7 @@ from converter.bundle.opening import open_bundle
 from converter.runtime.loading import load_runtime
 from converter.tokenizer import DnaTokenizer
 from tools.seeded_checkpoints import seeded_bundle
-from tools.served import served
+from tools.served import served, told_as_served
 
 # Where `gena convert --model gena-mini` puts it.
 MINI = default_bundle_folder("gena-mini", None, bundles_root(None))
@@ -97,7 +97,8 @@ def bare_process(bundle: Path, threads: int) -> Iterator[Bare]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_predict_bare, args=(bundle, threads, theirs), daemon=True)
-    process.start()
+    with told_as_served():
+        process.start()
     theirs.close()  # so that its end is noticed here, whatever it ends of
     try:
         yield Bare(ours)

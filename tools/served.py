@@ -16,6 +16,8 @@ from pathlib import Path
 
 import httpx
 
+from app.model.performance import performance_environment
+
 _ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 120.0
 
@@ -46,6 +48,18 @@ def _anonymous_mib(pid: int) -> float:
     found = re.search(r"RssAnon:\s+(\d+) kB", status)
     assert found is not None
     return int(found[1]) / 1024
+
+
+@contextmanager
+def told_as_served() -> Iterator[None]:
+    """Processes that are spawned meanwhile wait and allocate as the service's model does."""
+    before = dict(os.environ)
+    os.environ.update(performance_environment(before))
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager
