@@ -3,9 +3,9 @@
     python -m benchmarks.runtime [--package PATH] [--threads N] [--rounds N] [--json]
 
 All run in turns, in fp32 with the same number of threads, as people run them: `torch` in a process
-that is told what the service's is, the others in this one. Medians are compared with transformers' BertModel (SDPA), and with OpenVINO and ONNX Runtime where
-they are installed. Peak memory is that of a spawned process that only predicts. The exit status is
-1 where a limit is exceeded.
+that is told what the service's is, the others in this one. Medians are compared with transformers'
+BertModel (SDPA), and with OpenVINO and ONNX Runtime where they are installed. Peak memory is that
+of a spawned process that only predicts. The exit status is 1 where a limit is exceeded.
 
 Only an idle machine gives figures that mean anything: a thread that waits for another that was put
 aside spins meanwhile.
