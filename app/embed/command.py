@@ -3,7 +3,6 @@
 import argparse
 import asyncio
 import logging
-import os
 import signal
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from app.embed.shards import merge
 from app.settings import Settings
 from converter.errors import GenaError, is_full_disk
 from converter.paths import user_path
+from converter.terminal import print_json
 
 __all__ = ["add_options", "run"]
 
@@ -36,17 +36,21 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
             if not was_there:
                 with suppress(OSError):  # where nothing came of it, it is empty
                     options.output.rmdir()
+    except BrokenPipeError:  # who read the events has read enough
+        return FAILED
     except EmbedError as error:
-        return _failed(str(error), error.status)
+        return _failed(arguments, str(error), error.status)
     except GenaError as error:
-        return _failed(str(error), TRY_AGAIN if error.may_pass else FAILED)
+        return _failed(arguments, str(error), TRY_AGAIN if error.may_pass else FAILED)
     except OSError as error:
         status = TRY_AGAIN if is_full_disk(error) else FAILED
-        return _failed(f"{error.strerror}: {error.filename or ''}", status)
+        return _failed(arguments, f"{error.strerror}: {error.filename or ''}", status)
 
 
-def _failed(message: str, status: int) -> int:
+def _failed(arguments: argparse.Namespace, message: str, status: int) -> int:
     print(f"gena embed: {message}", file=sys.stderr)
+    if arguments.json:
+        print_json({"event": "failed", "status": status, "message": message})
     return status
 
 
@@ -64,8 +68,6 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _embed(options: EmbedOptions, settings: Settings) -> int:
-    # OpenMP threads that spin while they wait would slow the model's process.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with progress_shown(as_json=options.json) as progress, _warnings_told(progress):
         try:
             return asyncio.run(_until_signalled(options, settings, progress))

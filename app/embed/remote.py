@@ -121,9 +121,13 @@ class RemoteService:
                 answers.update(await self._post(part))
                 on_answers(len(part.indices), sum(part.n_bases))
 
-        async with asyncio.TaskGroup() as group:
-            for part in parts:
-                group.create_task(post(part))
+        tasks = [asyncio.create_task(post(part)) for part in parts]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         return [answers[index] for index in range(len(job.rows))]
 
     def _parts(self, job: Job) -> Iterator[_Part]:

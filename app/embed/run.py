@@ -1,5 +1,6 @@
 """A run: input -> rows -> shards, each computed where it is not there yet."""
 
+import shlex
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -204,7 +205,7 @@ def _tell_end(
         )
     progress.note(
         f"{n_mine} windows{part} are in {options.output}. {when} "
-        f"gena embed --merge {options.output} -o vectors.parquet"
+        f"gena embed --merge {shlex.quote(str(options.output))} -o vectors.parquet"
     )
 
 

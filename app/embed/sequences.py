@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, BinaryIO, Protocol, cast
+from typing import IO, BinaryIO, Protocol
 
 from app.embed.errors import InputError, TryAgainError
 from app.errors import ProblemError
@@ -83,7 +83,9 @@ def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
     with ExitStack() as resources:
         try:
             file, sha256 = _open_hashed(path, resources, stop)
-            sequences = _indexed(Path(path), file, resources, stop) if path != STDIN else None
+            sequences: Sequences | None = None
+            if path != STDIN and Path(path).is_file():
+                sequences = _indexed(Path(path), file, resources, stop)
             indexed = sequences is not None
             if sequences is None:
                 sequences = _spooled(file, resources, stop)
@@ -101,22 +103,23 @@ def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
 
 
 def _open_hashed(path: str, resources: ExitStack, stop: threading.Event) -> tuple[BinaryIO, str]:
-    """The file from its beginning, and its SHA-256; standard input is copied first."""
+    """The file from its beginning, and its SHA-256; standard input and pipes are copied first."""
     digest = hashlib.sha256()
     copy: IO[bytes] | None = None
     file: IO[bytes]
-    if path == STDIN:
-        source: BinaryIO = sys.stdin.buffer
+    opened = None if path == STDIN else Path(path).open("rb")  # noqa: SIM115
+    source = sys.stdin.buffer if opened is None else resources.enter_context(opened)
+    if path == STDIN or not source.seekable():
         file = copy = resources.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     else:
-        file = source = resources.enter_context(Path(path).open("rb"))  # noqa: SIM115
+        file = source
     while block := source.read(_BLOCK):
         check_wanted(stop)
         digest.update(block)
         if copy is not None:
             copy.write(block)
     file.seek(0)
-    return cast(BinaryIO, file), digest.hexdigest()
+    return file, digest.hexdigest()
 
 
 class _Indexed:

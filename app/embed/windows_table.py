@@ -34,6 +34,14 @@ COLUMNS = (
 )
 # The record's place in the input, by which its letters are found.
 _INDEX = pa.field("record_index", pa.int64(), nullable=False)
+# Of a cut, as the command line calls them.
+_OPTIONS = {
+    "bases": "--windows",
+    "base_stride": "--stride",
+    "most_bases": "GENA_MAX_RECORD_BASES",
+    "bed_sha256": "--bed with SHA-256",
+    **{name: f"--{name}" for name in ("tokens", "overlap", "flank", "center", "ambiguous")},
+}
 _SCHEMA = pa.schema([*COLUMNS, _INDEX])
 _REFUSED_COLUMNS = ("record", "start", "end", "name", "code", "reason")
 
@@ -59,15 +67,18 @@ class TableStamp:
         elif self.shard_windows != other.shard_windows:
             what = f"with --shard-windows {other.shard_windows}"
         elif self.cut != other.cut:
-            what = f"with other windows ({_told(other.cut)}, now {_told(self.cut)})"
+            before, now = _told(other.cut, self.cut), _told(self.cut, other.cut)
+            what = f"with other windows ({before}; now {now})"
         else:
             return
         raise UsageError(f"{folder} was begun {what}. Take another folder, or remove this one.")
 
 
-def _told(cut: dict[str, Any]) -> str:
-    shown = {name: value for name, value in cut.items() if not name.endswith("sha256")}
-    return ", ".join(f"{name} {value}" for name, value in sorted(shown.items()))
+def _told(cut: dict[str, Any], other: dict[str, Any]) -> str:
+    """What one has and the other has not, by the names of options."""
+    differing = {name: value for name, value in cut.items() if other.get(name) != value}
+    shown = [f"{_OPTIONS.get(name, name)} {value}" for name, value in sorted(differing.items())]
+    return ", ".join(shown) or "without these"
 
 
 class WindowsTable:

@@ -192,7 +192,7 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
     command = (path, "-o", folder, "--url", service.url)
     assert run(*command, "--windows", 200).returncode == 0
     for changed, said in [
-        (("--windows", 300), "other windows (ambiguous error, bases 200, most_bases"),
+        (("--windows", 300), "other windows (--windows 200; now --windows 300)"),
         (("--windows", 200, "--pooling", "max"), "other options (pooling mean)"),
         (("--windows", 200, "--shard-windows", 7), "--shard-windows 512"),
     ]:
@@ -348,6 +348,22 @@ def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
         filler.unlink()
         assert run(path, "-o", folder, *options).returncode == 0
         assert merged(folder).equals(merged(tmp_path / "whole"))
+
+
+def test_a_pipe_is_an_input_and_a_failure_an_event(tmp_path: Path, service: Server) -> None:
+    path = tmp_path / "genes.fa"
+    write_fasta(path, [100, 200])
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start(pipe, "-o", tmp_path / "v", "--url", service.url)
+    pipe.write_bytes(path.read_bytes())
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert len(merged(tmp_path / "v")) == 2
+    done = run(tmp_path / "none.fa", "-o", tmp_path / "w", "--url", service.url, "--json")
+    last = json.loads(done.stdout.splitlines()[-1])
+    assert (last["event"], last["status"]) == ("failed", 3)
+    assert last["message"] in done.stderr
 
 
 GENOME = Path("/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz")
