@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 # The settings that are options too; the environment has them all.
-_SETTING_OPTIONS = (
+SETTING_OPTIONS = (
     "model",
     "revision",
     "bundle",
@@ -127,7 +127,7 @@ def _add_embed(commands: Any, *, with_options: bool) -> None:
     parser.set_defaults(func=_embed)
 
 
-def _add_setting_options(parser: Any, names: Sequence[str] = _SETTING_OPTIONS) -> None:
+def _add_setting_options(parser: Any, names: Sequence[str] = SETTING_OPTIONS) -> None:
     from app.settings import Settings
 
     for name in names:
@@ -164,7 +164,7 @@ def _settings(arguments: argparse.Namespace) -> "Settings | None":
 
 
 def _given(arguments: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(arguments, name, None) for name in _SETTING_OPTIONS}
+    given = {name: getattr(arguments, name, None) for name in SETTING_OPTIONS}
     return {name: value for name, value in given.items() if value is not None}
 
 

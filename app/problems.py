@@ -1,8 +1,8 @@
 """Every problem that a client can meet: one flat table.
 
 `PROBLEMS` is the only place where a code gets its status, its title and its hint. The OpenAPI
-document, /docs and the README's table are made from it or compared with it. The exception that is
-raised by a code is `app.errors.ProblemError`.
+document, /docs and docs/errors.md are made from it. The exception that is raised by a code is
+`app.errors.ProblemError`.
 """
 
 from collections.abc import Mapping

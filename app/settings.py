@@ -101,7 +101,11 @@ class Settings(BaseSettings):
     bundle: Path | None = Field(
         None, description="Serve exactly this bundle folder; nothing is converted."
     )
-    bundles: Path | None = Field(None, description="Folder under which bundles are built.")
+    bundles: Path | None = Field(
+        None,
+        description="Folder under which bundles are built. Unset: models/bundles in a clone, else "
+        "the user's cache.",
+    )
     host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     allowed_hosts: Annotated[CommaList, AfterValidator(_known_hosts)] = Field(
@@ -111,12 +115,15 @@ class Settings(BaseSettings):
     )
 
     runtime: RuntimeChoice = Field(
-        "auto", description="What executes the package: Core ML on macOS, torch elsewhere."
+        "auto",
+        description="What executes the package: Core ML on macOS, torch elsewhere. mil executes it "
+        "operation by operation: the slow proof.",
     )
     compute_units: str = Field(
         "auto",
         min_length=1,
-        description=f"Of Core ML: auto, {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}.",
+        description=f"Of Core ML: auto, {', '.join(COMPUTE_UNITS[:-1])} or {COMPUTE_UNITS[-1]}. "
+        "auto is what gena tune chose, else CPU_AND_NE.",
     )
     device: Device = Field(
         "auto", description="Of the torch runtime: cpu, cuda or mps; auto is cuda where it is."
@@ -126,7 +133,12 @@ class Settings(BaseSettings):
         description="Of the torch runtime: bf16 or fp16 are faster where the device has them, and "
         "less exact; the fingerprint says so.",
     )
-    threads: int | None = Field(None, ge=1, le=1024, description="CPU threads of the model.")
+    threads: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="CPU threads of the model, by torch and mil. Unset: all cores.",
+    )
     batch_tokens: int = Field(
         2048,
         ge=1,
@@ -169,7 +181,8 @@ class Settings(BaseSettings):
     deadline_seconds: float = Field(
         600,
         gt=0,
-        description="Longest time for an answer to begin, and then without one more window of it.",
+        description="Longest time for an answer to begin, and then without one more window of it, "
+        "however long it is.",
     )
     stall_seconds: float = Field(
         60,
@@ -181,12 +194,14 @@ class Settings(BaseSettings):
 
     api_key: Annotated[SecretStr, AfterValidator(_sendable)] | None = Field(
         None,
-        description="When set, requests must carry it; /health, the page and /docs stay open.",
+        description="When set, requests must carry it, as Authorization: Bearer KEY or X-API-Key: "
+        "KEY; /health, the page and /docs stay open. Beyond loopback its absence is a warning.",
     )
     cors_origins: Annotated[CommaList, AfterValidator(_known_origins)] = Field(
         (),
         description="Origins of web pages that may call the service, such as https://lab.example, "
-        "with commas between them; * is any. The service's own page always may.",
+        "with commas between them; * is any. Posts from others are refused. The service's own page "
+        "always may.",
     )
     metrics: bool = Field(True, description="Serve /metrics.")
     log_format: Literal["text", "json"] = Field("text", description="Format of the log.")

@@ -37,10 +37,12 @@ def test_the_servers_options_are_its_settings() -> None:
     said = " ".join(gena("serve", "--help").stdout.split())
     assert "--runtime {auto,coreml,torch,mil}" in said
     assert "--host HOST Address to listen on. Default: 127.0.0.1." in said
-    assert "--threads THREADS CPU threads of the model." in said
+    assert "--threads THREADS CPU threads of the model, by torch and mil." in said
     assert "--dry-run" in gena("service", "install", "--help").stdout
-    readme = (ROOT / "README.md").read_text().partition("Options of `gena serve` (`")[2]
-    assert set(re.findall(r"--[a-z-]+", said)) - {"--help"} == set(readme.partition("`")[0].split())
+    page = (ROOT / "docs" / "settings.md").read_text()
+    listed = dict(re.findall(r"(?m)^\| `GENA_(\w+)` \| `(--[a-z-]+)` \|", page))
+    assert set(re.findall(r"--[a-z-]+", said)) - {"--help"} == set(listed.values())
+    assert all(f"--{name.lower().replace('_', '-')}" == listed[name] for name in listed)
 
 
 @pytest.mark.parametrize(

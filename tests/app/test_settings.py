@@ -123,35 +123,36 @@ def test_every_setting_says_what_it_means() -> None:
     assert all(field.description for field in Settings.model_fields.values())
 
 
-def rows_of_the_readme() -> list[tuple[list[str], str]]:
-    """Names of settings, and the cell with their defaults."""
-    rows = re.findall(r"(?m)^\| (`GENA_[^|]*) \| ([^|]*) ?\|", (ROOT / "README.md").read_text())
-    return [(re.findall(r"`GENA_([A-Z_]+)`", names), cell.strip()) for names, cell in rows]
+def defaults_on_the_page() -> dict[str, tuple[str, str]]:
+    """Variable -> its default as it is written there, and the same for people."""
+    page = (ROOT / "docs" / "settings.md").read_text()
+    rows = re.findall(r"(?m)^\| `(GENA_[A-Z_]+)` \|[^|]*\|[^|]*\|([^|]*)\|", page)
+    halves = ((name, cell.strip().partition(" ")) for name, cell in rows)
+    return {name: (written, words) for name, (written, _, words) in halves}
 
 
-def test_the_readme_lists_every_setting() -> None:
-    listed = [name for names, _ in rows_of_the_readme() for name in names]
-    assert sorted(listed) == sorted(name.upper() for name in Settings.model_fields)
+def test_the_page_lists_every_setting() -> None:
+    assert list(defaults_on_the_page()) == [
+        f"GENA_{name.upper()}" for name in Settings.model_fields
+    ]
 
 
-def read_default(written: str) -> str | int:
-    """`auto` -> auto, 5,000,000 and 64 MiB -> the number."""
-    text = written.strip("`")
-    found = re.fullmatch(r"([\d,]+)(?: ([KM])iB)?", text)
-    if found is None:
-        return text
-    return int(found[1].replace(",", "")) * {None: 1, "K": 2**10, "M": 2**20}[found[2]]
+def test_the_defaults_on_the_page_mean_what_holds_without_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    without = Settings()
+    for name, (written, _) in defaults_on_the_page().items():
+        if written:
+            monkeypatch.setenv(name, written.strip("`"))
+    assert Settings() == without
 
 
-def test_the_readme_has_the_defaults_of_the_settings() -> None:
-    expected = {
-        name.upper(): str(field.default).lower() if field.default is True else field.default
-        for name, field in Settings.model_fields.items()
-        # Of the others the README says in words what happens.
-        if field.default not in (None, ())
+def test_bytes_are_said_for_people_as_well() -> None:
+    units = {"KiB": 2**10, "MiB": 2**20}
+    said = {
+        int(written.strip("`")): words.strip("()").split()
+        for written, words in defaults_on_the_page().values()
+        if words
     }
-    listed: dict[str, str | int] = {}
-    for names, cell in rows_of_the_readme():
-        cells = cell.split(", ") if len(names) > 1 else [cell]
-        listed |= zip(names, map(read_default, cells), strict=False)
-    assert {name: listed[name] for name in expected} == expected
+    assert len(said) >= 4
+    assert all(number == int(size) * units[unit] for number, (size, unit) in said.items())

@@ -284,7 +284,7 @@ def test_the_reader_in_r_takes_the_type_from_the_file(tmp_path: Path) -> None:
 def test_the_readmes_requests_need_no_file_of_the_project(
     open_server: Server, tmp_path: Path
 ) -> None:
-    asking = (ROOT / "README.md").read_text().partition("\n## Ask\n")[2].partition("\n### ")[0]
+    asking = (ROOT / "README.md").read_text().partition("\n## Ask\n")[2].partition("\n## ")[0]
     for code in re.findall(r"^```bash\n(.*?)^```$", asking, re.MULTILINE | re.DOTALL):
         address = open_server.url.removeprefix("http://")
         printed = run(Block("bash", code.replace("127.0.0.1:8000", address)), tmp_path, "", "")

@@ -1,4 +1,4 @@
-"""The options of a request, and what the README says of them."""
+"""The options of a request, and what docs/api.md says of them."""
 
 import re
 from typing import get_args
@@ -7,9 +7,11 @@ from app.requests.options import FeaturesOptions
 from tests.support.paths import ROOT
 
 
-def values_in_the_readme() -> dict[str, list[str]]:
+def values_on_the_page() -> dict[str, list[str]]:
     """Option -> its values in the order of the table, the default first; a range by its ends."""
-    table = (ROOT / "README.md").read_text().partition("| option | values, default first |")[2]
+    table = (
+        (ROOT / "docs" / "api.md").read_text().partition("| option | values, default first |")[2]
+    )
     rows = [row.strip("| ").split(" | ") for row in table.partition("\n\n")[0].splitlines()[2:]]
     return {
         name.strip("`"): re.findall(r"`(\w+)`", cell) or re.findall(r"\d+", cell)
@@ -17,8 +19,8 @@ def values_in_the_readme() -> dict[str, list[str]]:
     }
 
 
-def test_the_readme_has_every_option_its_values_and_its_default() -> None:
-    listed = values_in_the_readme()
+def test_the_page_has_every_option_its_values_and_its_default() -> None:
+    listed = values_on_the_page()
     fields = FeaturesOptions.model_fields
 
     assert listed.keys() == fields.keys()
@@ -27,7 +29,7 @@ def test_the_readme_has_every_option_its_values_and_its_default() -> None:
         assert set(get_args(field.annotation)) <= set(listed[name]), name
 
 
-def test_the_readme_has_the_bounds_of_the_stride() -> None:
+def test_the_page_has_the_bounds_of_the_stride() -> None:
     schema = FeaturesOptions.model_json_schema()["properties"]["stride"]
 
-    assert values_in_the_readme()["stride"] == [str(schema["minimum"]), str(schema["maximum"])]
+    assert values_on_the_page()["stride"] == [str(schema["minimum"]), str(schema["maximum"])]

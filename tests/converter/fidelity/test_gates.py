@@ -130,17 +130,20 @@ def test_the_sentence_names_gate_figures_place_and_limits() -> None:
         assert part in sentence
 
 
-def test_the_readme_says_what_the_gates_are() -> None:
-    readme = (ROOT / "README.md").read_text()
+def test_the_page_says_what_the_gates_are() -> None:
+    page = (ROOT / "docs" / "fidelity.md").read_text()
     for words, gate in {
         "re-authored network, fp32": gates.RE_AUTHORED,
         "package, fp32 arithmetic": gates.FP32_ARITHMETIC,
         "package, every operation in fp16": gates.FP16_OPERATIONS,
-        "lengths agree, fp32 arithmetic": gates.LENGTHS_AGREE,
-        "on a Mac, per compute unit": gates.ON_DEVICE,
+        "compressed package, fp32 arithmetic": gates.COMPRESSED_FP32_ARITHMETIC,
+        "compressed package, fp16 operations": gates.COMPRESSED_FP16_OPERATIONS,
+        "torch runtime against the executed package": gates.TORCH_RUNTIME,
+        "package, lengths agree": gates.LENGTHS_AGREE,
+        "on this Mac": gates.ON_DEVICE,
     }.items():
-        (row,) = [line for line in readme.splitlines() if line.startswith(f"| {words} |")]
-        expected, flagged = (cell.strip() for cell in row.split("|")[2:4])
+        (row,) = [line for line in page.splitlines() if line.startswith(f"| {words} |")]
+        expected, flagged, refused = (cell.strip() for cell in row.split("|")[2:5])
 
         assert expected == f">= {gate.expected:g}"
         between = f"{gate.floor:g} to {gate.expected:g}" if gate.floor < gate.expected else ""
@@ -148,6 +151,12 @@ def test_the_readme_says_what_the_gates_are() -> None:
         assert bool(flagged) == bool(between)
         assert ("cosine" in flagged) == (gate.cosine > -1)
         assert (f"cosine >= {gate.cosine:g}" in flagged) == (gate.cosine > -1)
+        assert refused.startswith(f"< {gate.floor:g}")
+    words = " ".join(page.split())
+    assert f"up to {45 - gates.on_device(45).expected:g} dB below its own figure" in words
+    loaded = torch_runtime_gate({"gates": [{"gate": FP32_ARITHMETIC.name, "psnr_db": 70}]}, "fp32")
+    assert f"in fp32 it may be up to {70 - loaded.floor:g} dB below the package's own" in words
+    assert f"it needs {FP16_OPERATIONS.floor:g} dB" in words
 
 
 @pytest.mark.parametrize(
