@@ -259,7 +259,7 @@ def test_a_plan_writes_nothing(tmp_path: Path, tiny_bundle: Bundle) -> None:
 
 
 # More of them by hand: GENA_EMBED_KILLS=50.
-KILLS = int(os.environ.get("GENA_EMBED_KILLS", "6"))
+KILLS = int(os.environ.get("GENA_EMBED_KILLS", "4"))
 
 
 def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(
@@ -372,16 +372,16 @@ GENOME = Path("/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz")
 @pytest.mark.long
 @pytest.mark.skipif(not GENOME.exists(), reason="Debian's bowtie-examples is not installed")
 def test_a_genome_from_its_gzipped_file_to_one_parquet_file(tmp_path: Path) -> None:
-    """E. coli by gena-mini, converted first; a window every 40 kb, as time is short here."""
+    """E. coli by gena-mini, converted first; a window every 100 kb, as time is short here."""
     folder = tmp_path / "ecoli"
-    options = ("--model", "gena-mini", "--windows", 4_000, "--stride", 40_000)
+    options = ("--model", "gena-mini", "--windows", 4_000, "--stride", 100_000)
     done = run(GENOME, "-o", folder, *options, GENA_BUNDLES=str(tmp_path / "bundles"))
     assert done.returncode == 0, done.stderr
     table = merged(folder)
     with gzip.open(GENOME, "rt") as file:
         (record,) = SeqIO.parse(file, "fasta")
     assert len(record) == 4_938_920
-    assert table.column("start").to_pylist() == list(range(0, len(record), 40_000))
+    assert table.column("start").to_pylist() == list(range(0, len(record), 100_000))
     assert set(table.column("record").to_pylist()) == {record.id}
     assert table.column("embedding").null_count == 0
     assert table.schema.field("embedding").type.list_size == 768
