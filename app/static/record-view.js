@@ -110,12 +110,14 @@ export class RecordView {
     this.place = data.places[first];
     this.strip.choose(this.place);
     this.strip.look(data.starts[first], data.ends[end - 1]);
+    this.opened = this.strip.view;
     this.showPlaces(data.placesOfWindow(window));
   }
 
   /* What is in view of the strip, if that is less than a window; else the chosen token's window. */
   follow() {
-    if (!this.data) return;
+    // A window of a few bases is less than the closest view: its neighbours are in view, too.
+    if (!this.data || this.strip.view === this.opened) return;
     this.showPlaces(this.placesInView());
   }
 

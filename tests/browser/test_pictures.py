@@ -147,6 +147,8 @@ def test_511_tokens_are_read_in_two_windows(ready: Any, service: Server, mini_bu
     expect(ready.locator("[role=option]")).to_have_count(512)
     ready.get_by_role("button", name="Next window").click()
     expect(ready.locator("#window-text")).to_contain_text("tokens 511–511")
+    ready.wait_for_timeout(400)  # panels follow the strip once it stands still
+    expect(ready.locator("#window-text")).to_contain_text("Window 2 of 2: tokens 511–511")
     expect(ready.locator("[role=option]")).to_have_count(3)
     values = features_of(service, sequence)
     assert values.shape == (2, 512, 768)
