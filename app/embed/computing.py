@@ -102,10 +102,9 @@ def _pieces(table: WindowsTable, numbers: list[int], *, per_token: bool) -> Iter
     """What is computed together: a shard; of rows a token as much of it as memory may hold."""
     for number in numbers:
         rows, windows = table.rows(number), table.shard(number)
-        first_id = windows.column("window_id")[0].as_py()
         start = 0
         for end in _ends(rows) if per_token else [len(rows)]:
-            job = Job(first_id + start, rows[start:end])
+            job = Job(rows[start:end])
             yield _Piece(number, job, windows.slice(start, end - start), end == len(rows))
             start = end
 

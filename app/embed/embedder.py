@@ -16,13 +16,8 @@ OnAnswers = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Job:
-    """Windows that are computed together.
+    """Windows that are computed together."""
 
-    Attributes:
-        first_id: the number of the first one; the others follow.
-    """
-
-    first_id: int
     rows: Sequence[Row]
 
     def by_length(self) -> list[tuple[int, Row]]:

@@ -103,7 +103,7 @@ async def estimate(
 
 
 async def _answers(model: Embedder, rows: list[Row]) -> list[Answer]:
-    prepared = await model.prepare(Job(0, rows))
+    prepared = await model.prepare(Job(rows))
     return await model.compute(prepared, lambda _windows, _bases: None)
 
 

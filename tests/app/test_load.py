@@ -23,8 +23,10 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def server(tiny_bundle: Bundle) -> Iterator[Served]:
-    # Room for 32 requests, so that of 64 clients some are refused.
-    with served(tiny_bundle.path, GENA_QUEUE_TOKENS=str(32 * 512)) as started:
+    # Room for 32 requests, so that of 64 clients some are refused. A cache that is full before
+    # memory is first looked at: filling one of 64 MiB is no leak, and took longer than that.
+    room = {"GENA_QUEUE_TOKENS": str(32 * 512), "GENA_CACHE_BYTES": str(2**22)}
+    with served(tiny_bundle.path, **room) as started:
         yield started
 
 

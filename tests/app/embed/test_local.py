@@ -72,7 +72,7 @@ async def answers(truth: Truth, model: Fragile, texts: list[str], **more: str) -
     rows = [Row(record, 0, len(text)) for record, text in enumerate(texts)]
     told: list[tuple[int, int]] = []
     found = await local.compute(
-        await local.prepare(Job(0, rows)), lambda windows, bases: told.append((windows, bases))
+        await local.prepare(Job(rows)), lambda windows, bases: told.append((windows, bases))
     )
     assert sum(windows for windows, _ in told) == sum(each.values is not None for each in found)
     return [each.problem or each.n_tokens for each in found]

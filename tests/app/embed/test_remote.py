@@ -86,7 +86,7 @@ async def answers(url: str) -> list[Answer]:
     service = RemoteService(url, choices, None, Threads(), lambda _text: None)
     await service.ready()
     service.sequences = InMemory([("a", "ACGT"), ("b", "GG")])
-    job = Job(0, [Row(0, 0, 4), Row(1, 0, 2)])
+    job = Job([Row(0, 0, 4), Row(1, 0, 2)])
     return await service.compute(await service.prepare(job), lambda _windows, _bases: None)
 
 
