@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app.embed.embedder import Embedder, Job
 from app.embed.errors import TryAgainError, UsageError
 from app.embed.options import EmbedOptions
@@ -95,9 +97,8 @@ async def estimate(
         seconds = time.perf_counter() - began
     scale = n_bases / max(tried_bases, 1)
     tokens = round(n_tokens * scale)
-    per_token = not options.choices.pooled
-    row_bytes = model.hidden_size * (2 if options.choices.dtype == "float16" else 4)
-    n_bytes = n_windows * _BYTES_BESIDE + (tokens if per_token else n_windows) * row_bytes
+    n_rows = n_windows if options.choices.pooled else tokens
+    n_bytes = _bytes(n_windows, n_rows, model.hidden_size, options.choices.dtype)
     free = shutil.disk_usage(existing_parent(options.output)).free
     return Estimate(n_windows, n_bases, n_refused, tokens, seconds * scale, n_tried, n_bytes, free)
 
@@ -133,14 +134,18 @@ def require_room(folder: Path, stamp: ShardStamp, n_windows: int, n_bases: int) 
         TryAgainError: it would not fit at all. UsageError: it would take more than half.
     """
     n_rows = n_bases // _BASES_PER_TOKEN + 2 * n_windows if stamp.per_token else n_windows
-    row_bytes = stamp.hidden_size * (2 if stamp.options["dtype"] == "float16" else 4)
-    needed = n_windows * _BYTES_BESIDE + n_rows * row_bytes
+    needed = _bytes(n_windows, n_rows, stamp.hidden_size, stamp.options["dtype"])
     free = shutil.disk_usage(folder).free
     sizes = f"The vectors take up to {_size(needed)}, and {_size(free)} are free in {folder}."
     if needed > free:
         raise TryAgainError(f"{sizes} Make room, or choose --dtype float16.")
     if needed > _SHARE_OF_DISK * free:
         raise UsageError(f"{sizes} That is more than half: say --yes if it is meant so.")
+
+
+def _bytes(n_windows: int, n_rows: int, hidden_size: int, dtype: str) -> int:
+    """Of shards with so many windows, and rows of numbers for them."""
+    return n_windows * _BYTES_BESIDE + n_rows * hidden_size * np.dtype(dtype).itemsize
 
 
 def existing_parent(folder: Path) -> Path:

@@ -90,20 +90,22 @@ class LocalModel:
         """See `Embedder`."""
         request, answers, rows = prepared.request, prepared.answers, prepared.job.rows
         deaths: Counter[str] = Counter()
-        while request is not None and request.records:
-            collected = _Collected(request)
-            try:
-                async with aclosing(self._answers(request, collected, rows)) as computed:
-                    async for index, answer in computed:
-                        answers[index] = answer
-                        on_answers(1, rows[index].n_bases)
-                break
-            except ProblemError as error:
-                request = _without_problem(request, error, deaths, answers)
-            except ModelUnavailableError as error:
-                _raise_failed(error.state)
-        if prepared.request is not None:
-            prepared.request.close()
+        try:
+            while request is not None and request.records:
+                collected = _Collected(request)
+                try:
+                    async with aclosing(self._answers(request, collected, rows)) as computed:
+                        async for index, answer in computed:
+                            answers[index] = answer
+                            on_answers(1, rows[index].n_bases)
+                    break
+                except ProblemError as error:
+                    request = _without_problem(request, error, deaths, answers)
+                except ModelUnavailableError as error:
+                    _raise_failed(error.state)
+        finally:
+            if prepared.request is not None:
+                prepared.request.close()
         return [answers[index] for index in range(len(rows))]
 
     async def _ready_model(self, on_step: OnStep = lambda _text: None) -> ReadyModel:

@@ -220,7 +220,10 @@ async def _dry_run(
     progress.step("Listing the windows, and measuring.")
     found: Estimate = await estimate(planner, model, options, threads)
     if not found.n_windows:
-        raise InputError(f"All {found.n_refused} stretches of the input are refused.")
+        raise InputError(
+            f"All {found.n_refused} stretches of the input are refused; without --dry-run, "
+            f"{REFUSED} says why."
+        )
     progress.event("plan", **found.as_dict(), input_sha256=stamp.input_sha256)
     if not options.json:
         print(found.as_text())

@@ -74,7 +74,7 @@ class Answer:
         values: (H,) a vector; a row a token: (n, H); None where there is a problem.
         n_tokens: that the model read, the specials of its windows included.
         token_start, token_end: with a row a token: the bases of each on the record.
-        problem: why there is nothing, as a sentence with its code.
+        problem: why there is nothing: a code of `app.problems`.
     """
 
     values: Features | None
@@ -117,9 +117,10 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
     path = shard_path(folder, number)
     for left in folder.glob(f".{path.name}.*"):  # of a run that was killed
         left.unlink(missing_ok=True)
+    columns = schema(stamp)
     try:
-        with replacement(path) as file, _parquet_writer(file, schema(stamp)) as writer:
-            yield ShardWriter(writer, schema(stamp), stamp)
+        with replacement(path) as file, _parquet_writer(file, columns) as writer:
+            yield ShardWriter(writer, columns, stamp)
     except OSError as error:
         if not is_full_disk(error):
             raise

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 import socket
 import threading
 from collections.abc import Coroutine
@@ -41,8 +40,6 @@ class ShardWorker:
     """
 
     def __init__(self, task: Task) -> None:
-        # As the command does it: OpenMP threads that spin would slow the model's process.
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         self._task = task
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
