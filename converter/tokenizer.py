@@ -30,7 +30,9 @@ from converter.tokenizer_file import AMBIGUOUS, LETTERS, SPECIAL_TOKENS, read_to
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 WINDOW = 512
-MAX_OWN_TOKENS = WINDOW - 2
+# [CLS] and [SEP].
+SPECIALS = 2
+MAX_OWN_TOKENS = WINDOW - SPECIALS
 
 _KEPT = LETTERS + LETTERS.lower()
 _INVISIBLE = "\u200b\ufeff"
@@ -157,20 +159,33 @@ class Encoding:
 
 
 class DnaTokenizer:
-    """The tokenizer of a GENA-LM checkpoint.
+    """The tokenizer of a GENA-LM checkpoint, and the windows that its model reads.
 
     Args:
         tokenizer_file: a published `tokenizer.json`.
         content: of the file, where it was read already.
+        model_max_length: tokens of a window, both specials included.
 
     Raises:
         TokenizerError: the file cannot be read, or is no GENA-LM tokenizer.
     """
 
-    def __init__(self, tokenizer_file: Path, content: bytes | None = None) -> None:
+    def __init__(
+        self,
+        tokenizer_file: Path,
+        content: bytes | None = None,
+        *,
+        model_max_length: int = WINDOW,
+    ) -> None:
+        self.model_max_length = model_max_length
         self._tokenizer = read_tokenizer(tokenizer_file, content)
         self.unk_id, self.cls_id, self.sep_id, self.pad_id, self.mask_id = SPECIAL_TOKENS.values()
         self.vocab_size: int = self._tokenizer.get_vocab_size(with_added_tokens=True)
+
+    @property
+    def max_own_tokens(self) -> int:
+        """Of a sequence's own tokens, as many as a window holds between [CLS] and [SEP]."""
+        return self.model_max_length - SPECIALS
 
     def encode(self, sequence: str) -> Encoding:
         """Tokenize clean DNA (see `clean`) of any length, about a second for a megabase.
@@ -201,13 +216,15 @@ class DnaTokenizer:
         return "".join(letter for letter in letters if not self.encode(letter).n_unknown)
 
     def window(self, ids: NDArray[np.int32]) -> NDArray[np.int32]:
-        """`[CLS]` + ids + `[SEP]`; at most `MAX_OWN_TOKENS` ids.
+        """`[CLS]` + ids + `[SEP]`; at most `max_own_tokens` ids.
 
         Raises:
             ValueError: too many ids.
         """
-        if len(ids) > MAX_OWN_TOKENS:
-            raise ValueError(f"{len(ids)} tokens; a window holds {MAX_OWN_TOKENS} and two specials")
+        if len(ids) > self.max_own_tokens:
+            raise ValueError(
+                f"{len(ids)} tokens; a window holds {self.max_own_tokens} and two specials"
+            )
         return np.concatenate([[self.cls_id], ids, [self.sep_id]]).astype(np.int32)
 
     def pad(self, ids: NDArray[np.int32], length: int) -> NDArray[np.int32]:

@@ -26,7 +26,6 @@ from converter.network.config import EncoderConfig
 from converter.network.heads import LeftOutHead, served_part
 from converter.options import BuildOptions, function_names
 from converter.package.engine import EngineShare
-from converter.tokenizer import WINDOW
 
 FORMAT = 3
 PACKAGE = "model.mlpackage"
@@ -34,6 +33,8 @@ TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
 EMBEDDINGS = "embeddings.npy"
 MANIFEST = "manifest.json"
+# Tokens that models of this kind read at a time.
+WINDOWS = (512, 1024)
 
 # Far more than any manifest has; nobody reads a file of gigabytes to find that it is none.
 MAX_BYTES = 4 * 2**20
@@ -173,8 +174,9 @@ class Manifest(_Frozen):
     def _complete(self) -> "Manifest":
         if not self.lengths or self.lengths != sorted(set(self.lengths)):
             raise ValueError("lengths are not ascending")
-        if self.lengths[0] < 2 or self.lengths[-1] != WINDOW:
-            raise ValueError(f"lengths do not end with {WINDOW}, or one holds no token")
+        if self.lengths[0] < 2 or self.window not in WINDOWS:
+            windows = " or ".join(map(str, WINDOWS))
+            raise ValueError(f"lengths do not end with {windows}, or one holds no token")
         if self.functions != {str(n): name for n, name in function_names(self.lengths).items()}:
             raise ValueError("functions and lengths differ")
         if (self.hidden_size, self.pad_token_id) != (
@@ -191,6 +193,11 @@ class Manifest(_Frozen):
         if missing:
             raise ValueError(f"files does not list {', '.join(missing)}")
         return self
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model reads at a time, [CLS] and [SEP] included."""
+        return self.lengths[-1]
 
     @property
     def serves(self) -> str:

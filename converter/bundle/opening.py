@@ -65,8 +65,10 @@ class Bundle:
         return self.manifest.config
 
     def tokenizer(self) -> DnaTokenizer:
-        """The tokenizer; TokenizerError if the file holds none."""
-        return DnaTokenizer(self.path / TOKENIZER, self.tokenizer_json)
+        """The tokenizer, and the model's window; TokenizerError if the file holds none."""
+        return DnaTokenizer(
+            self.path / TOKENIZER, self.tokenizer_json, model_max_length=self.manifest.window
+        )
 
     def golden(self) -> io.BytesIO:
         """The content of `golden.npz`, for `Golden.load`.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from converter.errors import TokenizerError
 from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, Golden
 from converter.network.reference import GenaEncoder
-from converter.tokenizer import MAX_OWN_TOKENS, WINDOW, DnaTokenizer, clean
+from converter.tokenizer import WINDOW, DnaTokenizer, clean
 from converter.tokenizer_file import BASES
 
 _SEQUENCES = Path(__file__).with_name("verification.fa")
@@ -27,7 +27,7 @@ def verification_windows(tokenizer: DnaTokenizer) -> dict[str, NDArray[np.int32]
     with dnaio.open(_SEQUENCES) as records:
         for record in records:
             ids = tokenizer.encode(clean(record.sequence).sequence).ids
-            limit = MAX_OWN_TOKENS if record.id == FULL_LENGTH else WINDOW // 2
+            limit = tokenizer.max_own_tokens if record.id == FULL_LENGTH else WINDOW // 2
             windows[record.id] = tokenizer.window(ids[:limit])
     masked = windows[CODING].copy()
     masked[_MASK_EVERY:-1:_MASK_EVERY] = tokenizer.mask_id

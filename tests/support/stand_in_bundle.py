@@ -18,7 +18,6 @@ _CONFIG = {
     "num_hidden_layers": 1,
     "num_attention_heads": 2,
     "intermediate_size": 64,
-    "max_position_embeddings": 512,
     "type_vocab_size": 2,
     "pad_token_id": 3,
     "pre_layer_norm": True,
@@ -30,11 +29,13 @@ def make_bundle(
     model: str = "stand-in",
     weights: str = "w",
     left_out: tuple[LeftOutHead, ...] = (),
+    lengths: tuple[int, ...] = (128, 512),
 ) -> Path:
     """Write a bundle for `stand_in_model`, at once where one was before.
 
     Args:
         weights: others are another fingerprint.
+        lengths: of the package in tokens; the last one is the model's window.
     """
     shutil.rmtree(folder, ignore_errors=True)
     (folder / PACKAGE).mkdir(parents=True)
@@ -54,9 +55,9 @@ def make_bundle(
         model=model,
         commit=None,
         checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
-        config=EncoderConfig.from_dict(_CONFIG),
+        config=EncoderConfig.from_dict(_CONFIG | {"max_position_embeddings": lengths[-1]}),
         left_out=left_out,
-        functions=function_names((128, 512)),
+        functions=function_names(lengths),
         options=BuildOptions(),
         precision=ALL_FP16,
         fidelity=UNMEASURED,

@@ -99,6 +99,7 @@ ODD: dict[str, Callable[[JsonObject], bytes]] = {
     "no length for a whole window": lambda m: stamped(
         m | {"lengths": [128], "functions": {"128": "main"}}
     ),
+    "a window of no model": lambda m: stamped(m | {"lengths": [768], "functions": {"768": "main"}}),
     "a file of no name": edited("files", "a\0b", to={"sha256": "0" * 64, "size": 0}),
     "a file of a long name": edited("files", "b" * 10**5, to={"sha256": "0" * 64, "size": 0}),
     "a folder for a file": edited("files", ".", to={"sha256": "0" * 64, "size": 4096}),

@@ -10,6 +10,7 @@ from converter.bundle.manifest import FORMAT
 from converter.bundle.opening import open_bundle, open_expected, undisturbed
 from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from tests.support.bundles import CONFIG, build, fill, leftovers
+from tests.support.stand_in_bundle import make_bundle
 
 FILES = ["manifest.json", "tokenizer.json", "golden.npz", "model.mlpackage/Data/weight.bin"]
 
@@ -30,6 +31,17 @@ def test_a_published_bundle_opens_with_what_was_written(tmp_path: Path) -> None:
         "golden.npz",
     }
     assert leftovers(tmp_path / "b") == set()
+
+
+@pytest.mark.parametrize("window", [512, 1024])
+def test_the_longest_length_of_a_bundle_is_its_window(tmp_path: Path, window: int) -> None:
+    bundle = open_bundle(make_bundle(tmp_path / "b", lengths=(128, window)))
+    assert bundle.manifest.window == window
+    tokenizer = bundle.tokenizer()
+    assert (tokenizer.model_max_length, tokenizer.max_own_tokens) == (window, window - 2)
+    assert len(tokenizer.window(tokenizer.encode("A" * (window - 2)).ids)) == window
+    with pytest.raises(ValueError, match=f"{window - 1} tokens; a window holds {window - 2} and"):
+        tokenizer.window(tokenizer.encode("A" * (window - 1)).ids)
 
 
 def test_no_bundle_is_told_from_a_damaged_one(tmp_path: Path) -> None:
