@@ -1,21 +1,21 @@
 /* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
 
+import { estimateTokens } from './estimate.js';
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { KINDS } from './flat-files.js';
 import { find, format, plural } from './page.js';
-import { columnsToFasta, estimateTokens, examine, linesToFasta, withoutDigits } from './sequence.js';
+import { columnsToFasta, examine, linesToFasta, withoutDigits } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
 const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
 const TOKENIZED_UP_TO = 100_000; // bases that are sent while somebody types
 const TYPING_PAUSE = 250;
-// A sequence's own tokens in a window of 512, which also holds [CLS] and [SEP].
-export const MAX_OWN_TOKENS = 510;
 
 /** Sends `change` when the text is another one. */
 export class Editor extends EventTarget {
   /** @param {(records: object[], signal: AbortSignal) => Promise<object | null>} tokenize
-   *   gives `{tokens: number[], unknown: number}` without the two specials, or null. */
+   *   gives `{tokens: number[], unknown: number, window: number}`, or null: of each record, of all,
+   *   and how many fit into a window; [CLS] and [SEP] left out. */
   constructor(tokenize) {
     super();
     this.tokenize = tokenize;
@@ -24,6 +24,8 @@ export class Editor extends EventTarget {
     this.attached = null;
     this.fileName = null;
     this.counted = null;
+    this.window = null; // tokens that fit into one, once the service has counted any
+    this.model = undefined;
     this.counting = new AbortController();
     this.field.addEventListener('input', () => {
       this.fileName = null;
@@ -50,6 +52,19 @@ export class Editor extends EventTarget {
     }
     this.acceptDrops();
     this.update();
+  }
+
+  /** What is served, or will be: an estimate depends on it. */
+  follow({ model }) {
+    if (!model || model === this.model) return;
+    this.model = model;
+    this.report();
+  }
+
+  /** Tokens of all records: counted, else about so many. */
+  get tokens() {
+    if (this.counted) return this.counted.tokens.reduce((sum, count) => sum + count, 0);
+    return estimateTokens(this.examined.records.map(({ sequence }) => sequence), this.model);
   }
 
   get text() {
@@ -129,17 +144,19 @@ export class Editor extends EventTarget {
       const counted = await this.tokenize(records, signal);
       if (signal.aborted || !counted) return;
       this.counted = counted;
+      this.window = counted.window;
       this.report();
     }, TYPING_PAUSE);
   }
 
   report() {
     const { kind, records, bases, problem } = this.examined;
+    const tokens = bases && !problem ? this.tokens : 0;
     const facts = [];
     if (kind in KINDS) facts.push(plural(records.length, 'record'));
     if (kind in KINDS && kind !== 'fasta') facts[0] += ` of ${KINDS[kind]}`;
     if (kind !== 'empty') facts.push(plural(bases, 'base'));
-    if (bases && !problem) facts.push(this.tokenFacts());
+    if (bases && !problem) facts.push(this.tokenFacts(tokens));
     find('facts').textContent = facts.join(' · ');
     find('pooling-choice').hidden = records.length < 2;
     find('examples').hidden = kind !== 'empty';
@@ -147,38 +164,28 @@ export class Editor extends EventTarget {
     find('run').setAttribute('aria-disabled', String(Boolean(problem)));
     find('run-why').hidden = !problem;
     find('run-why').textContent = problem ? 'Not yet: see the line in red above.' : '';
-    this.reportBudget();
+    this.reportBudget(tokens);
     this.mark();
     this.findings(this.observations());
   }
 
-  tokenFacts() {
-    const { records, bases } = this.examined;
-    if (this.counted) {
-      const total = this.counted.tokens.reduce((sum, count) => sum + count, 0);
-      if (records.length > 1) return plural(total, 'token');
-      const windows = Math.ceil(total / MAX_OWN_TOKENS);
-      return windows > 1
-        ? `${format(total)} tokens, read in ${windows} windows of ${MAX_OWN_TOKENS}`
-        : `${format(total)} of ${MAX_OWN_TOKENS} tokens`;
-    }
-    const { low, high } = estimateTokens(bases);
-    return low === high
-      ? `about ${plural(low, 'token')}`
-      : `about ${format(low)} to ${format(high)} tokens`;
+  tokenFacts(tokens) {
+    if (!this.counted) return `about ${plural(Number(Math.max(1, tokens).toPrecision(3)), 'token')}`;
+    if (this.examined.records.length > 1) return plural(tokens, 'token');
+    const windows = Math.ceil(tokens / this.window);
+    return windows > 1
+      ? `${format(tokens)} tokens, read in ${windows} windows of ${format(this.window)}`
+      : `${format(tokens)} of ${format(this.window)} tokens`;
   }
 
   /* How much of one window a single sequence fills. */
-  reportBudget() {
-    const { records, bases, problem } = this.examined;
-    const single = records.length === 1 && bases > 0 && !problem;
-    find('budget').hidden = !single;
-    if (!single) return;
-    const { low, high } = estimateTokens(bases);
-    const tokens = this.counted ? this.counted.tokens[0] : (low + high) / 2;
+  reportBudget(tokens) {
+    const shown = this.examined.records.length === 1 && tokens > 0 && this.window !== null;
+    find('budget').hidden = !shown;
+    if (!shown) return;
     const fill = find('budget-fill');
-    fill.style.width = `${Math.min(100, (100 * tokens) / MAX_OWN_TOKENS)}%`;
-    fill.classList.toggle('over', tokens > MAX_OWN_TOKENS);
+    fill.style.width = `${Math.min(100, (100 * tokens) / this.window)}%`;
+    fill.classList.toggle('over', tokens > this.window);
     fill.classList.toggle('estimated', !this.counted);
   }
 
@@ -209,10 +216,10 @@ export class Editor extends EventTarget {
       const kept = `Ambiguous letters are kept (${letters.join(', ')})`;
       list.push({ kind: 'note', text: `${kept}; ${this.unknownFate()}` });
     }
-    const long = this.counted?.tokens.filter((count) => count > MAX_OWN_TOKENS) ?? [];
+    const long = this.counted?.tokens.filter((count) => count > this.window) ?? [];
     if (long.length && this.examined.records.length > 1) {
       const which = plural(long.length, 'record is', 'records are');
-      const reason = `${which} longer than ${MAX_OWN_TOKENS} tokens`;
+      const reason = `${which} longer than ${format(this.window)} tokens`;
       list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
     }
     return list;

@@ -3,22 +3,24 @@
 import { readArrivedVectors, readFeatures, readVectors } from './answers.js';
 import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
-import { Editor, MAX_OWN_TOKENS } from './editor.js';
+import { Editor } from './editor.js';
+import { estimateTokens } from './estimate.js';
 import { openOnce } from './how.js';
 import { ModelCard } from './model-card.js';
 import { find, format, plural, setText } from './page.js';
 import { RecordView } from './record-view.js';
 import { RecordsView } from './records-view.js';
-import { estimateTokens, toFasta } from './sequence.js';
+import { toFasta } from './sequence.js';
 import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from './service.js';
 import { StateView } from './state-view.js';
 
-/** Every token of more windows than this (200 MB at 768 features) is not for a page. */
-const MOST_WINDOWS = 128;
+/** More tokens than this, all of them (200 MB at 768 features), are not for a page. */
+const MOST_TOKENS = 65_000;
 /** Letters; the service takes 5 MiB of JSON. What is longer goes as FASTA, whose names are ASCII. */
 const JSON_UP_TO = 4_000_000;
 const JSON_AROUND_A_RECORD = 24;
-const ROWS = MAX_OWN_TOKENS + 2;
+/** [CLS] and [SEP]. */
+const SPECIALS = 2;
 let hiddenSize = 768; // until the first answer says how many features there are
 
 /* ---- What goes in ---- */
@@ -33,8 +35,9 @@ async function tokenize(records, signal) {
     const answer = await postForJson('/tokenize', body, { signal });
     const entries = single ? [answer] : answer.records;
     return {
-      tokens: entries.map((entry) => entry.n_tokens - 2),
+      tokens: entries.map((entry) => entry.n_tokens - SPECIALS),
       unknown: entries.reduce((sum, entry) => sum + entry.n_unknown, 0),
+      window: entries[0].limit - SPECIALS,
     };
   } catch {
     // The count is a help, not the task: an estimate stands in for it.
@@ -92,8 +95,7 @@ async function submit() {
     return;
   }
   await run((signal) => {
-    const tokens = editor.counted?.tokens[0] ?? estimateTokens(bases).low;
-    const pageful = tokens <= MOST_WINDOWS * MAX_OWN_TOKENS;
+    const pageful = editor.tokens <= MOST_TOKENS;
     return records.length === 1 && pageful
       ? showRecord(records[0], signal, { named: kind !== 'plain' })
       : showRecords(records, signal);
@@ -105,8 +107,7 @@ async function showRecord(record, signal, { named, index = null }) {
   const buffer = await receive(path, { sequence: record.source.raw }, signal, {
     text: named ? `Computing ${record.id}` : 'Computing',
     unit: 'window',
-    count: windowCount(record, index),
-    bytes: ROWS,
+    ...windowsToCome(index),
   }, record);
   const features = readFeatures(buffer);
   [, , hiddenSize] = features.shape;
@@ -122,7 +123,7 @@ async function showRecord(record, signal, { named, index = null }) {
   }
   openOnce();
   recordView.show({ ...record, named }, features, command);
-  arrive('result', `Features of ${plural(features.ids.length / ROWS, 'window')} are shown.`);
+  arrive('result', `Features of ${plural(features.shape[0], 'window')} are shown.`);
 }
 
 async function showRecords(records, signal) {
@@ -138,7 +139,7 @@ async function showRecords(records, signal) {
   });
   await recordsView.show(arrived, vectors, pooling, command);
   if (signal.aborted) return;
-  vectorsShown = { records: arrived, counts: vectors.counts };
+  vectorsShown = { records: arrived, vectors };
   recordView.hide();
   arrive('map-result', `The map of ${plural(arrived.length, 'record')} is shown.`);
   if (!failure) return;
@@ -154,7 +155,7 @@ async function receiveVectors(query, records, signal) {
       text: `Computing ${plural(records.length, 'record')}`,
       unit: 'record',
       count: records.length,
-      bytes: 1,
+      rows: 1,
     });
     return { vectors: readVectors(buffer, records.length), failure: null };
   } catch (failure) {
@@ -172,26 +173,32 @@ function asBody(records) {
 }
 
 async function openRecord(index, signal) {
-  const { records, counts } = vectorsShown;
+  const { records, vectors } = vectorsShown;
   recordsView.choose(index);
-  const count = counts[index] ?? estimateTokens(records[index].sequence.length).low;
-  if (count > MOST_WINDOWS * MAX_OWN_TOKENS) {
+  const count = vectors.counts[index] ?? estimateTokens([records[index].sequence], editor.model);
+  if (count > MOST_TOKENS) {
     const size = `${records[index].id} has ${format(count)} tokens`;
     throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
   }
   await showRecord(records[index], signal, { named: true, index });
 }
 
-function windowCount(record, index) {
-  const tokens = index === null ? editor.counted?.tokens[0] : vectorsShown.counts[index];
-  return tokens === undefined ? null : Math.max(1, Math.ceil(tokens / MAX_OWN_TOKENS));
+/* How many windows an answer will have, if that is known, and of how many rows each is. */
+function windowsToCome(index) {
+  if (index !== null) {
+    const { windows, rows } = vectorsShown.vectors;
+    return { count: windows[index] ?? null, rows };
+  }
+  if (!editor.counted) return { count: null, rows: 0 };
+  const { counted, tokens } = editor;
+  return { count: Math.ceil(tokens / counted.window), rows: counted.window + SPECIALS };
 }
 
 /* Progress is what has arrived: the service sends windows and records as they are computed. */
-async function receive(path, body, signal, { text, unit, count, bytes }, record = null) {
+async function receive(path, body, signal, { text, unit, count, rows }, record = null) {
   const total = count === null || count === 1 ? '' : ` ${plural(count, unit)}`;
   work(`${text}${unit === 'window' && total ? `:${total}` : ''}…`);
-  const size = 4 * bytes * hiddenSize;
+  const size = 4 * rows * hiddenSize;
   try {
     const { buffer } = await post(path, body, {
       signal,
@@ -259,6 +266,7 @@ function hideError() {
 
 health.addEventListener('change', () => {
   modelCard.follow(health.current);
+  editor.follow(health.current);
   if (health.ready && !editor.counted) editor.count();
 });
 editor.addEventListener('change', hideError);

@@ -1,6 +1,6 @@
 /* One record and its features: which token stands where, and what can be measured along it.
  *
- * A *place* is a row of the answer, window * 512 + row; a *token* counts the sequence's own tokens
+ * A *place* is a row of the answer, window * length + row; a *token* counts the sequence's own tokens
  * along the record from 0, all windows in one line. */
 
 const UNKNOWN_ID = 0;

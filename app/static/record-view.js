@@ -85,6 +85,9 @@ export class RecordView {
       ...caution(features.model),
     ].join(' · ');
     showCommand(find('result-curl-panel'), command, 'the features');
+    for (const place of document.querySelectorAll('.window-tokens')) {
+      place.textContent = format(data.length - 2);
+    }
     find('unknown-key').hidden = !data.places.some((place) => data.kind(place) === 'unknown');
     this.scales = new Map();
     this.places = null;

@@ -247,11 +247,6 @@ function refusal(letter, position, record, kind) {
   return `${shown} at ${place} is not a DNA letter. ${hint}`.trim();
 }
 
-/** Fewest and most tokens of `bases` of DNA: genomes have up to 9 bp a token, random DNA 5.6. */
-export function estimateTokens(bases) {
-  return { low: Math.ceil(bases / 9), high: Math.ceil(bases / 5.6) };
-}
-
 /** The text without digits, but for names; and how many there were. */
 export function withoutDigits(text) {
   let count = 0;

@@ -101,7 +101,7 @@ def test_conversion_failure_and_recovery_are_visible(
         assert page.locator("#notice-progress").get_attribute("value") == "0.5"
         expect(page.locator("#notice-text")).to_contain_text("Step 3 of 5, converting")
         fill(page, "ACGT" * 50)
-        expect(page.locator("#facts")).to_contain_text("about 23 to 36 tokens")
+        expect(page.locator("#facts")).to_contain_text("200 bases · about 47 tokens")
         opened.forgive_refusals()
 
 
