@@ -4,7 +4,8 @@ import { estimateTokens } from './estimate.js';
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { KINDS } from './flat-files.js';
 import { find, format, plural } from './page.js';
-import { columnsToFasta, examine, linesToFasta, withoutDigits } from './sequence.js';
+import { linesToFasta, repairOf } from './repairs.js';
+import { examine } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
 const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
@@ -195,7 +196,8 @@ export class Editor extends EventTarget {
     if (problem) {
       const more = problems > 1 ? ` ${format(problems - 1)} more like it.` : '';
       const excerpt = this.excerpt(problem);
-      const action = this.repair(problem);
+      const repair = repairOf(this.text, this.examined);
+      const action = repair && [repair[0], () => this.set(repair[1])];
       list.push({ kind: 'bad', text: problem.message + more, excerpt, problem, action });
     }
     if (lines && !problem) {
@@ -223,16 +225,6 @@ export class Editor extends EventTarget {
       list.push({ kind: 'note', text: `${reason} and read in windows; each token counts once.` });
     }
     return list;
-  }
-
-  /* What would put a mistake right that has one likely cause. */
-  repair({ letter }) {
-    if (/^\d$/.test(letter ?? '')) {
-      const { text, count } = withoutDigits(this.text);
-      return [`Remove ${plural(count, 'digit')}`, () => this.set(text)];
-    }
-    const fasta = letter === '\t' && this.examined.kind === 'plain' ? columnsToFasta(this.text) : null;
-    return fasta ? ['Read the columns as names and sequences', () => this.set(fasta)] : undefined;
   }
 
   unknownFate() {

@@ -66,7 +66,7 @@ async function run(task) {
   hideError();
   try {
     if (!health.ready) {
-      work('Waiting for the model…');
+      work(health.away ? 'Waiting for the service, which does not answer…' : 'Waiting for the model…');
       await health.whenReady(signal);
     }
     await task(signal);
@@ -121,6 +121,7 @@ async function showRecord(record, signal, { named, index = null }) {
     recordsView.hide();
     vectorsShown = null;
   }
+  find('to-map').hidden = index === null;
   openOnce();
   recordView.show({ ...record, named }, features, command);
   arrive('result', `Features of ${plural(features.shape[0], 'window')} are shown.`);
@@ -143,8 +144,10 @@ async function showRecords(records, signal) {
   recordView.hide();
   arrive('map-result', `The map of ${plural(arrived.length, 'record')} is shown.`);
   if (!failure) return;
-  const missing = `${format(arrived.length)} of ${plural(records.length, 'record')} had arrived; they are shown`;
-  failure.message += ` ${missing} below and can be downloaded.`;
+  const said = `${format(arrived.length)} of ${plural(records.length, 'record')} had arrived; they are shown below `
+    + 'and can be downloaded.';
+  const next = records[arrived.length]?.id;
+  failure.message += ` ${said}${next ? ` The first that is missing is ${next}.` : ''}`;
   throw failure;
 }
 
@@ -230,10 +233,14 @@ function endWork() {
 }
 
 function arrive(id, sentence) {
-  const section = find(id);
   // What stands above goes first, else the page would move on after the scroll.
   endWork();
   setText('announce', sentence);
+  goTo(id);
+}
+
+function goTo(id) {
+  const section = find(id);
   section.focus({ preventScroll: true });
   const still = window.matchMedia('(prefers-reduced-motion: reduce)').matches;
   section.scrollIntoView({ block: 'start', behavior: still ? 'auto' : 'smooth' });
@@ -287,6 +294,7 @@ find('cancel').addEventListener('click', () => {
   setText('announce', 'Cancelled.');
   find('run').focus();
 });
+find('to-map').addEventListener('click', () => goTo('map-result'));
 find('error-show').addEventListener('click', () => editor.show(shownProblem));
 find('notice-retry').addEventListener('click', async () => {
   await retryModel();

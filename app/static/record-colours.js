@@ -11,6 +11,11 @@ const EACH_UP_TO = 24;
 const hex = (packed) => `#${[packed, packed >>> 8, packed >>> 16]
   .map((channel) => (channel & 255).toString(16).padStart(2, '0')).join('')}`;
 
+const varies = (field) => {
+  const { low, high } = scaled(field);
+  return low < high;
+};
+
 export class RecordColours {
   /** @param {{onChange: () => void, onClass: (indices: Set<number>) => void}} options `onClass`: a
    *   class of the legend was clicked */
@@ -39,8 +44,8 @@ export class RecordColours {
     if (this.labels) this.useLabels(this.labels);
     else {
       const class_ = this.fields.find(({ kind }) => kind === 'class');
-      const first = records.length <= EACH_UP_TO ? EACH : (class_ ?? this.fields[0]).name;
-      this.offer(first);
+      const field = class_ ?? this.fields.find(varies) ?? this.fields[0];
+      this.offer(records.length <= EACH_UP_TO ? EACH : field.name);
     }
   }
 
@@ -58,6 +63,7 @@ export class RecordColours {
     find('labels-said').textContent = `${format(matched)} of ${plural(this.records.length, 'record')} `
       + `have a label${missing}.`;
     this.offer(fields.length ? fields[0].name : find('colour-by').value || this.fields[0].name);
+    if (matched) find('scatter').scrollIntoView({ block: 'nearest' });
   }
 
   offer(name) {
@@ -117,11 +123,11 @@ export class RecordColours {
     canvas.setAttribute('aria-hidden', 'true');
     drawBand(canvas.getContext('2d'), 'ordered', 0, 0, 220, 10);
     const short = (value) => format(Number(value.toPrecision(4)));
-    const [left, right] = [short(low), short(high)].map((text) => {
+    const [left, right, all] = [short(low), short(high), `${short(low)}, all of them`].map((text) => {
       const span = document.createElement('span');
       span.textContent = text;
       return span;
     });
-    find('map-legend').replaceChildren(left, canvas, right);
+    find('map-legend').replaceChildren(...(low < high ? [left, canvas, right] : [all]));
   }
 }

@@ -166,7 +166,7 @@ export function examine(text) {
         letter,
         position,
         record: named,
-        message: refusal(letter, position, named, kind),
+        message: meaning(raw, letter, position, named, kind),
       });
       total.problems += result.refusedCount - 1;
     } else if (!result.sequence && inFile) {
@@ -232,58 +232,40 @@ const PLAIN_HINTS = {
   '@': 'FASTQ has its first “@” before anything else.',
 };
 
+/** Letters of amino acids that are none of DNA; a name in a data base, or a place in a genome. */
+const AMINO_ACIDS = /[EFILPQ]/gi;
+const PROTEIN_FROM = 10;
+const NAME = /^\s*(?:[a-z]{1,4}_?\d{5,}(?:\.\d+)?(?::c?[\d,]+[-–][\d,]+)?|chr\w+:[\d,]+[-–][\d,]+|rs\d+|ens[a-z]*\d{11}(?:\.\d+)?)\s*$/i;
+
+/* What the whole text looks like, where that says more than its first letter that is wrong. */
+function meaning(raw, letter, position, record, kind) {
+  const kinds = new Set(raw.match(AMINO_ACIDS)?.map((one) => one.toUpperCase()));
+  if (kinds.size > 2 && raw.length >= PROTEIN_FROM && /^[a-z\s*.-]+$/i.test(raw)) {
+    const who = record ? `Record “${record}”` : 'The sequence';
+    return `${who} looks like a protein. ${refused(letter, position)} Paste the DNA that codes for it.`;
+  }
+  return kind === 'plain' && NAME.test(raw)
+    ? 'This looks like a name, or a place in a genome. Nothing is fetched here: paste the bases.'
+    : refusal(letter, position, record, kind);
+}
+
 function codeOf(letter) {
   return `U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
 }
 
 function refusal(letter, position, record, kind) {
+  const plainHint = kind === 'plain' ? PLAIN_HINTS[letter] : undefined;
+  const hint = plainHint ?? HINTS[letter.toUpperCase()] ?? '';
+  return `${refused(letter, position, record)} ${hint}`.trim();
+}
+
+function refused(letter, position, record) {
   const where = `position ${position.toLocaleString('en')}`;
   const place = record ? `${where} of record “${record}”` : where;
   const shown = /[\p{C}\p{Z}\p{M}]/u.test(letter)
     ? codeOf(letter)
     : `“${letter}”`;
-  const plainHint = kind === 'plain' ? PLAIN_HINTS[letter] : undefined;
-  const hint = plainHint ?? HINTS[letter.toUpperCase()] ?? '';
-  return `${shown} at ${place} is not a DNA letter. ${hint}`.trim();
-}
-
-/** The text without digits, but for names; and how many there were. */
-export function withoutDigits(text) {
-  let count = 0;
-  const kept = text.split(/(?<=[\r\n])/).map((line) => (line.startsWith('>') ? line
-    : line.replace(/\d/g, () => {
-      count += 1;
-      return '';
-    })));
-  return { text: kept.join(''), count };
-}
-
-const DNA_CELL = /^[ACGTURYSWKMBDHVN]+$/i;
-
-/** FASTA of a table of names and sequences, tabs between; null where it is no such table. */
-export function columnsToFasta(text) {
-  const rows = text.split(/\r\n|\n|\r/).filter((line) => line.trim())
-    .map((line) => line.split('\t').map((cell) => cell.trim()));
-  const width = rows[0].length;
-  if (width < 2 || rows.some((cells) => cells.length !== width)) return null;
-  const isSequence = (cells, column) => DNA_CELL.test(cells[column]);
-  const columns = Array.from({ length: width }, (_, column) => column);
-  // The first line may be heads.
-  const body = columns.some((column) => rows.every((cells) => isSequence(cells, column)))
-    ? rows : rows.slice(1);
-  const own = columns.findLast((column) => body.every((cells) => isSequence(cells, column)));
-  if (own === undefined || !body.length) return null;
-  return body.map((cells, index) => {
-    const others = cells.filter((_, column) => column !== own);
-    const name = others[0].replace(/\s+/g, '_') || String(index + 1);
-    return `>${[name, ...others.slice(1)].join(' ')}\n${cells[own]}\n`;
-  }).join('');
-}
-
-/** FASTA of lines, each a record. */
-export function linesToFasta(text) {
-  const lines = text.split(/\r\n|\n|\r/).map((line) => line.trim()).filter(Boolean);
-  return lines.map((line, index) => `>${index + 1}\n${line}\n`).join('');
+  return `${shown} at ${place} is not a DNA letter.`;
 }
 
 /** FASTA of records, lines of 70 letters. */

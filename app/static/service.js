@@ -122,6 +122,10 @@ export class Health extends EventTarget {
     return this.current.status === 'ready';
   }
 
+  get away() {
+    return this.current.status === 'away';
+  }
+
   async ask() {
     clearTimeout(this.timer);
     this.asked = (this.asked ?? 0) + 1;

@@ -10,6 +10,7 @@ const ALIKE = 5;
 const AROUND = 150; // bases on either side of a place that is gone to
 const SETTLED = 150; // milliseconds without a movement, after which panels follow
 const ZOOM = 2;
+const SAME_PLACE = 0.1; // of a window: how far from the same place in another one
 const LETTERS = 18; // of a stretch that are written out
 const signed = (value, digits) => value.toFixed(digits).replace('-', '−');
 
@@ -180,7 +181,7 @@ export class StripView {
     const { from, to } = this.view;
     const shown = `Bases ${format(Math.floor(from) + 1)}–${format(Math.ceil(to))} of ${format(this.data.bases)}.`;
     find('strip-readout').textContent = touched()
-      ? `${shown} Tap a token, drag to move, two fingers zoom.`
+      ? `${shown} Tap a token, drag to move, two fingers zoom; Go to takes a stretch (120-480).`
       : `${shown} Click a token, Shift and click another for all between; drag moves; Ctrl and the wheel, or + and −, zoom; arrow keys go token by token.`;
   }
 
@@ -197,10 +198,22 @@ export class StripView {
       button.className = 'link';
       const letters = this.data.record.sequence.slice(this.data.starts[first], this.data.ends[end - 1]);
       const shown = letters.length > LETTERS ? `${letters.slice(0, LETTERS)}…` : letters;
-      button.textContent = `${shown}, ${this.bases(first, end - 1)} (${signed(mean, 2)})`;
+      const beside = this.besides(first, end);
+      button.textContent = `${shown}, ${this.bases(first, end - 1)} (${signed(mean, 2)}${beside})`;
       button.addEventListener('click', () => this.visit(first, end));
       return button;
     }));
+  }
+
+  /* What else makes a stretch like the one that was asked about: where it stands. */
+  besides(first, end) {
+    const { places, length } = this.data;
+    const [from, to] = this.region;
+    if (first < to + (to - from) && end > from - (to - from)) return ', next to it';
+    if (from < 0 || this.data.windowOf(places[first]) === this.data.windowOf(places[from])) return '';
+    const apart = Math.abs((places[first] % length) - (places[from] % length));
+    // The end of a window is as near to the beginning of the next one.
+    return Math.min(apart, length - apart) <= SAME_PLACE * length ? ', same place in its window' : '';
   }
 
   /* Look at a stretch; what was asked about stays. */

@@ -150,6 +150,9 @@ def test_neighbours_are_the_nearest_by_cosine(forty: Any, service: Server) -> No
     np.testing.assert_allclose([float(cosine) for _, cosine in shown], cosines[order], atol=6e-5)
     forty.get_by_role("button", name="See it along its bases").click()
     expect(forty.locator("#result-title")).to_have_text("g7")
+    forty.get_by_role("button", name="Back to the map").click()
+    expect(forty.locator("#map-result")).to_be_focused()
+    expect(forty.locator("#map-title")).to_be_in_viewport()
 
 
 def test_umap_parts_what_differs_and_is_always_the_same(forty: Any) -> None:
@@ -172,6 +175,18 @@ def test_umap_parts_what_differs_and_is_always_the_same(forty: Any) -> None:
     expect(forty.locator("#find-text")).to_have_text("")
     forty.locator("#find-record").fill("g")
     np.testing.assert_array_equal(placed(), first)
+
+
+def test_a_colour_is_one_that_tells_records_apart(ready: Any) -> None:
+    records = [
+        f">r{n}\n{''.join(LETTERS.choices('ACGT', [1 + n % 5, 2, 2, 1], k=60))}" for n in range(30)
+    ]
+    fill(ready, "\n".join(records))
+    run(ready)
+    expect(ready.locator("#map-title")).to_have_text("30 records")
+    assert ready.locator("#colour-by").input_value() == "GC content, %"
+    ready.locator("#colour-by").select_option("length")
+    assert ready.locator("#map-legend span").all_inner_texts() == ["60, all of them"]
 
 
 def test_few_records_are_no_evidence(ready: Any) -> None:

@@ -95,10 +95,57 @@ def test_columns_of_a_sheet_become_records(ready: Any) -> None:
     finding = ready.locator("#findings .bad")
     finding.get_by_role("button", name="Read the columns as names and sequences").click()
     assert ready.locator("#text").input_value() == (
-        ">recA E. coli\nATGGCTAT\n>lexA E. coli\nATGAAAGC\n"
+        ">recA [species=E. coli]\nATGGCTAT\n>lexA [species=E. coli]\nATGAAAGC\n"
     )
     fill(ready, "a\tb\nc\n")
     expect(finding.get_by_role("button", name="Read the columns")).to_have_count(0)
+
+
+ONE_AND_TWO = ">one\nACGTTG\n>two\nGGCCAA\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "button", "read"),
+    [
+        ("name,sequence\none,ACGTTG\ntwo,GGCCAA\n", "Read the columns", ONE_AND_TWO),
+        ("one;ACGTTG\ntwo;GGCCAA", "Read the columns", ONE_AND_TWO),
+        ("one  ACGTTG\ntwo  GGCCAA\n", "Read the columns", ONE_AND_TWO),
+        ('"one","a, b","ACGTTG"\n', "Read the columns", '>one [column_2="a, b"]\nACGTTG'),
+        ("ACJT ACGT\nACGT ACGT\n", "Read the columns", None),
+        ("ORIGIN      \n        1 acgttg ggccaa\n//\n", "after ORIGIN", "acgttg ggccaa"),
+        ("5'-ACGTTG-3'", "Remove 5′ and 3′", "ACGTTG"),
+    ],
+)
+def test_what_has_one_likely_cause_is_put_right(
+    ready: Any, text: str, button: str, read: str | None
+) -> None:
+    fill(ready, text)
+    action = ready.locator("#findings .bad").get_by_role("button", name=button)
+    if read is None:
+        expect(ready.locator("#findings .bad")).to_have_count(1)
+        expect(action).to_have_count(0)
+        return
+    action.click()
+    expect(ready.locator("#findings .bad")).to_have_count(0)
+    assert ready.locator("#text").input_value().strip() == read.strip()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "MTTIVSVRRNGHVVIAGDGQATLGNTVMKGNVKKVRRLYNDKVIAGFAGG",
+            "looks like a protein. “I” at position 4",
+        ),
+        (">hslV\nMTTIVSVRRNGHVVIAGDGQATLGN\n", "Record “hslV” looks like a protein."),
+        ("NC_008253.1", "Nothing is fetched here"),
+        ("chr1:10,000-20,000", "Nothing is fetched here"),
+        ("ACGTACGTJACGT", "“J” at position 9 is not a DNA letter."),
+    ],
+)
+def test_what_is_no_dna_at_all_is_called_what_it_is(ready: Any, text: str, said: str) -> None:
+    fill(ready, text)
+    expect(ready.locator("#findings .bad")).to_contain_text(said)
 
 
 def test_vectors_that_had_arrived_survive_a_broken_connection(
@@ -133,6 +180,7 @@ def test_vectors_that_had_arrived_survive_a_broken_connection(
     fill(page, THREE)
     run(page)
     expect(page.locator("#error-text")).to_contain_text("2 of 3 records had arrived")
+    expect(page.locator("#error-text")).to_contain_text("The first that is missing is three.")
     expect(page.locator("#records tbody tr")).to_have_count(2)
     with page.expect_download() as started:
         page.locator("#map-npy").click()

@@ -219,6 +219,23 @@ def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None
     expected = f"bases {offsets[best, 0] + 1:,}–{offsets[best + size - 1, 1]:,}"
     expect(ready.locator("#alike button").first).to_contain_text(expected)
 
+    # What its place alone makes alike is told: beside what was asked about, or as far in a window.
+    alike = ready.locator("#alike button").all_inner_texts()
+    told = [text.partition(")")[0].rpartition("(")[2].partition(", ")[2] for text in alike]
+    places = []
+    for text in alike:
+        base = int(text.partition("bases ")[2].partition("–")[0].replace(",", "")) - 1
+        first = int(np.flatnonzero(offsets[:, 0] == base)[0])
+        if abs(first - inside[0]) < 2 * size:
+            places.append("next to it")
+        else:
+            apart = abs(first % 510 - inside[0] % 510)
+            other = first // 510 != inside[0] // 510
+            same = other and min(apart, 512 - apart) <= 51
+            places.append("same place in its window" if same else "")
+    assert told == places
+    assert "next to it" in places
+
     # With Shift, a click asks about all from the chosen token to this one.
     ready.locator("#strip-all").click()
     ready.locator("#strip").scroll_into_view_if_needed()

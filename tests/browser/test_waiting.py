@@ -76,6 +76,9 @@ def test_the_page_follows_the_service_through_a_restart(
         expect(state).to_have_attribute("data-status", "away")
         expect(page.locator("#notice-title")).to_have_text("The service does not answer")
         expect(page.locator("#notice-text")).to_contain_text("make serve")
+        run(page)
+        expect(page.locator("#work-text")).to_contain_text("the service, which does not answer")
+        page.get_by_role("button", name="Cancel").click()
     with running(STAND_IN_SERVER, **settings, GENA_PORT=str(first.port)):
         expect(state).to_have_attribute("data-status", "ready", timeout=PATIENCE)
         expect(page.locator("#notice")).to_be_hidden()
