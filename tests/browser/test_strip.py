@@ -194,6 +194,23 @@ def test_gc_is_the_share_of_known_bases(ready: Any) -> None:
     assert found == [1, 0.5, 0, None, 1]
 
 
+def alike(page: Any, offsets: NDArray[np.int64]) -> tuple[list[str], list[int]]:
+    """Of each stretch most like the chosen one: what is told beside, and its first token."""
+    texts = page.locator("#alike button").all_inner_texts()
+    told = [text.partition(")")[0].rpartition("(")[2].partition(", ")[2] for text in texts]
+    bases = [int(text.partition("bases ")[2].partition("–")[0].replace(",", "")) for text in texts]
+    return told, [int(np.flatnonzero(offsets[:, 0] == base - 1)[0]) for base in bases]
+
+
+def place_of(first: int, chosen: int, size: int) -> str:
+    """What makes `size` tokens from `first` like as many from `chosen`, but for the DNA."""
+    if abs(first - chosen) < 2 * size:
+        return "next to it"
+    apart = abs(first % 510 - chosen % 510)
+    same = first // 510 != chosen // 510 and min(apart, 512 - apart) <= 51
+    return "same place in its window" if same else ""
+
+
 def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None:
     """Its mean is compared; the stretches of as many tokens that are most like it are named."""
     piece = LONG[500:560]
@@ -220,19 +237,8 @@ def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None
     expect(ready.locator("#alike button").first).to_contain_text(expected)
 
     # What its place alone makes alike is told: beside what was asked about, or as far in a window.
-    alike = ready.locator("#alike button").all_inner_texts()
-    told = [text.partition(")")[0].rpartition("(")[2].partition(", ")[2] for text in alike]
-    places = []
-    for text in alike:
-        base = int(text.partition("bases ")[2].partition("–")[0].replace(",", "")) - 1
-        first = int(np.flatnonzero(offsets[:, 0] == base)[0])
-        if abs(first - inside[0]) < 2 * size:
-            places.append("next to it")
-        else:
-            apart = abs(first % 510 - inside[0] % 510)
-            other = first // 510 != inside[0] // 510
-            same = other and min(apart, 512 - apart) <= 51
-            places.append("same place in its window" if same else "")
+    told, firsts = alike(ready, offsets)
+    places = [place_of(first, int(inside[0]), size) for first in firsts]
     assert told == places
     assert "next to it" in places
 
