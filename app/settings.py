@@ -18,9 +18,11 @@ from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
 from converter.errors import UnusablePathError
 from converter.paths import user_path
 from converter.runtime.protocol import COMPUTE_UNITS, Compute, Device, RuntimeChoice
-from converter.tokenizer import WINDOW
 
 _MIB = 2**20
+# A window of the models that read the fewest tokens at a time. Whether one of the model that is
+# served has room is seen when its bundle is there (`app.model.lifecycle`).
+_LEAST_QUEUE_TOKENS = 512
 
 
 def _split(value: object) -> object:
@@ -174,9 +176,9 @@ class Settings(BaseSettings):
 
     queue_tokens: int = Field(
         65_536,
-        ge=WINDOW,
-        description="Room in the queue. Each request in progress holds at least one window "
-        f"({WINDOW}).",
+        ge=_LEAST_QUEUE_TOKENS,
+        description="Room in the queue. Each request in progress holds at least one window of the "
+        "model (tokens_per_window of /info).",
     )
     deadline_seconds: float = Field(
         600,

@@ -46,7 +46,7 @@ def _bare(bundle: Path, file: Path, channel: Connection) -> None:
     for record in file.read_text().split(">")[1:]:
         sequence = "".join(record.splitlines()[1:])
         ids = tokenizer.encode(sequence).ids
-        for window in plan_windows(len(ids), 0):
+        for window in plan_windows(len(ids), 0, tokenizer.max_own_tokens):
             windows.append((len(sequence), tokenizer.window(ids[window.first : window.end])))
     windows.sort(key=lambda each: -each[0])
     runtime = load_runtime(opened)

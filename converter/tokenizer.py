@@ -32,7 +32,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 WINDOW = 512
 # [CLS] and [SEP].
 SPECIALS = 2
-MAX_OWN_TOKENS = WINDOW - SPECIALS
 
 _KEPT = LETTERS + LETTERS.lower()
 _INVISIBLE = "\u200b\ufeff"

@@ -44,7 +44,7 @@ def main() -> int:
         if status == "failed":  # the server's log has said why
             return 1
         if status == "ready":
-            print(requests(url), flush=True)
+            print(requests(url, shape(url)), flush=True)
         return server.wait()
     except KeyboardInterrupt:
         return server.wait()
@@ -89,14 +89,25 @@ def health(url: str) -> dict[str, str]:
     return said if isinstance(said, dict) else {}
 
 
-def requests(url: str) -> str:
-    """The lines for the terminal."""
+def shape(url: str) -> str:
+    """Of the features of a sequence that fits in one window, as its server says it."""
+    with _direct.open(f"{url}/info", timeout=5) as answer:
+        said = json.load(answer)
+    return f"1 x {said['limits']['tokens_per_window']} x {said['bundle']['hidden_size']}"
+
+
+def requests(url: str, features: str) -> str:
+    """The lines for the terminal.
+
+    Args:
+        features: the shape of an answer.
+    """
     sequence = json.dumps({"sequence": SEQUENCE, "pooling": "mean"})
     return (
         f"\n{MODEL} is served at {url} (a page for people; {url}/docs for programs).\n"
         "In another terminal, one vector for a sequence:\n\n"
         f"  curl -s {url}/features -H 'Content-Type: application/json' -d '{sequence}'\n\n"
-        "and the features of every token, 1 x 512 x 768, for numpy.load:\n\n"
+        f"and the features of every token, {features}, for numpy.load:\n\n"
         f"  curl -s '{url}/features?format=npy' -H 'Content-Type: text/plain' "
         f"-d {SEQUENCE} -o features.npy\n\n"
         "Ctrl-C ends it.\n"

@@ -148,7 +148,9 @@ def make_checkpoint(
     tensors[prefix + "pooler.dense.bias"] = torch.zeros(hidden)
     tensors["cls.seq_relationship.weight"] = torch.zeros(2, hidden)
     if layout == "bin":
-        tensors[prefix + "embeddings.position_ids"] = torch.arange(512)[None]
+        tensors[prefix + "embeddings.position_ids"] = torch.arange(config.max_position_embeddings)[
+            None
+        ]
         tensors["cls.predictions.decoder.weight"] = tensors[
             prefix + "embeddings.word_embeddings.weight"
         ]

@@ -14,7 +14,6 @@ from app.answers.writer import AnswerPlan, Chunk, Writer
 from app.inference.engine import Block
 from app.inference.records import RecordStrand
 from app.inference.windows import Window
-from converter.tokenizer import WINDOW
 
 # The same for every member, so that the same request has the same answer.
 _DATE = (1980, 1, 1, 0, 0, 0)
@@ -75,7 +74,7 @@ class NpzWriter(Writer):
             yield (name, (), array.dtype, [array])
 
     def _tables_of_windows(self) -> Iterator[_Table]:
-        n = self.plan.prepared.n_windows
+        n, length = self.plan.prepared.n_windows, self.plan.window
         windows = self._of_windows
         yield ("windows", (n, 6), _INT64, windows(self._window_row))
         yield ("n_tokens", (n,), _INT64, windows(lambda _n, _s, window: np.array(window.n_tokens)))
@@ -85,8 +84,8 @@ class NpzWriter(Writer):
             _INT8,
             windows(lambda _n, strand, _w: np.array(-1 if strand.reverse else 1)),
         )
-        yield ("input_ids", (n, WINDOW), _INT32, windows(self._padded_ids))
-        yield ("offsets", (n, WINDOW, 2), _INT64, windows(self._padded_offsets))
+        yield ("input_ids", (n, length), _INT32, windows(self._padded_ids))
+        yield ("offsets", (n, length, 2), _INT64, windows(self._padded_offsets))
 
     def _tables_of_records(self) -> Iterator[_Table]:
         records, skipped = self.plan.prepared.records, self.plan.prepared.skipped
@@ -117,10 +116,10 @@ class NpzWriter(Writer):
     def _padded_ids(self, _number: int, strand: RecordStrand, window: Window) -> NDArray[Any]:
         tokenizer = self.plan.tokenizer
         ids = strand.ids(self.plan.prepared.store, window.first, window.end)
-        return tokenizer.pad(tokenizer.window(ids), WINDOW)
+        return tokenizer.pad(tokenizer.window(ids), self.plan.window)
 
     def _padded_offsets(self, _number: int, strand: RecordStrand, window: Window) -> NDArray[Any]:
-        offsets = np.zeros((WINDOW, 2), np.int64)
+        offsets = np.zeros((self.plan.window, 2), np.int64)
         store = self.plan.prepared.store
         offsets[1 : window.n_tokens - 1] = strand.offsets(store, window.first, window.end)
         return offsets

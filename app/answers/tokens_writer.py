@@ -10,8 +10,7 @@ from app.answers.json_values import items, open_object
 from app.answers.writer import Chunk, Writer
 from app.inference.engine import Block
 from app.inference.records import Record
-from app.inference.windows import SPECIALS
-from converter.tokenizer import WINDOW
+from converter.tokenizer import SPECIALS
 
 # Tokens that are encoded at a time, so that the event loop is never held for long.
 _SLICE = 4096
@@ -50,7 +49,11 @@ class TokensWriter(Writer):
         n = strand.own_tokens
         slices = [(start, min(start + _SLICE, n)) for start in range(0, n, _SLICE)]
         cls, sep = np.array([tokenizer.cls_id], np.int32), np.array([tokenizer.sep_id], np.int32)
-        yield open_object({**head, **_described(record)}) + b',"input_ids":[' + items(cls)
+        yield (
+            open_object({**head, **_described(record, self.plan.window)})
+            + b',"input_ids":['
+            + items(cls)
+        )
         for start, end in slices:
             yield b"," + items(strand.ids(store, start, end))
         yield b"," + items(sep) + b'],"tokens":[' + items(tokenizer.tokens(cls))
@@ -62,11 +65,11 @@ class TokensWriter(Writer):
         yield b",[0,0]]}"
 
 
-def _described(record: Record) -> dict[str, object]:
+def _described(record: Record, window: int) -> dict[str, object]:
     return {
         "n_tokens": record.strands[0].own_tokens + SPECIALS,
         "n_unknown": record.n_unknown,
-        "limit": WINDOW,
+        "limit": window,
         "n_bases": record.n_bases,
         "changes": record.changes,
         **({} if record.warning is None else {"warning": record.warning}),

@@ -15,7 +15,7 @@ import numpy as np
 from app.inference.engine import Block
 from app.inference.records import PreparedRequest, Record
 from app.requests.submitted import Submitted
-from converter.tokenizer import WINDOW, DnaTokenizer
+from converter.tokenizer import DnaTokenizer
 
 # A piece of an answer: bytes, or a look at the array that holds them. A megabyte and a half that is
 # copied into fresh memory costs half a millisecond, most of it for the kernel's empty pages.
@@ -49,6 +49,11 @@ class AnswerPlan:
         return np.dtype(self.prepared.choices.dtype).newbyteorder("<")
 
     @property
+    def window(self) -> int:
+        """Tokens that the model reads at a time, [CLS] and [SEP] included."""
+        return self.tokenizer.model_max_length
+
+    @property
     def is_base(self) -> bool:
         """Whether there is a row a base."""
         return self.prepared.choices.resolution == "base"
@@ -67,7 +72,7 @@ class AnswerPlan:
         if self.is_base:
             first, end = record.base_range
             return (end - first, self.hidden_size)
-        return (record.n_windows, WINDOW, self.hidden_size)
+        return (record.n_windows, self.window, self.hidden_size)
 
     @cached_property
     def shape(self) -> tuple[int, ...]:

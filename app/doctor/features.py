@@ -53,7 +53,7 @@ def examine_features(visit: Visit) -> Generator[Features, None, None]:
     windows = known_windows(bundle)
     with serving(visit, "features") as server:
         found = Features(**server.facts())
-        curl = _Curl(visit, server)
+        curl = _Curl(visit, server, bundle.manifest.window)
         if not windows:
             found = found.model_copy(update={"problems": ("There is no DNA of known features.",)})
         yield found
@@ -70,7 +70,8 @@ Judged = tuple[Answer, str | None]
 
 
 class _Curl:
-    def __init__(self, visit: Visit, server: Server) -> None:
+    def __init__(self, visit: Visit, server: Server, length: int) -> None:
+        self._length = length
         self._url = f"http://127.0.0.1:{server.port}"
         self._body, self._answer = visit.scratch / "request", visit.scratch / "answer"
         self._output = visit.output("curl")
@@ -83,7 +84,7 @@ class _Curl:
             return answer, f"{what}: status {answer.status}."
         rows = np.load(self._answer)
         n_tokens, hidden = window.rows.shape
-        if rows.shape != (1, 512, hidden) or rows[0, n_tokens:].any():
+        if rows.shape != (1, self._length, hidden) or rows[0, n_tokens:].any():
             return answer, f"{what}: the answer is {rows.shape}, or its padding is not zero."
         return _compared(answer, window.rows, rows[0, :n_tokens])
 

@@ -26,11 +26,16 @@ class Job:
 
 
 class Model(Protocol):
-    """What is known of a model once it is ready."""
+    """What is known of a model once it is ready.
+
+    Attributes:
+        window: tokens that it reads at a time, [CLS] and [SEP] included.
+    """
 
     model: str
     fingerprint: str
     hidden_size: int
+    window: int
 
 
 class Embedder(Model, Protocol):

@@ -57,7 +57,7 @@ class LocalModel:
     ) -> None:
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
-        self.hidden_size = 0
+        self.hidden_size = self.window = 0
         self._lifecycle = lifecycle
         self._settings = settings
         self._choices = replace(choices, on_error="skip", ambiguous="accept")
@@ -74,6 +74,7 @@ class LocalModel:
         self.model = model.manifest.model
         self.fingerprint = model.fingerprint
         self.hidden_size = model.manifest.hidden_size
+        self.window = model.manifest.window
         return model.tokenizer
 
     async def prepare(self, job: Job) -> PreparedJob:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+from app.embed.embedder import Model
 from app.embed.errors import UsageError
 from app.embed.sequences import STDIN
 from app.embed.shards import VectorType
 from app.embed.windows import Cut
 from app.requests.options import Ambiguous, Choices, Strand, VectorPooling
 from converter.paths import user_path
-from converter.tokenizer import MAX_OWN_TOKENS
+from converter.tokenizer import SPECIALS
 
 DEFAULT_SHARD_WINDOWS = 512
 
@@ -62,7 +63,7 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
     kinds = group.add_mutually_exclusive_group()
     add = kinds.add_argument
     add("--windows", type=_count, metavar="BASES", help="windows of so many bases")
-    add("--tokens", type=_count, metavar="N", help=f"of so many tokens, up to {MAX_OWN_TOKENS}")
+    add("--tokens", type=_count, metavar="N", help="of so many tokens, up to the model's")
     add("--bed", metavar="FILE", help="the intervals of a BED file, each on its strand")
     add = group.add_argument
     add(
@@ -117,7 +118,7 @@ def read_options(arguments: argparse.Namespace) -> EmbedOptions:
     """What was asked for.
 
     Raises:
-        UsageError: it does not go together.
+        UsageError: it does not go together. What depends on the model, see `require_fitting`.
     """
     if arguments.input is None:
         raise UsageError("Name a file to embed; - is standard input.")
@@ -175,10 +176,24 @@ def _check_together(arguments: argparse.Namespace) -> None:
         )
     if arguments.ray is not None:
         _check_cluster(arguments)
-    limit = arguments.tokens or MAX_OWN_TOKENS
-    if limit > MAX_OWN_TOKENS:
-        raise UsageError(f"--tokens: the model takes {MAX_OWN_TOKENS} at a time.")
-    if arguments.overlap >= limit:
+    if arguments.tokens:
+        _require_less(arguments.overlap, arguments.tokens)
+
+
+def require_fitting(options: EmbedOptions, model: Model) -> None:
+    """Compare what was asked for with the windows of the model, once it is known.
+
+    Raises:
+        UsageError: the model has no such windows.
+    """
+    most = model.window - SPECIALS
+    if options.cut.tokens is not None and options.cut.tokens > most:
+        raise UsageError(f"--tokens {options.cut.tokens}: {model.model} takes {most} at a time.")
+    _require_less(options.choices.stride, most)
+
+
+def _require_less(overlap: int, limit: int) -> None:
+    if overlap >= limit:
         raise UsageError(f"--overlap has to be less than a window of {limit} tokens.")
 
 

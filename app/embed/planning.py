@@ -17,8 +17,8 @@ from app.requests.schemas import MAX_ID_LENGTH
 from converter.tokenizer import DnaTokenizer
 
 _BLOCK = 2**20
-# Bases to tokenize at a time, and tokens at the end of them that more bases might change.
-_FIRST_BASES, _UNSETTLED = 2**13, 64
+# Bases of a token for the first try, and tokens at the end that more bases might change.
+_BASES_PER_TOKEN, _UNSETTLED = 16, 64
 _RUN_OF_N = re.compile("[Nn]+")
 # A window of tokens has no more of it than it can take; what is longer is left out of all.
 _SHORTEST_GAP = 10_000
@@ -207,7 +207,7 @@ class Planner:
         """Ends of the tokens from `start` on: a few more than a window has, or all."""
         assert self.tokenizer is not None
         assert self.cut.tokens is not None
-        size = _FIRST_BASES
+        size = _BASES_PER_TOKEN * (self.cut.tokens + _UNSETTLED)
         while True:
             check_wanted(self.stop)
             end = min(start + size, length)

@@ -67,7 +67,7 @@ class RemoteService:
     ) -> None:
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
-        self.hidden_size = 0
+        self.hidden_size = self.window = 0
         self._url = url.rstrip("/")
         self._query = urlencode(
             {
@@ -101,7 +101,9 @@ class RemoteService:
             health = json.loads(content)
             self.model, self.fingerprint = str(health["model"]), str(health["fingerprint"])
             content, _ = await self._until_answered("/info", None)
-            self.hidden_size = int(json.loads(content)["bundle"]["config"]["hidden_size"])
+            info = json.loads(content)
+            self.hidden_size = int(info["bundle"]["config"]["hidden_size"])
+            self.window = int(info["limits"]["tokens_per_window"])
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{self._url} answers, but is no gena-coreml.") from error
 

@@ -14,7 +14,7 @@ from app.embed.embedder import Embedder, Model, options_of
 from app.embed.errors import DONE, InputError, UsageError
 from app.embed.estimate import Estimate, estimate, require_room
 from app.embed.local import LocalModel, local_model
-from app.embed.options import EmbedOptions
+from app.embed.options import EmbedOptions, require_fitting
 from app.embed.planning import Planner
 from app.embed.progress import Progress
 from app.embed.remote import RemoteService
@@ -46,6 +46,7 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
         if table is not None and not options.cut.tokens:
             stamp.require(table.stamp, options.output)  # before a model is waited for
         planner, stamp = await _with_model(planner, stamp, model, progress)
+        require_fitting(options, model)
         model.sequences = source.sequences
         if options.dry_run:
             assert not isinstance(model, RayCluster)  # which the options do not have together

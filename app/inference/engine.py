@@ -21,7 +21,7 @@ from app.inference.windows import Window
 from app.model.flow import Flow
 from app.model.prediction import IN_FLIGHT
 from app.requests.options import Choices
-from converter.tokenizer import WINDOW, DnaTokenizer
+from converter.tokenizer import DnaTokenizer
 
 # Windows that are asked for ahead of the one whose features are used next: these many, and the
 # tokens of these many batches. Two batches are with the model; the others wait for their turn.
@@ -50,6 +50,11 @@ class Predictor:
         self._tokenizer = tokenizer
         self.hits = 0
         self.misses = 0
+
+    @property
+    def window(self) -> int:
+        """Tokens that the model reads at a time, [CLS] and [SEP] included."""
+        return self._tokenizer.model_max_length
 
     @property
     def ahead_tokens(self) -> int:
@@ -126,7 +131,7 @@ async def feature_blocks(
     Raises:
         ProblemError: 422 dtype.overflow, and those of the predictor.
     """
-    blocks = _block_maker(prepared)
+    blocks = _block_maker(prepared, predictor.window)
     tasks = _window_tasks(prepared)
     async with aclosing(_in_order(tasks, predictor, prepared)) as computed:
         async for task, rows in computed:
@@ -192,7 +197,7 @@ def _naming(record: Record, prepared: PreparedRequest) -> Iterator[None]:
 _BlockMaker: TypeAlias = Callable[[_WindowTask, NDArray[np.float32]], Iterator[Block]]
 
 
-def _block_maker(prepared: PreparedRequest) -> _BlockMaker:
+def _block_maker(prepared: PreparedRequest, window: int) -> _BlockMaker:
     """What turns computed windows, one after the other, into blocks."""
     if prepared.choices.by_window:
         return _WindowVectorBlocks(prepared.choices)
@@ -200,18 +205,19 @@ def _block_maker(prepared: PreparedRequest) -> _BlockMaker:
         return _PooledBlocks(prepared.choices)
     if prepared.choices.resolution == "base":
         return _BaseBlocks(prepared)
-    return _TokenBlocks(prepared.choices)
+    return _TokenBlocks(prepared.choices, window)
 
 
 @dataclass(frozen=True)
 class _TokenBlocks:
-    """A block a window, padded to its full length."""
+    """A block a window, padded to the tokens of a full one."""
 
     choices: Choices
+    window: int
 
     def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
         values = _cast(rows, self.choices)
-        yield Block(task.record, values, WINDOW - len(values), task.first, task.last)
+        yield Block(task.record, values, self.window - len(values), task.first, task.last)
 
 
 @dataclass(frozen=True)

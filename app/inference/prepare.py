@@ -17,20 +17,13 @@ from app.errors import ProblemError
 from app.inference.plausibility import check_letters, check_text, note_on_lines, who
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
-from app.inference.windows import SPECIALS
 from app.requests.bodies import check_wanted
 from app.requests.limits import Limits
 from app.requests.options import Choices
 from app.requests.schemas import MAX_ID_LENGTH
 from app.requests.submitted import Submitted, SubmittedIds
-from converter.tokenizer import (
-    MAX_OWN_TOKENS,
-    WINDOW,
-    CleanSequence,
-    DnaTokenizer,
-    SequenceError,
-    clean,
-)
+from app.requests.validation import option_problem
+from converter.tokenizer import SPECIALS, CleanSequence, DnaTokenizer, SequenceError, clean
 
 _COMPLEMENT = str.maketrans("ACGTRYSWKMBDHVN", "TGCAYRSWMKVHDBN")
 # Whether the strand is turned around.
@@ -56,9 +49,10 @@ def prepare(
 
     Raises:
         ProblemError: the first problem, naming the record; with `on_error=skip` only problems of
-            the whole request.
+            the whole request, such as an overlap that the model's windows do not have.
         AbandonedError: `stop` was set.
     """
+    _check_overlap(choices, tokenizer)
     started = time.perf_counter()
     collection = _Collection(tokenizer, choices, limits, single, stop)
     try:
@@ -208,9 +202,26 @@ class _RecordReader:
         reverse: bool,
     ) -> RecordStrand:
         """Store the tokens that are used of (n,) ids and the (n,) bases where they end."""
-        used, overlap = _fit(len(ids), self.choices, name)
+        used, overlap = self._fit(len(ids), name)
         start = self.store.append(ids[:used], ends[:used])
-        return RecordStrand(reverse, start, used, n_bases, overlap)
+        return RecordStrand(reverse, start, used, n_bases, overlap, self.tokenizer.max_own_tokens)
+
+    def _fit(self, own_tokens: int, name: str | None) -> tuple[int, int]:
+        """How many of a sequence's own tokens to use, and the overlap of their windows."""
+        most = self.tokenizer.max_own_tokens
+        if own_tokens <= most or self.choices.overflow == "window":
+            return own_tokens, self.choices.stride
+        if self.choices.overflow == "truncate":
+            return most, 0
+        n_tokens, window = own_tokens + SPECIALS, self.tokenizer.model_max_length
+        raise ProblemError(
+            "sequence.too_long",
+            f"{who(name)} has {n_tokens} tokens, [CLS] and [SEP] included; a window holds "
+            f"{window}.",
+            record=name,
+            count=n_tokens,
+            limit=window,
+        )
 
     def _truncation(self, strand: RecordStrand, own_tokens: int) -> Truncation | None:
         used = strand.own_tokens
@@ -279,20 +290,15 @@ def _changes(cleaned: CleanSequence) -> dict[str, int]:
     }
 
 
-def _fit(own_tokens: int, choices: Choices, name: str | None) -> tuple[int, int]:
-    """How many of a sequence's own tokens to use, and the overlap of their windows."""
-    if own_tokens <= MAX_OWN_TOKENS or choices.overflow == "window":
-        return own_tokens, choices.stride
-    if choices.overflow == "truncate":
-        return MAX_OWN_TOKENS, 0
-    n_tokens = own_tokens + SPECIALS
-    raise ProblemError(
-        "sequence.too_long",
-        f"{who(name)} has {n_tokens} tokens, [CLS] and [SEP] included; a window holds {WINDOW}.",
-        record=name,
-        count=n_tokens,
-        limit=WINDOW,
-    )
+def _check_overlap(choices: Choices, tokenizer: DnaTokenizer) -> None:
+    """What the OpenAPI document cannot say, as it depends on the model."""
+    most = tokenizer.max_own_tokens - 1
+    if choices.stride > most:
+        raise option_problem(
+            "stride",
+            f"it has to be less than or equal to {most}: a window of this model holds "
+            f"{tokenizer.max_own_tokens} of a sequence's own tokens",
+        )
 
 
 def _own_ids(given: list[int], tokenizer: DnaTokenizer, name: str | None) -> list[int]:

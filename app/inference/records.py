@@ -23,6 +23,7 @@ class RecordStrand:
         own_tokens: tokens used, without specials.
         n_bases: of the record, to turn positions around.
         overlap: of its windows.
+        max_own_tokens: of one window.
     """
 
     reverse: bool
@@ -30,14 +31,20 @@ class RecordStrand:
     own_tokens: int
     n_bases: int
     overlap: int
+    max_own_tokens: int
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        return plan_windows(self.own_tokens, self.overlap)
+        return plan_windows(self.own_tokens, self.overlap, self.max_own_tokens)
 
     @property
     def n_windows(self) -> int:
-        return count_windows(self.own_tokens, self.overlap)
+        return count_windows(self.own_tokens, self.overlap, self.max_own_tokens)
+
+    @property
+    def n_tokens(self) -> int:
+        """Rows that the model computes: tokens of all windows, [CLS] and [SEP] included."""
+        return count_rows(self.own_tokens, self.overlap, self.max_own_tokens)
 
     def ids(self, store: TokenStore, first: int, end: int) -> NDArray[np.int32]:
         """(end - first,) ids of some of its tokens."""
@@ -113,8 +120,8 @@ class Record:
 
     @property
     def n_tokens(self) -> int:
-        """Rows that the model computes: tokens of all windows, [CLS] and [SEP] included."""
-        return sum(count_rows(strand.own_tokens, strand.overlap) for strand in self.strands)
+        """Rows that the model computes, of all strands."""
+        return sum(strand.n_tokens for strand in self.strands)
 
     @property
     def base_range(self) -> tuple[int, int]:

@@ -17,13 +17,15 @@ _ADVICE = {
     "runtime": "Choose another with --runtime or --compute-units.",
     "disk": "Make room there, or start the server with another place: GENA_BUNDLES for bundles, "
     "TMPDIR for what is temporary.",
+    "queue": "Start it again with a larger GENA_QUEUE_TOKENS.",
     "model.start": "See whether the machine lacks memory or open files (ulimit -n).",
     "model": "Try GENA_COMPUTE_UNITS=CPU_ONLY, and look at the log of the server.",
 }
 # What was named, or lies in the files that were named. Beside it are faults of the machine and the
 # model's processes, which another attempt may not meet.
 _LASTING = (
-    "bundle.invalid", "bundle.missing", "checkpoint", "package", "path", "runtime", "tokenizer",
+    "bundle.invalid", "bundle.missing", "checkpoint", "package", "path", "queue", "runtime",
+    "tokenizer",
 )  # fmt: skip
 
 

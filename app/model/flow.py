@@ -9,7 +9,6 @@ from typing import Protocol
 
 from app.errors import ProblemError
 from app.model.prediction import Rows, WindowIds
-from converter.tokenizer import WINDOW
 
 
 class Turns(Protocol):
@@ -68,13 +67,15 @@ class Flow:
 
     Attributes:
         fingerprint: of the bundle whose model may compute them.
+        window: tokens that this model reads at a time; the flow holds room for as many at least.
         predicting_seconds: time that the model took for its windows and those that were with
             them, added up.
         ended: the error that everything asked for now fails with; None while it is open.
     """
 
-    def __init__(self, turns: Turns, fingerprint: str) -> None:
+    def __init__(self, turns: Turns, fingerprint: str, window: int) -> None:
         self.fingerprint = fingerprint
+        self.window = window
         self.predicting_seconds = 0.0
         self.ended: Exception | None = None
         self._turns = turns
@@ -94,6 +95,11 @@ class Flow:
     def queued_tokens(self) -> int:
         """Tokens of the windows that wait for the model."""
         return sum(len(queued.window) for queued in self._waiting)
+
+    @property
+    def held_tokens(self) -> int:
+        """Room that it takes in the queue."""
+        return max(self.window, self.queued_tokens)
 
     @property
     def batch_tokens(self) -> int:
@@ -131,7 +137,7 @@ class Flow:
         Waits for room in the queue: an admitted flow is not refused later for want of room.
 
         Args:
-            window: (n,) int32 unpadded ids with both specials, n <= 512.
+            window: (n,) int32 unpadded ids with both specials, no more than `self.window`.
 
         Returns:
             (n, hidden) float32, one row a token.
@@ -141,8 +147,8 @@ class Flow:
                 the model.
             ModelUnavailableError: no model will come.
         """
-        if not 0 < len(window) <= WINDOW:
-            raise ValueError(f"a window has 1 to {WINDOW} ids, not {len(window)}")
+        if not 0 < len(window) <= self.window:
+            raise ValueError(f"a window has 1 to {self.window} ids, not {len(window)}")
         await self._turns.wait_for_room(self, len(window))
         queued = QueuedWindow(window, asyncio.get_running_loop().create_future())
         if not self._unanswered:

@@ -47,6 +47,12 @@ _MOST_REPLACEMENTS = 5
 _FIRST_PAUSE, _LONGEST_PAUSE = 30.0, 900.0
 
 
+class QueueTooSmallError(GenaError):
+    """No request would ever find a place in the queue."""
+
+    code = "queue.too_small"
+
+
 @dataclass(frozen=True)
 class ReadyModel:
     """What a request for data needs.
@@ -62,7 +68,9 @@ class ReadyModel:
 
     def open_flow(self, deadline_seconds: float) -> AbstractAsyncContextManager[Flow]:
         """A place in the queue for what was prepared with this model (`Scheduler.open_flow`)."""
-        return self.scheduler.open_flow(self.fingerprint, deadline_seconds)
+        return self.scheduler.open_flow(
+            self.fingerprint, self.tokenizer.model_max_length, deadline_seconds
+        )
 
 
 class Lifecycle:
@@ -90,6 +98,7 @@ class Lifecycle:
         self._supervisor = Supervisor(settings, metrics, self.scheduler, self._set, model_command)
         self._grace_seconds = settings.grace_seconds
         self._compute = settings.compute
+        self._queue_tokens = settings.queue_tokens
         self._state = State("loading", "Looking for the bundle.")
         self._served: ServedBundle | None = None
         self._failures = 0
@@ -191,6 +200,7 @@ class Lifecycle:
                 self._served = None
                 self._served = served = await self._source.prepare()
                 manifest = served.bundle.manifest
+                self._require_room(manifest)
                 logger.info("%s serves %s", manifest.model, manifest.serves)
                 await self._supervisor.keep(served.bundle)
             except (ConversionError, ModelLoadError, GenaError) as error:
@@ -203,6 +213,14 @@ class Lifecycle:
                 self._fail("internal", f"{type(error).__name__}: {error}")
             await self._retry.wait()
             self._retry.clear()
+
+    def _require_room(self, manifest: Manifest) -> None:
+        """Raises QueueTooSmallError: the queue does not hold a window of this model."""
+        if self._queue_tokens < manifest.window:
+            raise QueueTooSmallError(
+                f"The queue has room for {self._queue_tokens} tokens, and a window of "
+                f"{manifest.model} has {manifest.window}."
+            )
 
     def _may_read_again(self, error: ConversionError | ModelLoadError | GenaError) -> bool:
         """Whether the bundle changed under its readers: then all of it is read again, at once."""

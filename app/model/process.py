@@ -132,7 +132,10 @@ class ModelProcess:
         Raises:
             ModelStartError: the system lacks room for its answers, memory or open files.
         """
-        size = SLOTS * slot_bytes(bundle.manifest.hidden_size, settings.batch_tokens)
+        manifest = bundle.manifest
+        # What is predicted at a time: windows of so many tokens together, or one full window.
+        tokens = max(manifest.window, settings.batch_tokens)
+        size = SLOTS * slot_bytes(manifest.hidden_size, tokens)
         try:
             return await cls._start(bundle, settings, command, size)
         except OSError as error:

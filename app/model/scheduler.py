@@ -19,7 +19,6 @@ from app.errors import ProblemError, deadline_exceeded
 from app.metrics import Stage
 from app.model.flow import Flow, QueuedWindow
 from app.model.prediction import IN_FLIGHT, Model, ModelDiedError, Prediction
-from converter.tokenizer import WINDOW
 
 # Tokens per second until the first measurement, and how much a new measurement counts.
 _FIRST_GUESS, _SMOOTHING = 1000.0, 0.1
@@ -34,7 +33,7 @@ class Scheduler:
 
     Args:
         queue_tokens: bound on the tokens that open flows hold. Each flow holds at least one
-            window of 512, so that its next window always has a place.
+            window of its model, so that its next window always has a place.
         observe: called with the seconds of every window, queued and predicting.
     """
 
@@ -75,11 +74,14 @@ class Scheduler:
         return len(self._flows)
 
     @asynccontextmanager
-    async def open_flow(self, fingerprint: str, deadline_seconds: float) -> AsyncIterator[Flow]:
+    async def open_flow(
+        self, fingerprint: str, window: int, deadline_seconds: float
+    ) -> AsyncIterator[Flow]:
         """A place in the queue for one request; what is still queued at its end is dropped.
 
         Args:
             fingerprint: of the bundle that the request was prepared for: no other answers it.
+            window: tokens that its model reads at a time, at most `queue_tokens`.
             deadline_seconds: that it may wait without an answer from the model until everything
                 asked for fails with 504. Who is answered, slowly or not, goes on.
 
@@ -92,9 +94,9 @@ class Scheduler:
         if self._fingerprint not in (None, fingerprint):
             raise _replaced()
         held = self._held_tokens()
-        if held + WINDOW > self._limit:
+        if held + window > self._limit:
             raise self._full(held)
-        flow = Flow(self, fingerprint)
+        flow = Flow(self, fingerprint, window)
         self._flows.add(flow)
         watch = asyncio.create_task(self._end_when_stuck(flow, deadline_seconds))
         try:
@@ -155,7 +157,7 @@ class Scheduler:
         self._room = asyncio.Event()
 
     def _held_tokens(self) -> int:
-        return sum(max(WINDOW, flow.queued_tokens) for flow in self._flows)
+        return sum(flow.held_tokens for flow in self._flows)
 
     def _full(self, held: int) -> ProblemError:
         seconds = math.ceil(held / self._tokens_per_second)

@@ -18,7 +18,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from app.model.prediction import IN_FLIGHT, WindowIds
-from converter.tokenizer import WINDOW
 
 # Each request that is with the model has a place for its answer.
 SLOTS = IN_FLIGHT
@@ -124,5 +123,5 @@ def read_windows(stream: BinaryIO, count: int) -> list[WindowIds]:
 
 
 def slot_bytes(hidden_size: int, tokens: int) -> int:
-    """Room for the features of so many tokens, of one full window at least."""
-    return max(WINDOW, tokens) * hidden_size * np.dtype(np.float32).itemsize
+    """Room for the features of so many tokens."""
+    return tokens * hidden_size * np.dtype(np.float32).itemsize

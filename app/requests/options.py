@@ -17,7 +17,6 @@ from pydantic import (
 
 from app.errors import ProblemError
 from app.requests.validation import validation_problem
-from converter.tokenizer import MAX_OWN_TOKENS, WINDOW
 
 Pooling = Literal["none", "mean", "cls", "max"]
 VectorPooling = Literal["mean", "cls", "max"]
@@ -112,20 +111,20 @@ VectorPoolingField = Annotated[
 OverflowField = Annotated[
     Overflow,
     Field(
-        description=f"For records of more than {WINDOW} tokens, [CLS] and [SEP] included. `error`: "
-        "refuse them. `truncate`: use what fits in the first window and say what was cut. "
-        f"`window`: cut them into windows of at most {WINDOW} tokens, each with its own [CLS] and "
-        "[SEP]."
+        description="For records of more tokens, [CLS] and [SEP] included, than a window of the "
+        "model has (`tokens_per_window` of /info). `error`: refuse them. `truncate`: use what fits "
+        "in the first window and say what was cut. `window`: cut them into windows, each with its "
+        "own [CLS] and [SEP]."
     ),
 ]
 StrideField = Annotated[
     int,
     Field(
         ge=0,
-        le=MAX_OWN_TOKENS - 1,
         strict=True,
         description="With `overflow=window`: the sequence's own tokens that neighbouring windows "
-        "share (an overlap, as `stride` in transformers' tokenizers).",
+        "share (an overlap, as `stride` in transformers' tokenizers); at most 3 fewer than a "
+        "window of the model has.",
     ),
     BeforeValidator(whole_number),
 ]

@@ -63,6 +63,15 @@ def validation_problem(errors: Sequence[Mapping[str, Any]]) -> ProblemError:
     )
 
 
+def option_problem(name: str, complaint: str) -> ProblemError:
+    """422 request.invalid for an option whose bounds are the model's, which no schema knows.
+
+    Args:
+        complaint: about its value, as a clause.
+    """
+    return validation_problem([{"loc": (name,), "type": OUR_COMPLAINT, "msg": complaint}])
+
+
 def _location(error: Mapping[str, Any]) -> list[str | int]:
     """Names on the way to the fault, and numbers of elements, counted from 1."""
     loc = tuple(error.get("loc", ()))

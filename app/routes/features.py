@@ -31,7 +31,8 @@ async def features(
     model: ReadyModelDep,
     services: ServicesDep,
 ) -> Response:
-    """The model's last hidden states: [1, 512, hidden], rows of padding zero.
+    """The model's last hidden states, a row for each token of a window: [1, 512, hidden] with
+    GENA-LM's BERT models, [1, 1024, hidden] with modernGENA. Rows of padding are zero.
 
     One bare sequence is answered by itself, several (`sequences`, FASTA, FASTQ, a form) as
     `records`, in the order of the request. Options are query parameters or fields of the JSON or

@@ -17,7 +17,6 @@ from app.problems import PROBLEMS
 from app.settings import Settings
 from app.unproven import unproven
 from converter.bundle.manifest import Manifest
-from converter.tokenizer import WINDOW
 from converter.versions import DISTRIBUTION, installed_versions
 
 router = APIRouter(tags=["operations"])
@@ -188,6 +187,8 @@ async def retry(services: ServicesDep) -> Retry:
 async def info(services: ServicesDep) -> Response:
     """Everything that identifies the answers of this server, and what it accepts.
 
+    What the model says of itself, `tokens_per_window` too, is null until there is a bundle.
+
     `curl http://127.0.0.1:8000/info`
     """
     facts = _info(services.lifecycle, services.settings)
@@ -257,7 +258,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
         "revision": settings.revision,
         "fingerprint": lifecycle.fingerprint,
         "limits": {
-            "tokens_per_window": WINDOW,
+            "tokens_per_window": None,
             "body_bytes": settings.max_body_bytes,
             "decoded_bytes": settings.max_decoded_bytes,
             "json_bytes": settings.max_json_bytes,
@@ -283,6 +284,7 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
             "serves": manifest.serves,
             "bundle": manifest.model_dump(mode="json"),
         }
+        facts["limits"]["tokens_per_window"] = manifest.window
         # The list of files is long and says less than the fingerprint that covers it.
         del facts["bundle"]["files"]
     if lifecycle.state.status == "ready":

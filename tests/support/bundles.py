@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,11 +67,13 @@ def fill(
     without: str = "",
     package: Path | None = None,
     precision: Mapping[str, Any] = ALL_FP16,
+    window: int = 512,
 ) -> Manifest:
     """Write the files of a bundle, but for one, and its manifest.
 
     Args:
         package: what its package is a copy of; else it is a file with the content.
+        window: tokens that its model reads at a time.
     """
     if package is not None:
         shutil.copytree(package, folder / PACKAGE)
@@ -79,8 +82,8 @@ def fill(
         weights.parent.mkdir(parents=True)
         weights.write_text(content)
     (folder / TOKENIZER).write_text("{}")
-    input_ids = np.full((1, 512), 3, np.int32)
-    Golden(("padding",), input_ids, np.zeros((1, 512, 64), np.float32), 3).save(folder / GOLDEN)
+    input_ids = np.full((1, window), 3, np.int32)
+    Golden(("padding",), input_ids, np.zeros((1, window, 64), np.float32), 3).save(folder / GOLDEN)
     if without == PACKAGE:
         shutil.rmtree(folder / PACKAGE)
     elif without:
@@ -90,9 +93,9 @@ def fill(
         model="lab/model",
         commit=None,
         checkpoint_sha256={"config": "0" * 64, "weights": "1" * 64, "tokenizer": "2" * 64},
-        config=CONFIG,
+        config=replace(CONFIG, max_position_embeddings=window),
         left_out=(),
-        functions={512: "length_512", 128: "length_128"},
+        functions={window: f"length_{window}", 128: "length_128"},
         options=BuildOptions(),
         precision=precision,
         fidelity={"fp16_db": 71.25, **UNMEASURED},
@@ -137,19 +140,20 @@ def build_small(
     embedding: Literal["graph", "host"] = "graph",
     seed: int = 0,
     tokenizer_file: Path | None = None,
+    lengths: tuple[int, ...] = (128, 512),
 ) -> Bundle:
-    """A bundle with a real two-layer package for 128 and 512 tokens, seeded weights."""
+    """A bundle with a real two-layer package for some lengths in tokens, seeded weights."""
     from tools.seeded_checkpoints import make_checkpoint
 
     checkpoint = make_checkpoint(
         destination.with_name(destination.name + "-checkpoint"),
         seed=seed,
         tokenizer_file=tokenizer_file,
+        max_position_embeddings=lengths[-1],
     )
     options = BuildOptions(embedding=embedding)
-    _build_real(
-        destination, "lab/small", str(checkpoint), options, (128, 512), _golden((60, 512, 300))
-    )
+    golden = _golden((60, lengths[-1], 300))
+    _build_real(destination, "lab/small", str(checkpoint), options, lengths, golden)
     return open_bundle(destination)
 
 
@@ -160,8 +164,8 @@ def build_mini(destination: Path) -> Path:
 
 
 def _golden(n_tokens: Sequence[int]) -> NDArray[np.int32]:
-    """(len(n_tokens), 512) windows of so many tokens, padded."""
-    windows = np.full((len(n_tokens), 512), 3, np.int32)
+    """(len(n_tokens), 512 or the most of them) windows of so many tokens, padded."""
+    windows = np.full((len(n_tokens), max(512, *n_tokens)), 3, np.int32)
     generator = np.random.default_rng(0)
     for window, n in zip(windows, n_tokens, strict=True):
         window[:n] = [1, *generator.integers(5, 400, n - 2), 2]
@@ -190,7 +194,7 @@ def _build_real(
     build_package(reference, options, PackagePlan(), folder / PACKAGE, lengths=lengths)
     shutil.copy(checkpoint.files.tokenizer, folder / TOKENIZER)
     if options.embedding == "host":
-        table = NeuralEngineEncoder(reference, 512, options).host_table()
+        table = NeuralEngineEncoder(reference, lengths[-1], options).host_table()
         np.save(folder / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     with torch.no_grad():
         features = reference(torch.from_numpy(golden).long()).numpy()

@@ -22,11 +22,11 @@ def other_strand(sequence: str) -> str:
     return "".join(COMPLEMENT[base] for base in reversed(sequence))
 
 
-def windows_by_hand(n_tokens: int, overlap: int) -> list[tuple[int, int]]:
-    """First token and the one after the last, of each window of at most 510."""
+def windows_by_hand(n_tokens: int, overlap: int, most: int = 510) -> list[tuple[int, int]]:
+    """First token and the one after the last, of each window of at most so many."""
     windows, start = [], 0
     while True:
-        end = min(start + 510, n_tokens)
+        end = min(start + most, n_tokens)
         windows.append((start, end))
         if end == n_tokens:
             return windows
@@ -41,7 +41,7 @@ def merged(
     rows = np.full((len(ids), HIDDEN), np.nan)
     context = np.full(len(ids), -1)
     cls = []
-    for start, end in windows_by_hand(len(ids), overlap):
+    for start, end in windows_by_hand(len(ids), overlap, truth.manifest.window - 2):
         window = truth.rows(ids[start:end])
         cls.append(window[0])
         for token in range(start, end):

@@ -51,14 +51,15 @@ class Truth:
     manifest: Manifest
 
     @classmethod
-    def make(cls, folder: Path) -> "Truth":
+    def make(cls, folder: Path, window: int = 512) -> "Truth":
         torch.set_num_threads(1)
-        checkpoint = load_checkpoint(find_checkpoint(str(make_checkpoint(folder / "checkpoint"))))
+        made = make_checkpoint(folder / "checkpoint", max_position_embeddings=window)
+        checkpoint = load_checkpoint(find_checkpoint(str(made)))
         return cls(
             network=checkpoint.encoder(),
             library=Tokenizer.from_file(str(checkpoint.files.tokenizer)),
             tokenizer_file=checkpoint.files.tokenizer,
-            manifest=fill(folder / "bundle"),
+            manifest=fill(folder / "bundle", window=window),
         )
 
     def ids(self, sequence: str) -> list[int]:
@@ -75,9 +76,9 @@ class Truth:
         return list(pairwise(ends))
 
     def rows(self, ids: list[int]) -> NDArray[np.float32]:
-        """(n + 2, H): features of ids wrapped in [CLS] and [SEP], padded to 512."""
+        """(n + 2, H): features of ids wrapped in [CLS] and [SEP], padded to a full window."""
         wrapped = [1, *ids, 2]
-        padded = torch.tensor([wrapped + [3] * (512 - len(wrapped))])
+        padded = torch.tensor([wrapped + [3] * (self.manifest.window - len(wrapped))])
         with torch.no_grad():
             rows: NDArray[np.float32] = self.network(padded)[0, : len(wrapped)].numpy()
         return rows
@@ -115,13 +116,17 @@ class ReferenceModel:
 class ReadyLifecycle:
     """A lifecycle that is ready from the start."""
 
+    runtime, restarts, retry_after = None, 0, 0.0
+
     def __init__(self, settings: Settings, truth: Truth, model: ReferenceModel) -> None:
         self.metrics = Metrics()
         self.state = State("ready", "ready")
         self.scheduler = Scheduler(settings.queue_tokens, self.metrics.observe_stage)
         self.scheduler.attach(model, truth.manifest.fingerprint)
-        tokenizer, fingerprint = DnaTokenizer(truth.tokenizer_file), truth.manifest.fingerprint
-        self._ready = ReadyModel(truth.manifest, tokenizer, self.scheduler, fingerprint)
+        self.manifest = manifest = truth.manifest
+        self.fingerprint = manifest.fingerprint
+        tokenizer = DnaTokenizer(truth.tokenizer_file, model_max_length=manifest.window)
+        self._ready = ReadyModel(manifest, tokenizer, self.scheduler, manifest.fingerprint)
 
     def ready_model(self) -> ReadyModel:
         return self._ready

@@ -7,7 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tools.demo import main, wait_for_model
+from tools.demo import main, shape, wait_for_model
 
 ANSWERS = [(503, "converting"), (503, "loading")]
 
@@ -52,6 +52,26 @@ def test_the_demo_waits_until_the_model_is_served_or_has_failed(
 ) -> None:
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
     assert wait_for_model(url, process) == request.node.callspec.params["url"][1]
+
+
+def test_the_shape_of_an_answer_is_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    info = {"limits": {"tokens_per_window": 1024}, "bundle": {"hidden_size": 256}}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/info"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps(info).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")  # nobody is there
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        assert shape(f"http://127.0.0.1:{server.server_port}") == "1 x 1024 x 256"
+        server.shutdown()
 
 
 def test_the_demo_does_not_wait_for_a_server_that_ended() -> None:

@@ -38,7 +38,7 @@ class RayCluster:
     """Makes shards on a Ray cluster. This machine only reads the bundle, to know the model.
 
     Attributes:
-        model, fingerprint, hidden_size: known once it is ready.
+        model, fingerprint, hidden_size, window: known once it is ready.
 
     Raises:
         UsageError: Ray is not installed.
@@ -49,7 +49,7 @@ class RayCluster:
             raise UsageError("Ray is not installed: pip install 'gena-coreml[ray]'")
         self.sequences: Sequences | None = None
         self.model = self.fingerprint = ""
-        self.hidden_size = 0
+        self.hidden_size = self.window = 0
         self._options = options
         self._settings = _for_all_nodes(settings)
 
@@ -70,6 +70,7 @@ class RayCluster:
             raise (InputError if lasting else TryAgainError)(message) from error
         manifest = served.bundle.manifest
         self.model, self.hidden_size = manifest.model, manifest.hidden_size
+        self.window = manifest.window
         self.fingerprint = computed_fingerprint(manifest.fingerprint, self._settings.compute)
         return served.tokenizer
 

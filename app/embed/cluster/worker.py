@@ -111,6 +111,7 @@ class _InTurn:
         self.model = model.model
         self.fingerprint = model.fingerprint
         self.hidden_size = model.hidden_size
+        self.window = model.window
 
     async def prepare(self, job: Job) -> PreparedJob:
         async with self._reading:

@@ -6,7 +6,6 @@ from app import media_types
 from app.answers.registry import WRITERS
 from app.headers import HEADERS, SKIPPED, TRUNCATED, WARNING
 from app.requests.options import VectorPooling
-from converter.tokenizer import WINDOW
 
 _TEXT = {"type": "string"}
 _COUNT = {"type": "integer"}
@@ -166,7 +165,7 @@ _STAMP_EXAMPLE = {
 }
 _FEATURES_EXAMPLE = {
     **_STAMP_EXAMPLE,
-    "shape": [1, WINDOW, 768],
+    "shape": [1, 512, 768],
     "n_tokens": 159,
     "n_unknown": 0,
     "features": [[[0.125, -0.5]]],
@@ -189,7 +188,7 @@ _TOKENS_EXAMPLE = {
     **_STAMP_EXAMPLE,
     "n_tokens": 4,
     "n_unknown": 0,
-    "limit": WINDOW,
+    "limit": 512,
     "n_bases": 9,
     "changes": {"white_space": 0, "lower_case": 0, "uracil": 0, "ambiguous": 0},
     "input_ids": [1, 320, 41, 2],

@@ -15,6 +15,7 @@ from app.inference.prepare import prepare
 from app.requests.limits import Limits
 from app.requests.options import Choices
 from app.requests.submitted import Submitted
+from converter.bundle.manifest import TOKENIZER
 from converter.bundle.opening import Bundle
 from converter.tokenizer import DnaTokenizer
 from tests.support.embedding import InMemory
@@ -98,15 +99,20 @@ def test_a_letter_that_is_none_spoils_its_windows_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("n_bases", "overlap"), [(40, 0), (9_000, 100), (1_400, 509), (30_000, 0), (30_000, 100)]
-)
+    ("n_bases", "overlap", "window"),
+    [
+        (40, 0, 512), (9_000, 100, 512), (1_400, 509, 512), (30_000, 0, 512), (30_000, 100, 512),
+        (2_600, 1_021, 1_024), (30_000, 100, 1_024),
+    ],
+)  # fmt: skip
 def test_windows_of_tokens_are_those_of_the_service(
-    tiny_bundle: Bundle, n_bases: int, overlap: int
+    tiny_bundle: Bundle, n_bases: int, overlap: int, window: int
 ) -> None:
     draw = random.Random(n_bases)
     sequence = "".join(draw.choices("ACGTacgtNU", [9, 9, 9, 9, 1, 1, 1, 1, 1, 1], k=n_bases))
-    tokenizer = tiny_bundle.tokenizer()
-    rows, refused = planned([("a", sequence)], Cut(tokens=510, overlap=overlap), None, tokenizer)
+    tokenizer = DnaTokenizer(tiny_bundle.path / TOKENIZER, model_max_length=window)
+    cut = Cut(tokens=window - 2, overlap=overlap)
+    rows, refused = planned([("a", sequence)], cut, None, tokenizer)
     assert not refused
     request = prepare(
         [Submitted("a", sequence)],
@@ -120,10 +126,10 @@ def test_windows_of_tokens_are_those_of_the_service(
     expected = [strand.bases(request.store, w.first, w.end) for w in strand.windows]
     assert [(row.start, row.end) for row in rows] == expected
     # Read by itself, a window has the tokens that it had there.
-    for row, window in zip(rows[:3], strand.windows, strict=False):
+    for row, there in zip(rows[:3], strand.windows, strict=False):
         text = sequence[row.start : row.end].upper().replace("U", "T")
         own = tokenizer.encode(text).ids
-        assert own.tolist() == strand.ids(request.store, window.first, window.end).tolist()
+        assert own.tolist() == strand.ids(request.store, there.first, there.end).tolist()
     request.close()
 
 

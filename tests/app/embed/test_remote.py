@@ -54,6 +54,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], str
             def do_GET(self) -> None:
                 facts = {"model": "m", "fingerprint": FINGERPRINT}
                 facts |= {"bundle": {"config": {"hidden_size": 4}}}
+                facts |= {"limits": {"tokens_per_window": 512}}
                 self._answer(200, {}, json.dumps(facts).encode())
 
             def do_POST(self) -> None:

@@ -9,8 +9,8 @@ from app.requests.options import Choices
 
 # 600 tokens in two windows that share 20: 0 to 510 and 490 to 600, with their border at 500.
 N_TOKENS, OVERLAP, BORDER = 600, 20, 500
-FORWARD = RecordStrand(False, 0, N_TOKENS, 600, OVERLAP)
-REVERSE = RecordStrand(True, 0, N_TOKENS, 600, OVERLAP)
+FORWARD = RecordStrand(False, 0, N_TOKENS, 600, OVERLAP, 510)
+REVERSE = RecordStrand(True, 0, N_TOKENS, 600, OVERLAP, 510)
 
 
 def merged(strand_values: dict[RecordStrand, np.ndarray], **choices) -> np.ndarray:

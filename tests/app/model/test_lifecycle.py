@@ -7,8 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,37 +15,15 @@ import pytest
 import app.model.bundle_source
 import app.model.supervisor
 from app.errors import ProblemError
-from app.metrics import Metrics
-from app.model.children import module_command
 from app.model.lifecycle import Lifecycle
-from app.model.state import ModelUnavailableError, Status
-from app.settings import Settings
+from app.model.state import ModelUnavailableError
 from converter.bundle.location import default_bundle_folder
 from converter.bundle.opening import open_bundle
 from tests.support.bundles import put_in_place
+from tests.support.lifecycles import living, reach
 from tests.support.scenarios import scenario
 from tests.support.stand_in_bundle import make_bundle
 from tests.support.stand_in_model import KILLED, exchange
-
-
-@asynccontextmanager
-async def living(folder: Path, model: str = "lab/model") -> AsyncIterator[Lifecycle]:
-    lifecycle = Lifecycle(
-        Settings(model=model, bundles=folder),
-        Metrics(),
-        convert_command=module_command("tests.support.stand_in_converter"),
-        model_command=module_command("tests.support.stand_in_model"),
-    )
-    lifecycle.start()
-    try:
-        yield lifecycle
-    finally:
-        await lifecycle.stop()
-
-
-async def reach(lifecycle: Lifecycle, status: Status) -> None:
-    while lifecycle.state.status != status:
-        await asyncio.sleep(0.005)
 
 
 def conversions(lifecycle: Lifecycle) -> float:

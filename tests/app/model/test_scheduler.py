@@ -19,7 +19,7 @@ from tests.support.scenarios import scenario, settle
 async def test_features_come_back_to_who_asked() -> None:
     scheduler, model = Scheduler(5120), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         first, second = ask(flow, window(7, 3), window(8, 5))
         await model.answer(2)
         np.testing.assert_array_equal(await first, np.full((3, 1), 7, np.float32))
@@ -46,7 +46,7 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
     scheduler = Scheduler(5120)
     scheduler.attach(SlowModel(), A)
     began = time.perf_counter()
-    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as other:
+    async with scheduler.open_flow(A, 512, 60) as one, scheduler.open_flow(A, 512, 60) as other:
         flows = (one, other)
         await asyncio.gather(*[task for flow in flows for task in ask(flow, *[window(1)] * 4)])
         passed = time.perf_counter() - began
@@ -59,7 +59,7 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
 async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60) as upload, scheduler.open_flow(A, 60) as single:
+    async with scheduler.open_flow(A, 512, 60) as upload, scheduler.open_flow(A, 512, 60) as single:
         bulk = ask(upload, *[window(1)] * 50)
         await settle()
         (short,) = ask(single, window(2))
@@ -75,7 +75,7 @@ async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
 @scenario
 async def test_two_uploads_take_turns() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
+    async with scheduler.open_flow(A, 512, 60) as one, scheduler.open_flow(A, 512, 60) as two:
         tasks = ask(one, *[window(1)] * 4) + ask(two, *[window(2)] * 4)
         await settle()
         scheduler.attach(model, A)
@@ -88,20 +88,20 @@ async def test_two_uploads_take_turns() -> None:
 @scenario
 async def test_a_full_queue_refuses_at_once_and_says_when_to_come_back() -> None:
     scheduler = Scheduler(1024)
-    async with scheduler.open_flow(A, 60), scheduler.open_flow(A, 60):
+    async with scheduler.open_flow(A, 512, 60), scheduler.open_flow(A, 512, 60):
         with pytest.raises(ProblemError) as refused:
-            async with scheduler.open_flow(A, 60):
+            async with scheduler.open_flow(A, 512, 60):
                 pass
     assert (refused.value.kind.status, refused.value.code) == (429, "queue.full")
     assert 1 <= int(refused.value.headers["Retry-After"]) <= 60
-    async with scheduler.open_flow(A, 60):
+    async with scheduler.open_flow(A, 512, 60):
         pass
 
 
 @scenario
 async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> None:
     scheduler, model = Scheduler(1024), FakeModel()
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         tasks = ask(flow, *[window(1, 512)] * 6)
         await settle()
         assert scheduler.queued_tokens == 1024
@@ -115,7 +115,7 @@ async def test_an_admitted_flow_waits_for_room_and_never_exceeds_the_bound() -> 
 @scenario
 async def test_the_deadline_ends_what_waits_with_504() -> None:
     scheduler, model = Scheduler(5120), FakeModel()
-    async with scheduler.open_flow(A, 0.01) as flow:
+    async with scheduler.open_flow(A, 512, 0.01) as flow:
         (waits,) = ask(flow, window(1))
         with pytest.raises(ProblemError) as late:
             await waits
@@ -131,7 +131,7 @@ async def test_the_deadline_ends_what_waits_with_504() -> None:
 async def test_a_flow_that_is_answered_goes_on_after_the_deadline() -> None:
     scheduler, model = Scheduler(5120), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 0.1) as flow:
+    async with scheduler.open_flow(A, 512, 0.1) as flow:
         for _ in range(3):
             tasks = ask(flow, window(1))
             await asyncio.sleep(0.06)
@@ -150,7 +150,7 @@ async def test_what_a_client_left_behind_is_dropped() -> None:
     scheduler.attach(model, A)
 
     async def request() -> None:
-        async with scheduler.open_flow(A, 60) as flow:
+        async with scheduler.open_flow(A, 512, 60) as flow:
             await asyncio.gather(*ask(flow, *[window(1)] * 20))
 
     client = asyncio.create_task(request())
@@ -166,7 +166,7 @@ async def test_what_a_client_left_behind_is_dropped() -> None:
 @scenario
 async def test_a_cancelled_prediction_leaves_the_queue() -> None:
     scheduler = Scheduler(65536)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         kept, cancelled = ask(flow, window(1), window(2))
         await settle()
         cancelled.cancel()
@@ -183,7 +183,7 @@ async def test_a_cancelled_prediction_leaves_the_queue() -> None:
 @scenario
 async def test_what_waits_is_predicted_together_up_to_the_budget() -> None:
     scheduler, model = Scheduler(65536), FakeModel(batch_tokens=30)
-    async with scheduler.open_flow(A, 60) as upload, scheduler.open_flow(A, 60) as single:
+    async with scheduler.open_flow(A, 512, 60) as upload, scheduler.open_flow(A, 512, 60) as single:
         tasks = ask(upload, *[window(name) for name in (1, 2, 3, 4, 5, 6, 7)])
         await settle()
         tasks += ask(single, window(9, 25))
@@ -203,7 +203,7 @@ async def test_what_waits_is_predicted_together_up_to_the_budget() -> None:
 @scenario
 async def test_a_window_over_the_budget_goes_alone() -> None:
     scheduler, model = Scheduler(65536), FakeModel(batch_tokens=30)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         tasks = ask(flow, window(1), window(2, 400), window(3), window(4))
         await settle()
         scheduler.attach(model, A)
@@ -217,15 +217,15 @@ async def test_a_window_over_the_budget_goes_alone() -> None:
 async def test_retry_after_follows_the_measured_speed() -> None:
     scheduler, model = Scheduler(1024), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         for _ in range(60):
             (task,) = ask(flow, window(1, 1))  # 1 token in 0.01 s: 100 tokens a second
             await settle()
             await model.answer()
             await task
-        async with scheduler.open_flow(A, 60):
+        async with scheduler.open_flow(A, 512, 60):
             with pytest.raises(ProblemError) as refused:
-                async with scheduler.open_flow(A, 60):
+                async with scheduler.open_flow(A, 512, 60):
                     pass
     assert int(refused.value.headers["Retry-After"]) == pytest.approx(1024 / 100, rel=0.2)
 
@@ -233,7 +233,7 @@ async def test_retry_after_follows_the_measured_speed() -> None:
 @scenario
 async def test_what_was_prepared_for_one_bundle_is_never_answered_by_another() -> None:
     scheduler, old, new = Scheduler(65536), FakeModel(), FakeModel()
-    async with scheduler.open_flow(A, 60) as before, scheduler.open_flow(B, 60) as after:
+    async with scheduler.open_flow(A, 512, 60) as before, scheduler.open_flow(B, 512, 60) as after:
         stale, fresh = ask(before, window(1), window(1)), ask(after, window(2))
         await settle()
         scheduler.attach(new, B)
@@ -248,11 +248,11 @@ async def test_what_was_prepared_for_one_bundle_is_never_answered_by_another() -
         with pytest.raises(ProblemError):
             await before.predict(window(1))
     with pytest.raises(ProblemError) as late:
-        async with scheduler.open_flow(A, 60):
+        async with scheduler.open_flow(A, 512, 60):
             pass
     assert late.value.code == "model.replaced"
     scheduler.attach(old, A)
-    async with scheduler.open_flow(A, 60) as again:
+    async with scheduler.open_flow(A, 512, 60) as again:
         (task,) = ask(again, window(1))
         await settle()
         await old.answer()
@@ -267,9 +267,9 @@ async def test_no_flow_is_opened_once_no_model_will_come() -> None:
     scheduler.attach(model, A)
     scheduler.fail_all(lambda: ProblemError("model.failed", "d"))
     with pytest.raises(ProblemError) as refused:
-        async with scheduler.open_flow(A, 60):
+        async with scheduler.open_flow(A, 512, 60):
             pass
     assert refused.value.code == "model.failed"
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60):
+    async with scheduler.open_flow(A, 512, 60):
         pass

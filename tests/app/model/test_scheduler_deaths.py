@@ -15,7 +15,7 @@ from tests.support.scenarios import scenario, settle
 async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
+    async with scheduler.open_flow(A, 512, 60) as one, scheduler.open_flow(A, 512, 60) as two:
         (guilty,), (bystander,) = ask(one, window(1)), ask(two, window(2))
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
@@ -35,9 +35,9 @@ async def test_a_death_fails_the_window_it_happened_on_and_no_other() -> None:
 async def test_windows_that_never_started_go_first_in_their_old_order() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     async with (
-        scheduler.open_flow(A, 60) as one,
-        scheduler.open_flow(A, 60) as two,
-        scheduler.open_flow(A, 60) as three,
+        scheduler.open_flow(A, 512, 60) as one,
+        scheduler.open_flow(A, 512, 60) as two,
+        scheduler.open_flow(A, 512, 60) as three,
     ):
         tasks = ask(one, *[window(1)] * 3) + ask(two, *[window(2)] * 3) + ask(three, window(3))
         await settle()
@@ -59,7 +59,7 @@ async def test_windows_that_never_started_go_first_in_their_old_order() -> None:
 @scenario
 async def test_windows_of_one_request_keep_their_order_after_a_death() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         tasks = ask(flow, *[window(name) for name in (1, 2, 3)])
         await settle()
         scheduler.attach(model, A)
@@ -77,7 +77,10 @@ async def test_windows_of_one_request_keep_their_order_after_a_death() -> None:
 @scenario
 async def test_a_window_that_never_started_is_not_overtaken_death_after_death() -> None:
     scheduler = Scheduler(65536)
-    async with scheduler.open_flow(A, 60) as unlucky, scheduler.open_flow(A, 60) as upload:
+    async with (
+        scheduler.open_flow(A, 512, 60) as unlucky,
+        scheduler.open_flow(A, 512, 60) as upload,
+    ):
         bulk = ask(upload, *[window(1)] * 20)
         await settle()
         ask(unlucky, window(2))
@@ -98,7 +101,7 @@ async def test_a_window_that_never_started_is_not_overtaken_death_after_death() 
 @scenario
 async def test_windows_that_were_together_when_the_model_died_are_tried_alone() -> None:
     scheduler, model = Scheduler(65536), FakeModel(batch_tokens=100)
-    async with scheduler.open_flow(A, 60) as one, scheduler.open_flow(A, 60) as two:
+    async with scheduler.open_flow(A, 512, 60) as one, scheduler.open_flow(A, 512, 60) as two:
         tasks = ask(one, window(1), window(2)) + ask(two, window(7), window(8))
         await settle()
         scheduler.attach(model, A)
@@ -136,7 +139,7 @@ async def test_windows_that_were_together_when_the_model_died_are_tried_alone() 
 async def test_nothing_is_handed_to_a_dead_model() -> None:
     scheduler, model = Scheduler(65536), FakeModel()
     scheduler.attach(model, A)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         tasks = ask(flow, *[window(1)] * 6)
         await settle()
         await model.fail(ModelDiedError("killed", started=True))
@@ -154,7 +157,7 @@ async def test_nothing_is_handed_to_a_dead_model() -> None:
 async def test_a_window_of_a_dead_model_is_not_handed_to_one_of_another_bundle() -> None:
     scheduler, old, new = Scheduler(65536), FakeModel(), FakeModel()
     scheduler.attach(old, A)
-    async with scheduler.open_flow(A, 60) as flow:
+    async with scheduler.open_flow(A, 512, 60) as flow:
         tasks = ask(flow, *[window(1, 512)] * 130)  # the last ones wait for room
         await settle()
         scheduler.detach()

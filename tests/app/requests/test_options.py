@@ -4,6 +4,7 @@ import re
 from typing import get_args
 
 from app.requests.options import FeaturesOptions
+from converter.bundle.manifest import WINDOWS
 from tests.support.paths import ROOT
 
 
@@ -30,6 +31,8 @@ def test_the_page_has_every_option_its_values_and_its_default() -> None:
 
 
 def test_the_page_has_the_bounds_of_the_stride() -> None:
-    schema = FeaturesOptions.model_json_schema()["properties"]["stride"]
+    least = FeaturesOptions.model_json_schema()["properties"]["stride"]["minimum"]
+    # A window less the two specials, and one token of its own.
+    most = [window - 3 for window in WINDOWS]
 
-    assert values_on_the_page()["stride"] == [str(schema["minimum"]), str(schema["maximum"])]
+    assert values_on_the_page()["stride"] == list(map(str, [least, *most]))

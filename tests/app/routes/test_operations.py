@@ -42,6 +42,20 @@ def test_info_identifies_the_answers_and_states_the_limits(server: Server) -> No
     assert info["never_run_on_a_mac"] == [entry.text for entry in unproven()]
 
 
+def test_info_and_health_of_a_model_of_longer_windows(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle", lengths=(128, 1024))
+    with running(GENA_BUNDLE=str(bundle), GENA_QUEUE_TOKENS="1023") as server:
+        error = server.wait_for("failed")["error"]
+        assert error["code"] == "queue.too_small"
+        assert "has 1024" in error["message"]
+        assert server.http.get("/info").json()["limits"]["tokens_per_window"] == 1024
+        refused = server.http.post("/features", json={"sequence": "ACGT"})
+        assert (refused.status_code, refused.json()["reason"]) == (503, "queue.too_small")
+    with running(GENA_BUNDLE=str(tmp_path / "nothing")) as server:
+        server.wait_for("failed")
+        assert server.http.get("/info").json()["limits"]["tokens_per_window"] is None
+
+
 def test_health_info_and_the_log_say_which_head_is_left_out(server: Server) -> None:
     said = "the encoder; left out: sequence classifier of 2 labels (promoter, other), pooler"
     info = server.http.get("/info").json()
