@@ -38,14 +38,12 @@ import numpy as np
 from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import open_bundle
 from converter.runtime.loading import load_runtime
-from converter.tokenizer import DnaTokenizer
+from converter.tokenizer import SPECIALS, DnaTokenizer
 from tools.seeded_checkpoints import seeded_bundle
 from tools.served import served, told_as_served
 
 # Where `gena convert --model gena-mini` puts it.
 MINI = default_bundle_folder("gena-mini", None, bundles_root(None))
-# Without the specials; with them they fill packages of 128, 128, 256 and 512 tokens.
-TOKENS = (10, 120, 250, 510)
 LIMIT_MS = {"npy": 5.0, "json": 25.0}
 PLAIN = {"Content-Type": "text/plain"}
 
@@ -222,13 +220,21 @@ def _row(
     )
 
 
-def _measure(bench: Bench) -> list[Row]:
-    rows = [bench.one(what, n_tokens) for n_tokens in TOKENS for what in ("npy", "json")]
-    return rows + [bench.many(what, 510, 8) for what in ("npy", "json")]
+def _own_tokens(lengths: Sequence[int]) -> tuple[int, ...]:
+    """A few, then what nearly fills each length of the package, the last one to its end."""
+    *shorter, window = lengths
+    return (10, *(length - 8 for length in shorter), window - SPECIALS)
 
 
-def _measure_cached(bench: Bench) -> list[Row]:
-    return [bench.one(what, 510, cached=True) for what in ("npy", "json")]
+def _measure(bench: Bench, lengths: Sequence[int]) -> list[Row]:
+    own_tokens = _own_tokens(lengths)
+    rows = [bench.one(what, n_tokens) for n_tokens in own_tokens for what in ("npy", "json")]
+    return rows + [bench.many(what, own_tokens[-1], 8) for what in ("npy", "json")]
+
+
+def _measure_cached(bench: Bench, lengths: Sequence[int]) -> list[Row]:
+    longest = _own_tokens(lengths)[-1]
+    return [bench.one(what, longest, cached=True) for what in ("npy", "json")]
 
 
 def _print(rows: Sequence[Row]) -> None:
@@ -265,7 +271,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for cache_bytes, measure in (("0", _measure), (str(2**26), _measure_cached)):
                 with served(bundle, GENA_CACHE_BYTES=cache_bytes, **settings) as server:
                     bench = Bench(server.url, bare, tokenizer, arguments.rounds)
-                    rows += measure(bench)
+                    rows += measure(bench, opened.manifest.lengths)
             runtime = bare.runtime
     if arguments.json:
         print(json.dumps([asdict(row) for row in rows], indent=1))

@@ -21,8 +21,9 @@ from converter.tokenizer import DnaTokenizer
 # copied into fresh memory costs half a millisecond, most of it for the kernel's empty pages.
 Chunk: TypeAlias = bytes | memoryview
 
-# An answer up to here is computed before it is sent.
-_SMALL_BYTES = 8 * 2**20
+# An answer up to here is computed before it is sent: one window is, also as text (1,024 tokens of
+# 1,024 numbers).
+_SMALL_BYTES = 12 * 2**20
 _SMALL_WINDOWS = 16
 # About what a float32 takes as text.
 _BYTES_OF_TEXT = 11

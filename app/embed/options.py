@@ -63,7 +63,10 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
     kinds = group.add_mutually_exclusive_group()
     add = kinds.add_argument
     add("--windows", type=_count, metavar="BASES", help="windows of so many bases")
-    add("--tokens", type=_count, metavar="N", help="of so many tokens, up to the model's")
+    add(
+        "--tokens", type=_count, metavar="N",
+        help="of so many tokens, up to those of a window of the model (510; modernGENA: 1022)",
+    )  # fmt: skip
     add("--bed", metavar="FILE", help="the intervals of a BED file, each on its strand")
     add = group.add_argument
     add(

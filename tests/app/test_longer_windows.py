@@ -1,6 +1,7 @@
 """A model that reads 1,024 tokens at a time: every limit is its own, whatever is asked."""
 
 import io
+import threading
 from collections.abc import Iterator
 
 import httpx
@@ -8,6 +9,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from app.answers.json_writer import JsonWriter
+from app.answers.npy_writer import NpyWriter
+from app.answers.writer import AnswerPlan
+from app.inference.prepare import prepare
+from app.requests.limits import Limits
+from app.requests.options import Choices
+from app.requests.submitted import Submitted
+from converter.tokenizer import DnaTokenizer
 from tests.support.dna import close, dna, merged, windows_by_hand
 from tests.support.live_service import HIDDEN, Service, Truth, full_queue, running
 
@@ -136,6 +145,22 @@ def test_no_overlap_of_a_query_or_a_form_is_larger(service: Service, stride: int
         problem = response.json()
         assert (response.status_code, problem["code"]) == (422, "request.invalid")
         assert problem["problems"][0]["where"] == "stride"
+
+
+def test_the_answer_of_one_window_is_computed_before_it_begins(truth: Truth) -> None:
+    tokenizer = DnaTokenizer(truth.tokenizer_file, model_max_length=WINDOW)
+    prepared = prepare(
+        [Submitted("1", "N" * OWN)],
+        tokenizer,
+        Choices(),
+        Limits(records=1, record_bases=OWN, tokens=WINDOW, json_bytes=1),
+        single=True,
+        stop=threading.Event(),
+    )
+    # As wide as models of this kind are.
+    plan = AnswerPlan("lab/m", "f" * 16, 1024, tokenizer, prepared)
+    assert all(writer(plan).is_small for writer in (JsonWriter, NpyWriter))
+    prepared.close()
 
 
 def test_tokens_are_told_with_the_limit_of_the_model(service: Service) -> None:
