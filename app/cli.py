@@ -1,4 +1,7 @@
-"""The `gena` command: what the converter has, and the service."""
+"""The `gena` command: what the converter has, and the service.
+
+What takes a while to import is imported where it is used: until `main` runs, Ctrl-C is a traceback.
+"""
 
 import argparse
 import logging
@@ -7,7 +10,6 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
-from converter.cli import add_commands, run_command
 from converter.interrupts import ending_at_once
 
 if TYPE_CHECKING:
@@ -39,11 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the exit code of the process."""
     argv = sys.argv[1:] if argv is None else argv
     with ending_at_once():
+        from converter.cli import run_command
+
         arguments = _parse(argv)
     return run_command(arguments)
 
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    from converter.cli import add_commands
+
     parser = argparse.ArgumentParser(
         prog="gena", description="DNA to GENA-LM features, run by Core ML."
     )

@@ -5,6 +5,7 @@ import asyncio
 import logging
 import signal
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -20,6 +21,7 @@ from converter.terminal import print_json
 
 __all__ = ["add_options", "run"]
 
+_LAST_LINES = 20
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -68,7 +70,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _embed(options: EmbedOptions, settings: Settings) -> int:
-    with progress_shown(as_json=options.json) as progress, _warnings_told(progress):
+    with progress_shown(as_json=options.json) as progress, log_told(progress):
         try:
             return asyncio.run(_until_signalled(options, settings, progress))
         except asyncio.CancelledError:
@@ -78,22 +80,39 @@ def _embed(options: EmbedOptions, settings: Settings) -> int:
             return INTERRUPTED
 
 
+class _Log(logging.Handler):
+    """Of what the model's supervisor logs, warnings are shown; the last of the rest if it fails."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+        self._last: deque[str] = deque(maxlen=_LAST_LINES)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith("failed:"):  # which is told at the end
+            for line in self._last:
+                self._progress.note(f"log: {line}")
+            self._last.clear()
+        elif record.levelno >= logging.WARNING:
+            self._progress.note(message)
+        else:
+            self._last.append(message)
+
+
 @contextmanager
-def _warnings_told(progress: Progress) -> Iterator[None]:
-    """What the model's supervisor logs is shown with the progress; a failure is told at the end."""
-
-    class Telling(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            if not record.getMessage().startswith("failed:"):
-                progress.note(record.getMessage())
-
-    logger, handler = logging.getLogger("gena"), Telling(logging.WARNING)
+def log_told(progress: Progress) -> Iterator[None]:
+    """Within the block, progress also shows what is logged: see `_Log`."""
+    logger, handler = logging.getLogger("gena"), _Log(progress)
+    level = logger.level
     logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
     logger.propagate = False
     try:
         yield
     finally:
         logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 async def _until_signalled(options: EmbedOptions, settings: Settings, progress: Progress) -> int:

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.embed.bed import Bed, Interval
 from app.embed.sequences import Sequences
@@ -160,7 +160,7 @@ class Planner:
             return self._refused(row, error.code, _for_commands(error))
         if not cleaned.sequence.strip("N"):
             return self._refused(row, *_ONLY_N)
-        return row
+        return replace(row, n_ambiguous=cleaned.n_ambiguous)
 
     def _refused(self, row: Row, code: str, reason: str) -> Refused:
         record = self.sequences.names[row.record]

@@ -35,6 +35,9 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
     """
     threads = Threads()
     table = None if options.dry_run else _table_there(options.output)
+    if table is not None and not _shards_of(options, table):  # no model is started for nothing
+        _tell_end(options, table, 0, 0, progress)
+        return DONE
     async with AsyncExitStack() as resources:
         model = await _start(options, settings, resources, threads, progress)
         name = "standard input" if options.input == STDIN else options.input
@@ -142,7 +145,7 @@ async def _compute(
     progress: Progress,
 ) -> int:
     made_by = shard_stamp(options, table, stamp, model)
-    mine = range(options.part - 1, table.n_shards, options.parts)
+    mine = _shards_of(options, table)
     there = await threads.run(partial(_those_there, options, mine, made_by, table))
     missing = [number for number in mine if number not in there]
     sizes = {number: shard_size(table, number) for number in mine}
@@ -152,6 +155,11 @@ async def _compute(
     n_mine, n_there = (sum(sizes[n][0] for n in numbers) for numbers in (mine, there))
     if table.n_refused:
         progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
+    if table.n_mostly_ambiguous:
+        progress.note(
+            f"Windows that are mostly letters other than A, C, G, T: {table.n_mostly_ambiguous}; "
+            "see the column n_ambiguous."
+        )
     progress.begin(n_mine, n_there, todo)
     if isinstance(model, RayCluster):
         n_problems = await model.compute_shards(table, missing, made_by, progress)
@@ -161,6 +169,11 @@ async def _compute(
         )
     _tell_end(options, table, n_mine, n_problems, progress)
     return DONE
+
+
+def _shards_of(options: EmbedOptions, table: WindowsTable) -> range:
+    """The shards of this part."""
+    return range(options.part - 1, table.n_shards, options.parts)
 
 
 def shard_stamp(
@@ -190,10 +203,15 @@ def _tell_end(
         progress.note(
             f"{n_problems} windows have no vector, and a code in the column problem in its place."
         )
+    if not _shards_of(options, table):
+        progress.note(
+            f"Part {options.part} of {options.parts} has no shard: there are {table.n_shards}."
+        )
     progress.event(
         "done",
         windows=n_mine,
         refused=table.n_refused,
+        mostly_ambiguous=table.n_mostly_ambiguous,
         problems=n_problems,
         seconds=round(progress.seconds, 3),
         peak_mib=round(peak_memory_mib(), 1),

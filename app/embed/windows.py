@@ -14,6 +14,7 @@ class Row:
         record: its index among the records of the input.
         strand: `-` is read as the reverse complement.
         name: of the BED file, where there was one.
+        n_ambiguous: letters other than A, C, G, T.
     """
 
     record: int
@@ -21,6 +22,7 @@ class Row:
     end: int
     strand: Side = "+"
     name: str | None = None
+    n_ambiguous: int = 0
 
     @property
     def n_bases(self) -> int:

@@ -23,7 +23,8 @@ from converter.versions import own_version
 TABLE, REFUSED = "windows.parquet", "refused.tsv"
 KEY = b"gena-coreml"
 
-# Coordinates are 0-based and half-open; strand is + or -; name is that of a BED file.
+# Coordinates are 0-based and half-open; strand is + or -; name is that of a BED file; n_ambiguous
+# counts letters other than A, C, G, T.
 COLUMNS = (
     pa.field("window_id", pa.int64(), nullable=False),
     pa.field("record", pa.string(), nullable=False),
@@ -31,6 +32,7 @@ COLUMNS = (
     pa.field("end", pa.int64(), nullable=False),
     pa.field("strand", pa.string(), nullable=False),
     pa.field("name", pa.string()),
+    pa.field("n_ambiguous", pa.int64(), nullable=False),
 )
 # The record's place in the input, by which its letters are found.
 _INDEX = pa.field("record_index", pa.int64(), nullable=False)
@@ -43,6 +45,7 @@ _OPTIONS = {
     **{name: f"--{name}" for name in ("tokens", "overlap", "flank", "center", "ambiguous")},
 }
 _SCHEMA = pa.schema([*COLUMNS, _INDEX])
+_MOSTLY = 0.5  # of a window's letters
 _REFUSED_COLUMNS = ("record", "start", "end", "name", "code", "reason")
 
 
@@ -87,6 +90,7 @@ class WindowsTable:
     Attributes:
         n_windows, n_bases: in all.
         n_refused: stretches that get no vector.
+        n_mostly_ambiguous: windows of which more than half are letters other than A, C, G, T.
         sha256: of what its rows say, whatever wrote the file.
     """
 
@@ -101,6 +105,7 @@ class WindowsTable:
             self.n_windows: int = self._file.metadata.num_rows
             self.n_bases: int = said["n_bases"]
             self.n_refused: int = said["n_refused"]
+            self.n_mostly_ambiguous: int = said["n_mostly_ambiguous"]
             self.sha256: str = said["windows_sha256"]
         except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
             raise self._damaged() from error
@@ -117,10 +122,10 @@ class WindowsTable:
     def rows(self, number: int) -> list[Row]:
         """The rows of a shard, from 0, in order of their number."""
         columns = self._read(number).to_pydict()
-        names = ("record_index", "start", "end", "strand", "name")
+        names = ("record_index", "start", "end", "strand", "name", "n_ambiguous")
         return [
-            Row(record, start, end, cast(Side, strand), name)
-            for record, start, end, strand, name in zip(
+            Row(record, start, end, cast(Side, strand), name, n_ambiguous)
+            for record, start, end, strand, name, n_ambiguous in zip(
                 *(columns[name] for name in names), strict=True
             )
         ]
@@ -184,7 +189,7 @@ def _write_rows(
 ) -> None:
     """Write rows, a row group a shard; `refused` is full when they are all there."""
     digest = hashlib.sha256()
-    n_windows = n_bases = 0
+    n_windows = n_bases = n_mostly_ambiguous = 0
     with pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True, compression="zstd") as out:
         while group := list(islice(rows, stamp.shard_windows)):
             table = _table(group, names, n_windows)
@@ -192,10 +197,12 @@ def _write_rows(
             out.write_table(table, row_group_size=stamp.shard_windows)
             n_windows += len(group)
             n_bases += sum(row.n_bases for row in group)
+            n_mostly_ambiguous += sum(row.n_ambiguous > _MOSTLY * row.n_bases for row in group)
         said = {
             **vars(stamp),
             "n_bases": n_bases,
             "n_refused": len(refused),
+            "n_mostly_ambiguous": n_mostly_ambiguous,
             "windows_sha256": digest.hexdigest(),
             "version": own_version(),
         }
@@ -221,6 +228,7 @@ def _table(rows: list[Row], names: Sequence[str], first_id: int) -> pa.Table:
         [row.end for row in rows],
         [row.strand for row in rows],
         [row.name for row in rows],
+        [row.n_ambiguous for row in rows],
         [row.record for row in rows],
     ]
     arrays = [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]

@@ -84,8 +84,8 @@ async def convert(
     if process.returncode != 0 or "bundle" not in last:
         raise ConversionError(
             "conversion.died",
-            f"The process that converts {model} ended ({ended}) before it was done. The log of the "
-            "server has what it wrote last.",
+            f"The process that converts {model} ended ({ended}) before it was done. The log has "
+            "what it wrote last.",
         )
 
 

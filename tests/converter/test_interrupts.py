@@ -76,12 +76,16 @@ def test_none_tears_what_a_library_does_at_the_exit() -> None:
 
 
 @pytest.mark.parametrize(
-    ("command", "module"), [("convert", "converter.conversion.convert"), ("serve", "app.main")]
+    ("command", "module"),
+    [
+        ("convert", "converter.cli"),
+        ("convert", "converter.conversion.convert"),
+        ("serve", "app.main"),
+    ],
 )
 def test_an_interrupt_before_anything_is_begun_is_no_traceback(command: str, module: str) -> None:
     code = """
     import os, signal, sys
-    from app.cli import main
 
     class Interrupt:
         def find_spec(self, name, *_):
@@ -89,6 +93,8 @@ def test_an_interrupt_before_anything_is_begun_is_no_traceback(command: str, mod
                 os.kill(os.getpid(), signal.SIGINT)
 
     sys.meta_path.insert(0, Interrupt())
+    from app.cli import main
+
     sys.exit(main([sys.argv[1]]))
     """
     ended = subprocess.run(

@@ -149,6 +149,19 @@ def test_parts_a_stream_and_one_run_give_the_same_rows(tmp_path: Path, service: 
     assert merged(folder).equals(merged(tmp_path / "whole"))
     assert len(list(folder.glob("part-*.parquet"))) == 5
     assert not [each for each in folder.iterdir() if each.name.startswith(".")]
+    none = run(path, "-o", folder, *options[2:], "--bundle", tmp_path / "no model", "--part", "9/9")
+    assert none.returncode == 0, none.stderr
+    assert "Part 9 of 9 has no shard: there are 5." in none.stderr
+
+
+def test_windows_that_are_mostly_unknown_are_told(tmp_path: Path, service: Server) -> None:
+    path = tmp_path / "genome.fa"
+    path.write_text(">a\n" + "ACGTN" * 20 + "\n>b\n" + 300 * "N" + "RYACGT" * 20 + "\n")
+    folder = tmp_path / "v"
+    done = run(path, "-o", folder, "--url", service.url, "--ambiguous", "accept")
+    assert done.returncode == 0, done.stderr
+    assert "mostly letters other than A, C, G, T: 1;" in done.stderr
+    assert merged(folder).column("n_ambiguous").to_pylist() == [20, 340]
 
 
 def test_what_is_there_and_right_stays_and_what_is_not_is_made_again(
