@@ -35,8 +35,8 @@ from converter.conversion.build import PackagePlan, build_package
 from converter.measuring import peak_memory_mib
 from converter.mil.executor import PackageExecutor
 from converter.mil.packed_encoder import PackedEncoder
-from converter.network.config import EncoderConfig
-from converter.network.reference import GenaEncoder
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.reference import GenaEncoder
 from converter.options import BuildOptions, function_names
 from converter.package.interface import PackageInterface
 from tools.seeded_checkpoints import BERT_BASE, config_dict
@@ -135,8 +135,8 @@ def _build(package: Path) -> Path:
     return package
 
 
-def _config() -> EncoderConfig:
-    return EncoderConfig.from_dict(config_dict(**BERT_BASE))
+def _config() -> GenaBertConfig:
+    return GenaBertConfig.from_dict(config_dict(**BERT_BASE))
 
 
 def _interface() -> PackageInterface:

@@ -15,7 +15,8 @@ from converter.errors import GenaError
 
 Target = Literal["macos15", "macos14"]
 
-_LENGTHS: dict[Target, tuple[int, ...]] = {"macos15": (128, 256, 512), "macos14": (512,)}
+# Beside the whole window, where a package can have several lengths.
+_SHORTER = (128, 256, 512)
 
 
 class BuildOptions(BaseModel):
@@ -25,7 +26,8 @@ class BuildOptions(BaseModel):
 
     target: Target = Field(
         "macos15",
-        description="macos15: lengths 128, 256 and 512 sharing weights; macos14: one length, 512",
+        description="macos15: lengths from 128 tokens to the model's window, sharing weights; "
+        "macos14: that window alone",
     )
     embedding: Literal["graph", "host"] = Field("graph", description="where tokens are looked up")
     ffn_chunks: int = Field(1, description="feed-forward in N chunks")
@@ -47,15 +49,14 @@ class BuildOptions(BaseModel):
         """Oldest macOS that runs the package."""
         return int(self.target.removeprefix("macos"))
 
-    @property
-    def lengths(self) -> tuple[int, ...]:
-        """Fixed lengths of the package in tokens, ascending."""
-        return _LENGTHS[self.target]
+    def lengths(self, window: int) -> tuple[int, ...]:
+        """Fixed lengths of the package in tokens, ascending, for a model with this window."""
+        shorter = _SHORTER if self.target != "macos14" else ()
+        return (*(length for length in shorter if length < window), window)
 
-    @property
-    def functions(self) -> dict[int, str]:
+    def functions(self, window: int) -> dict[int, str]:
         """Length in tokens -> name of the package's function for it."""
-        return function_names(self.lengths)
+        return function_names(self.lengths(window))
 
     @property
     def compressed(self) -> bool:

@@ -29,7 +29,7 @@ from tokenizers import Tokenizer
 
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
 from converter.network.loading import Checkpoint, load_checkpoint
-from converter.network.reference import GenaEncoder
+from converter.network.reference import ReferenceEncoder
 from tools.dinucleotide_shuffle import dinucleotide_shuffle
 from tools.mini.data import Contig, Corpus, TokenStream, find_sources, load_corpus
 from tools.mini.data import reverse_complement as rc
@@ -129,7 +129,7 @@ def _window(
 
 
 def mean_pooled(
-    encoder: GenaEncoder, tokenizer: Tokenizer, sequences: Sequence[str]
+    encoder: ReferenceEncoder, tokenizer: Tokenizer, sequences: Sequence[str]
 ) -> NDArray[np.float32]:
     """Mean of the last hidden states over real tokens, [CLS] and [SEP] left out; (N, H)."""
     encoded = [encoding.ids for encoding in tokenizer.encode_batch(list(sequences))]
@@ -269,7 +269,7 @@ def language_model(checkpoint: Checkpoint, recipe: Recipe) -> MaskedLanguageMode
     if checkpoint.head is None:
         raise ValueError(f"{checkpoint.files.source} has no masked-language-model head")
     model = untrained(recipe)
-    model.bert = checkpoint.encoder()
+    model.bert.load_state_dict(checkpoint.encoder().state_dict())
     model.cls["predictions"].load_state_dict(checkpoint.head)
     return model
 

@@ -10,8 +10,9 @@ from tokenizers import Tokenizer, models, processors
 from torch import Tensor
 
 from converter.conversion.convert import convert
-from converter.network.config import EncoderConfig
-from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
+from converter.network.families import family_of
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.structure import EncoderConfig
 
 BERT_BASE = {
     "vocab_size": 32000,
@@ -58,7 +59,7 @@ def config_dict(**changes: Any) -> dict[str, Any]:
 def random_weights(
     config: EncoderConfig, seed: int = 0, outliers: float = 1.0
 ) -> dict[str, Tensor]:
-    """Encoder weights by published names without "bert.": non-trivial norms and biases.
+    """Encoder weights by published names without the prefix: non-trivial norms and biases.
 
     Args:
         outliers: factor on the scale of six channels in every norm, as trained transformers
@@ -66,7 +67,9 @@ def random_weights(
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        shapes = {name: p.shape for name, p in GenaEncoder(config).state_dict().items()}
+        shapes = {
+            name: p.shape for name, p in family_of(config).encoder(config).state_dict().items()
+        }
     weights = {name: _random(name, shape, generator) for name, shape in shapes.items()}
     channels = torch.randperm(config.hidden_size, generator=generator)[:6]
     for name, weight in weights.items():
@@ -76,10 +79,10 @@ def random_weights(
 
 
 def head_weights(config: EncoderConfig, seed: int = 1) -> dict[str, Tensor]:
-    """Weights of the masked-language-model head, by the names of `MaskedLanguageModelHead`."""
+    """Weights of the masked-language-model head, by the names of the family's module."""
     generator = torch.Generator().manual_seed(seed)
     with torch.device("meta"):
-        shapes = {n: p.shape for n, p in MaskedLanguageModelHead(config).state_dict().items()}
+        shapes = {n: p.shape for n, p in family_of(config).head(config).state_dict().items()}
     return {name: _random(name, shape, generator) for name, shape in shapes.items()}
 
 
@@ -96,7 +99,7 @@ def _random(name: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
 
 
 def _is_norm_scale(name: str) -> bool:
-    return name.endswith(("LayerNorm.weight", "_ln.weight"))
+    return name.endswith(("LayerNorm.weight", "_ln.weight", "norm.weight"))
 
 
 def make_tokenizer(vocab_size: int = 400) -> Tokenizer:
@@ -139,7 +142,7 @@ def make_checkpoint(
     """Write a checkpoint as the hub holds it, with the extra keys that real files have."""
     folder.mkdir(parents=True, exist_ok=True)
     raw = config_dict(**config_changes)
-    config = EncoderConfig.from_dict(raw)
+    config = GenaBertConfig.from_dict(raw)
     (folder / "config.json").write_text(json.dumps(raw, indent=2))
     tensors = {prefix + n: t for n, t in random_weights(config, seed, outliers).items()}
     tensors |= {f"cls.predictions.{n}": t for n, t in head_weights(config, seed + 1).items()}

@@ -22,12 +22,13 @@ from converter.checkpoint.files import CheckpointFiles
 from converter.digests import sha256_file, sha256_json
 from converter.errors import brief
 from converter.json_files import UnreadableJsonError, parse_json_object
-from converter.network.config import EncoderConfig
+from converter.network.config import AnyEncoderConfig
 from converter.network.heads import LeftOutHead, served_part
+from converter.network.structure import EncoderConfig
 from converter.options import BuildOptions, function_names
 from converter.package.engine import EngineShare
 
-FORMAT = 3
+FORMAT = 4
 PACKAGE = "model.mlpackage"
 TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
@@ -128,7 +129,7 @@ class Manifest(_Frozen):
     commit: str | None
     fingerprint: str
     checkpoint_sha256: dict[str, str]
-    config: EncoderConfig
+    config: AnyEncoderConfig
     left_out: tuple[LeftOutHead, ...]
     hidden_size: int
     pad_token_id: int
@@ -246,7 +247,7 @@ def write_manifest(
     model: str,
     commit: str | None,
     checkpoint_sha256: Mapping[str, str],
-    config: EncoderConfig,
+    config: AnyEncoderConfig,
     left_out: Sequence[LeftOutHead],
     functions: Mapping[int, str],
     options: BuildOptions,

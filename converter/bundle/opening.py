@@ -35,7 +35,7 @@ from converter.bundle.manifest import (
 )
 from converter.digests import sha256_bytes, sha256_file
 from converter.errors import BundleError, BundleMissingError, BundleReplacedError
-from converter.network.config import EncoderConfig
+from converter.network.structure import EncoderConfig
 from converter.package.interface import PackageInterface
 from converter.tokenizer import DnaTokenizer
 

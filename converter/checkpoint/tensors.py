@@ -18,12 +18,11 @@ from converter.checkpoint.pickles import MOST_LIST_BYTES, is_archive, require_on
 from converter.errors import CheckpointError, brief
 from converter.panics import panics_as_errors
 
-_PREFIX = "bert."
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 
 class StoredTensors(dict[str, Tensor]):
-    """Tensors by their published names less "bert.".
+    """Tensors by their published names less the encoder's prefix.
 
     Attributes:
         outside: names without that prefix, in a file where others have it.
@@ -32,14 +31,17 @@ class StoredTensors(dict[str, Tensor]):
     outside: frozenset[str] = frozenset()
 
 
-def read_tensors(path: Path) -> StoredTensors:
-    """Every tensor of a file, by its published name less "bert.".
+def read_tensors(path: Path, prefix: str) -> StoredTensors:
+    """Every tensor of a file, by its published name less the encoder's prefix.
+
+    Args:
+        prefix: such as "bert."; where no name has it, the file holds an encoder alone.
 
     Raises:
         CheckpointError: the file cannot be read, is no plain file of tensors, or holds a name
             twice, with and without the prefix.
     """
-    return _strip_prefix(_read(path), path)
+    return _strip_prefix(_read(path), prefix, path)
 
 
 def why_not_numbers(tensor: Tensor) -> str | None:
@@ -91,13 +93,15 @@ def _load(path: Path) -> Any:
     return torch.load(path, map_location="cpu", weights_only=True, mmap=is_archive(path))
 
 
-def _strip_prefix(tensors: Mapping[str, Tensor], path: Path) -> StoredTensors:
+def _strip_prefix(tensors: Mapping[str, Tensor], prefix: str, path: Path) -> StoredTensors:
     stripped = StoredTensors()
     for name, tensor in tensors.items():
-        short = name.removeprefix(_PREFIX)
+        short = name.removeprefix(prefix)
         if short in stripped:
-            raise CheckpointError(f"{path} holds {brief(short)} twice, with and without 'bert.'.")
+            raise CheckpointError(
+                f"{path} holds {brief(short)} twice, with and without {prefix!r}."
+            )
         stripped[short] = tensor
-    without = frozenset(name for name in tensors if not name.startswith(_PREFIX))
+    without = frozenset(name for name in tensors if not name.startswith(prefix))
     stripped.outside = without if len(without) < len(tensors) else frozenset()
     return stripped

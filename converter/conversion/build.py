@@ -5,6 +5,7 @@ One ML program function a length. coremltools' and torch's chatter goes to the l
 
 import contextlib
 import dataclasses
+import functools
 import io
 import itertools
 import json
@@ -23,19 +24,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from converter.network.config import EncoderConfig
-from converter.network.neural_engine import (
-    MASK_VALUE,
-    EmbeddingStage,
-    NeuralEngineEncoder,
-    Scales,
-)
-from converter.network.reference import GenaEncoder
+from converter.network.families import family_of
+from converter.network.neural_attention import MASK_VALUE
+from converter.network.neural_engine import NeuralEngineEncoder, Scales
+from converter.network.reference import ReferenceEncoder
+from converter.network.structure import EncoderConfig
 from converter.options import BuildOptions, function_names
 from converter.package.interface import HOST_INPUTS, INPUT, OUTPUT, host_inputs
-from converter.package.lengths import spread_over_lengths
+from converter.package.lengths import Sizes, spread_over_lengths
 from converter.package.reader import parse_specification, specification_file
-from converter.tokenizer import WINDOW
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +56,7 @@ _PASSES = frozenset(
         "fuse_layernorm_or_instancenorm",
         "fuse_gelu_exact",
         "fuse_elementwise_to_batchnorm",
+        "merge_consecutive_reshapes",
         "merge_consecutive_transposes",
         "fuse_transpose_matmul",
         "remove_redundant_ops",
@@ -89,7 +87,7 @@ class PackagePlan:
 
 
 def build_package(
-    reference: GenaEncoder,
+    reference: ReferenceEncoder,
     options: BuildOptions,
     plan: PackagePlan,
     destination: Path,
@@ -105,36 +103,54 @@ def build_package(
         lengths: in tokens, instead of the target's; more than one needs macOS 15.
         progress: called with the fraction done, 0 to 1.
     """
-    functions = function_names(lengths or options.lengths)
-    length = _length_of_its_own(reference.config, options)
+    functions = function_names(lengths or options.lengths(reference.config.window))
+    sizes = _sizes(reference.config, options)
+    length = _length_of_its_own(reference.config, options, sizes)
     network = network_for(reference, options, plan.scales, length)
     progress(0.1)
     with _scratch_folder(destination.parent) as scratch:
         converted = scratch / "converted.mlpackage"
         _convert(network, length, options, plan.fp32_modules).save(str(converted))
         progress(0.9)
-        tables = _tables(reference, options, plan.scales)
-        spread_over_lengths(converted, length, functions, tables)
+        tables = _tables(reference, length, options, plan.scales)
+        spread_over_lengths(converted, length, functions, tables, sizes)
         converted.rename(destination)
     _describe(destination, plan)
     _fix_identifiers(destination)
     progress(1.0)
 
 
-def _length_of_its_own(config: EncoderConfig, options: BuildOptions) -> int:
-    """A number of tokens that cannot be taken for any other size or constant of the network."""
-    sizes = {int(value) for value in dataclasses.asdict(config).values()}
-    sizes |= {config.head_size, config.intermediate_size // options.ffn_chunks}
-    return next(length for length in itertools.count(_SHORT) if length not in sizes)
-
-
-def _tables(reference: GenaEncoder, options: BuildOptions, scales: Scales) -> list[NDArray[Any]]:
-    """The constants of the graph that have a row a token, for the longest window."""
+def _sizes(config: EncoderConfig, options: BuildOptions) -> Sizes:
+    """Of tensors in the graph that come of the number of tokens, by that."""
     if options.layout == "published":
-        no_padding = np.zeros((1, WINDOW), np.float32)
-        return [reference.embeddings.position_embeddings.weight.numpy(), no_padding]
-    stage = EmbeddingStage(reference.embeddings, reference.config, WINDOW, options, scales)
-    return [stage.positions.numpy()]
+        return lambda tokens: (tokens,)
+    return functools.partial(family_of(config).sizes, config)
+
+
+def _length_of_its_own(config: EncoderConfig, options: BuildOptions, sizes: Sizes) -> int:
+    """A number of tokens whose sizes cannot be taken for any other size or constant."""
+    values = dataclasses.asdict(config).values()  # type: ignore[call-overload]
+    others = {int(value) for value in values if isinstance(value, int | float)}
+    others |= {config.head_size, config.intermediate_size // options.ffn_chunks}
+    others |= {other // 2 for other in others}
+    multiple = 1 if options.layout == "published" else family_of(config).multiple(config)
+    others |= {multiple, 3 * multiple}
+    lengths = (multiple * count for count in itertools.count(_SHORT))
+    return next(length for length in lengths if others.isdisjoint(sizes(length)))
+
+
+def _tables(
+    reference: ReferenceEncoder, length: int, options: BuildOptions, scales: Scales
+) -> Sequence[NDArray[np.float32]]:
+    """The constants of the graph that have a row a token, for the longest window.
+
+    Args:
+        length: for which the network is traced, which may be longer still.
+    """
+    family = family_of(reference.config)
+    if options.layout == "published":
+        return family.published_tables(reference)
+    return family.tables(reference, max(length, reference.config.window), options, scales)
 
 
 @contextlib.contextmanager
@@ -152,12 +168,19 @@ def _scratch_folder(parent: Path) -> Iterator[Path]:
 
 
 def network_for(
-    reference: GenaEncoder, options: BuildOptions, scales: Scales, length: int
+    reference: ReferenceEncoder, options: BuildOptions, scales: Scales, length: int
 ) -> nn.Module:
     """The network that is traced for this length: re-authored, or as published."""
     if options.layout == "published":
         return PublishedLayout(reference)
-    return NeuralEngineEncoder(reference, length, options, scales).eval()
+    return re_authored(reference, length, options, scales)
+
+
+def re_authored(
+    reference: ReferenceEncoder, length: int, options: BuildOptions, scales: Scales
+) -> NeuralEngineEncoder:
+    """The network for the Neural Engine, for windows of this length."""
+    return family_of(reference.config).re_author(reference, length, options, scales)
 
 
 def network_inputs(network: nn.Module, input_ids: NDArray[np.int32]) -> dict[str, Tensor]:
@@ -172,7 +195,7 @@ def network_inputs(network: nn.Module, input_ids: NDArray[np.int32]) -> dict[str
 class PublishedLayout(nn.Module):
     """The reference network as it is, with a mask that fp16 can hold: the baseline."""
 
-    def __init__(self, reference: GenaEncoder) -> None:
+    def __init__(self, reference: ReferenceEncoder) -> None:
         super().__init__()
         self.reference = reference
 

@@ -16,7 +16,7 @@ from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.room import require_temporary_folder, saying_full_disk
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.checkpoint.files import CheckpointFiles, find_checkpoint
-from converter.conversion.build import PackagePlan, build_package
+from converter.conversion.build import PackagePlan, build_package, re_authored
 from converter.conversion.planning import Candidate, Source, candidates
 from converter.conversion.progress import OnProgress
 from converter.conversion.scaling import checked_scales
@@ -27,10 +27,10 @@ from converter.fidelity.report import Report
 from converter.fidelity.verify import verify_package
 from converter.fidelity.windows import make_golden, require_real_tokens
 from converter.network.loading import Checkpoint, load_checkpoint
-from converter.network.neural_engine import NeuralEngineEncoder, Scales
+from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
-from converter.tokenizer import WINDOW, DnaTokenizer
+from converter.tokenizer import DnaTokenizer
 from converter.versions import DISTRIBUTION, installed_versions
 
 log = logging.getLogger(__name__)
@@ -158,7 +158,7 @@ def _build(
 
 def _plan(checkpoint: Checkpoint, options: BuildOptions, building: Path) -> _Planned:
     """Write the tokenizer and the golden windows, and measure what the package needs."""
-    tokenizer = DnaTokenizer(checkpoint.files.tokenizer)
+    tokenizer = DnaTokenizer(checkpoint.files.tokenizer, model_max_length=checkpoint.config.window)
     _require_matching_tokenizer(tokenizer, checkpoint)
     require_real_tokens(tokenizer)
     shutil.copyfile(checkpoint.files.tokenizer, building / TOKENIZER)
@@ -185,10 +185,10 @@ def _require_matching_tokenizer(tokenizer: DnaTokenizer, checkpoint: Checkpoint)
             f"{source}: config.json pads with {config.pad_token_id}, tokenizer.json "
             f"with {tokenizer.pad_id}. They do not belong together."
         )
-    if config.max_position_embeddings < WINDOW:
+    if config.max_position_embeddings < config.window:
         raise CheckpointError(
             f"{source}: the network has {config.max_position_embeddings} positions; "
-            f"windows of {WINDOW} tokens need as many."
+            f"windows of {config.window} tokens need as many."
         )
 
 
@@ -202,8 +202,9 @@ def _write_package(
         fp32_modules=candidate.fp32_modules,
         # Where the files came from stands in the manifest: it is no part of what is computed.
         description=(
-            f"GENA-LM, DNA language model, {config.num_hidden_layers} layers of "
-            f"{config.hidden_size}. Token ids in, last hidden states out."
+            f"{planned.checkpoint.family.title}, DNA language model, "
+            f"{config.num_hidden_layers} layers of {config.hidden_size}. "
+            "Token ids in, last hidden states out."
         ),
         metadata={
             **{f"{name}_sha256": digest for name, digest in files.sha256.items()},
@@ -221,19 +222,19 @@ def _write_package(
             progress=lambda fraction: on_progress("convert", fraction, "Converting to Core ML"),
         )
     if options.embedding == "host":
-        table = NeuralEngineEncoder(candidate.source.network, WINDOW, options, scales).host_table()
+        table = re_authored(candidate.source.network, config.window, options, scales).host_table()
         np.save(building / EMBEDDINGS, table.half().numpy())
 
 
 def _verify(
     planned: _Planned, candidate: Candidate, building: Path, on_progress: OnProgress
 ) -> Report:
-    options, table = planned.options, None
+    config, options, table = planned.checkpoint.config, planned.options, None
     if options.embedding == "host":
         table = np.load(building / EMBEDDINGS)
     return verify_package(
         building / PACKAGE,
-        PackageInterface(planned.checkpoint.config, options.functions, table),
+        PackageInterface(config, options.functions(config.window), table),
         planned.golden,
         compressed=options.compressed,
         arranged=options.layout != "published",
@@ -247,20 +248,22 @@ def _write_manifest(
     planned: _Planned, candidate: Candidate, report: Report, building: Path
 ) -> None:
     options, files = planned.options, planned.checkpoint.files
+    config = planned.checkpoint.config
     graph = {
         "embedding": options.embedding,
         "ffn_chunks": options.ffn_chunks,
         "residual_scale_log2": planned.scales.residual_log2,
         "value_scale_log2": planned.scales.value_log2,
+        "gate_scale_log2": planned.scales.gate_log2,
     }
     write_manifest(
         building,
         model=files.source,
         commit=files.commit,
         checkpoint_sha256=files.sha256,
-        config=planned.checkpoint.config,
+        config=config,
         left_out=planned.checkpoint.left_out,
-        functions=options.functions,
+        functions=options.functions(config.window),
         options=options,
         precision=candidate.as_dict(),
         fidelity={**report.as_dict(), "graph": graph},

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from converter.conversion.build import EVERYTHING
+from converter.conversion.build import EVERYTHING, re_authored
 from converter.conversion.precision import (
     GAIN_DB,
     MARGIN_DB,
@@ -30,9 +30,9 @@ from converter.conversion.scaling import check_re_authored
 from converter.errors import FidelityError
 from converter.fidelity.gates import GateResult, Verdict
 from converter.fidelity.golden import CODING, ONE_TOKEN, REPEATS, Golden
-from converter.network.cures import CENTRED_ATTENTION, centre_attention
-from converter.network.neural_engine import NeuralEngineEncoder, Scales
-from converter.network.reference import GenaEncoder
+from converter.network.families import family_of
+from converter.network.neural_engine import Scales
+from converter.network.reference import ReferenceEncoder
 from converter.options import BuildOptions
 
 # The effect of fp16 is estimated on so many tokens of these windows.
@@ -50,7 +50,7 @@ class Source:
         cures: names of what was done to its weights.
     """
 
-    network: GenaEncoder
+    network: ReferenceEncoder
     re_authored: GateResult
     cures: tuple[str, ...] = ()
 
@@ -180,13 +180,16 @@ class _Search:
 
     def _cured(self, plain: Estimate) -> tuple[Source, Estimate]:
         """The source with the cures that help, and what it is expected to reach."""
+        cure = family_of(self._source.network.config).cure
+        if cure is None:
+            return self._source, plain
         windows = [torch.from_numpy(ids.astype(np.int64)) for ids in self._windows]
-        network = centre_attention(self._source.network, windows)
+        network = cure.apply(self._source.network, windows)
         try:
             gate = check_re_authored(network, self._golden, self._options, self._scales)
         except FidelityError:  # what was taken out is so large that fp32 itself lost the rest
             return self._source, plain
-        cured = Source(network, gate, (CENTRED_ATTENTION,))
+        cured = Source(network, gate, (cure.name,))
         estimate = self._emulated(cured).estimate()
         if estimate.everything.psnr < plain.everything.psnr + GAIN_DB:
             return self._source, plain
@@ -198,8 +201,8 @@ class _Search:
             row[: ids.shape[1]] = ids[0]
         # Rows that are looked up on the host are rounded to fp16 as those of the graph.
         options = self._options.model_copy(update={"embedding": "graph"})
-        network = NeuralEngineEncoder(source.network, _LENGTH, options, self._scales).eval()
-        return Emulated(network, input_ids, self._truths())
+        network = re_authored(source.network, _LENGTH, options, self._scales)
+        return Emulated(network, input_ids, self._truths(), source.network.config.window)
 
     def _truths(self) -> list[NDArray[np.float32]]:
         with torch.no_grad():

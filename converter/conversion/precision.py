@@ -16,8 +16,8 @@ from torch import nn
 
 from converter.conversion.emulation import emulate, precision_modules
 from converter.fidelity.gates import FP16_OPERATIONS, FP32_ARITHMETIC, Figures, compare, worst
-from converter.network.neural_engine import NeuralEngineEncoder, SplitHeadAttention
-from converter.tokenizer import WINDOW
+from converter.network.neural_attention import SplitHeadAttention
+from converter.network.neural_engine import NeuralEngineEncoder
 
 # Room between what the emulation says and the gate, in dB.
 MARGIN_DB = 2.0
@@ -72,6 +72,7 @@ class Emulated:
     Args:
         network: takes ids of its own length.
         input_ids: (B, L) int32, padded windows.
+        window: tokens of the longest window, whose arithmetic counts.
         truths: for each window, the reference's hidden states (n, H) of its real tokens.
     """
 
@@ -80,9 +81,11 @@ class Emulated:
         network: NeuralEngineEncoder,
         input_ids: NDArray[np.int32],
         truths: Sequence[NDArray[np.float32]],
+        window: int = 512,
     ) -> None:
         self.network = network
         self.modules = precision_modules(network)
+        self.window = window
         self._inputs = (torch.from_numpy(input_ids),)
         self._truths = truths
 
@@ -126,7 +129,7 @@ def short_prefixes(emulated: Emulated) -> Iterator[tuple[str, ...]]:
     all of the work.
     """
     modules = emulated.modules
-    costs = [arithmetic(emulated.network, module, WINDOW) for module in modules]
+    costs = [arithmetic(emulated.network, module, emulated.window) for module in modules]
     needed = -math.inf
     for count in range(1, len(modules)):
         if sum(costs[:count]) > PREFIX_SHARE * sum(costs):
@@ -144,7 +147,7 @@ def arithmetic(network: NeuralEngineEncoder, path: str, length: int) -> int:
         if isinstance(module, nn.Conv2d):
             total += 2 * length * module.weight.numel()
         if isinstance(module, SplitHeadAttention):
-            total += 2 * 2 * length**2 * module.output.in_channels
+            total += 2 * 2 * length * module.keys_of_a_query(length) * module.output.in_channels
     return total
 
 

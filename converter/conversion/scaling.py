@@ -17,17 +17,17 @@ from converter.errors import FidelityError
 from converter.fidelity.gates import RE_AUTHORED, GateResult, compare, worst
 from converter.fidelity.golden import CODING, FULL_LENGTH, Golden
 from converter.fidelity.report import LIMITS
+from converter.network.neural_attention import SplitHeadAttention
 from converter.network.neural_engine import (
     VALUE_SCALE_LOG2,
+    GatedFeedForward,
     Normalise,
     PostNormBlock,
     PreNormBlock,
     Scales,
-    SplitHeadAttention,
 )
-from converter.network.reference import GenaEncoder
+from converter.network.reference import ReferenceEncoder
 from converter.options import BuildOptions
-from converter.tokenizer import WINDOW
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class Magnitudes:
     Attributes:
         residual: of the residual stream, the largest magnitude.
         values: of attention's values.
+        gated: of what a gated feed-forward multiplies.
         centred: of what norms square, the input less its mean; but for the embedding's norm, which
             has a scale of its own.
         variance: of a row before a norm, the least.
@@ -52,12 +53,13 @@ class Magnitudes:
 
     residual: float = 0.0
     values: float = 0.0
+    gated: float = 0.0
     centred: float = 0.0
     variance: float = math.inf
 
 
 def checked_scales(
-    reference: GenaEncoder, golden: Golden, options: BuildOptions
+    reference: ReferenceEncoder, golden: Golden, options: BuildOptions
 ) -> tuple[Scales, GateResult]:
     """Scales of the network, and how the network that has them agrees with the reference.
 
@@ -67,7 +69,7 @@ def checked_scales(
         FidelityError: below 100 dB: the re-authoring itself would be wrong.
     """
     usual = Scales()
-    network = network_for(reference, options, usual, WINDOW)
+    network = network_for(reference, options, usual, reference.config.window)
     with _watching(network, usual) as found:
         features = {FULL_LENGTH: _features(network, golden, FULL_LENGTH)}
     *wanted, last = _scales(found, usual)
@@ -83,7 +85,7 @@ def checked_scales(
 
 
 def check_re_authored(
-    reference: GenaEncoder, golden: Golden, options: BuildOptions, scales: Scales
+    reference: ReferenceEncoder, golden: Golden, options: BuildOptions, scales: Scales
 ) -> GateResult:
     """The network that will be traced, in fp32, against the reference.
 
@@ -93,7 +95,7 @@ def check_re_authored(
     Raises:
         FidelityError: below 100 dB.
     """
-    network = network_for(reference, options, scales, WINDOW)
+    network = network_for(reference, options, scales, reference.config.window)
     names = (CODING, FULL_LENGTH)
     return _gate(golden, {name: _features(network, golden, name) for name in names})
 
@@ -121,14 +123,18 @@ def _gate(golden: Golden, features: dict[str, NDArray[np.float32]]) -> GateResul
 def _scales(found: Magnitudes, usual: Scales) -> list[Scales]:
     """The usual scales, changed where activations would overflow or vanish otherwise.
 
-    A power of two brings values and stream inside half of a fixed-point accumulator, and what norms
-    square, and the mean of the squares, inside fp16: exactly.
+    A power of two brings values, gated products and stream inside half of a fixed-point
+    accumulator, and what norms square, and the mean of the squares, inside fp16: exactly.
 
     Returns:
         The best first; then those that do less for the norms, or nothing, and disturb no row.
     """
     limit = LIMITS["half the accumulator"]
-    usual = replace(usual, value_log2=min(usual.value_log2, _room(limit, found.values)))
+    usual = replace(
+        usual,
+        value_log2=min(usual.value_log2, _room(limit, found.values)),
+        gate_log2=min(usual.gate_log2, _room(limit, found.gated)),
+    )
     stream = _room(limit, found.residual)
     norms = min(stream, _room(_LARGEST_CENTRED, found.centred))
     wanted = [norms] if norms < 0 or found.variance < _LEAST_VARIANCE else []
@@ -161,6 +167,9 @@ def _watching(network: nn.Module, scales: Scales) -> Iterator[Magnitudes]:
     def values(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
         found.values = max(found.values, float(output.abs().max()) / scales.value)
 
+    def gated(_module: nn.Module, inputs: tuple[Tensor]) -> None:
+        found.gated = max(found.gated, float(inputs[0].abs().max()) / scales.gate)
+
     def norm(_module: nn.Module, inputs: tuple[Tensor]) -> None:
         centred = inputs[0] - inputs[0].mean(dim=1, keepdim=True)
         found.centred = max(found.centred, float(centred.abs().max()))
@@ -172,6 +181,8 @@ def _watching(network: nn.Module, scales: Scales) -> Iterator[Magnitudes]:
             handles.append(module.register_forward_hook(stream))
         if isinstance(module, SplitHeadAttention):
             handles.append(module.value.register_forward_hook(values))
+        if isinstance(module, GatedFeedForward):
+            handles += [down.register_forward_pre_hook(gated) for down in module.down]
         if isinstance(module, Normalise) and not path.startswith("embedding_stage"):
             handles.append(module.register_forward_pre_hook(norm))
     try:

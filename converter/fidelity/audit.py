@@ -7,21 +7,25 @@ from torch import Tensor
 from converter.fidelity.report import LIMITS, Activation
 from converter.package.program import Function
 
+# Far below any score, and above what a mask makes of one.
+_MASKED = -5000.0
+
 
 class Audit:
     """Watches a package's longest function while it executes a window.
 
     Args:
         n_tokens: real rows of the window; the function's other rows are padding.
+        norms_before_layers: of `EncoderConfig`; each layer has two more.
     """
 
     def __init__(
-        self, function: Function, *, length: int, n_tokens: int, pre_layer_norm: bool
+        self, function: Function, *, length: int, n_tokens: int, norms_before_layers: int
     ) -> None:
         self._length = length
         self._n_tokens = n_tokens
         self._types = {output.name: op.type for op in function.operations for output in op.outputs}
-        self._first_norm_of_layer = 2 if pre_layer_norm else 1
+        self._norms_before_layers = norms_before_layers
         self._norms = 0
         self._found: dict[tuple[str, str], Activation] = {}
 
@@ -34,7 +38,9 @@ class Audit:
             return
         if value.ndim == 4 and value.shape[-1] == value.shape[1] == self._length:
             value = value[:, : self._n_tokens]  # scores of padding hold the mask
-        layer = (self._norms - self._first_norm_of_layer) // 2
+        elif value.ndim == 4 and value.shape[2] > 1:  # so do those of what is out of reach
+            value = value[value > _MASKED]
+        layer = (self._norms - self._norms_before_layers) // 2
         label = "embedding" if layer < 0 else str(layer)
         largest = float(value.abs().max())
         if math.isnan(largest):  # compares as neither larger nor smaller: it must not get lost

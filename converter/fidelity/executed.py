@@ -13,7 +13,7 @@ from torch import Tensor
 from converter.fidelity.gates import psnr
 from converter.fidelity.golden import Golden
 from converter.mil.executor import Arithmetic, Observer, PackageExecutor
-from converter.network.reference import GenaEncoder
+from converter.network.reference import ReferenceEncoder
 from converter.package.interface import OUTPUT, PackageInterface
 
 Progress = Callable[[float], None]
@@ -90,7 +90,7 @@ class Executed:
             found[name, length] = self.features(index, length)
         return found
 
-    def states(self, reference: GenaEncoder) -> dict[str, float]:
+    def states(self, reference: ReferenceEncoder) -> dict[str, float]:
         """PSNR of the value in the package that is closest to each of the reference's states.
 
         A package does not say which value is a layer's output; the closest one is.

@@ -21,8 +21,8 @@ class Golden:
 
     Attributes:
         names: what each window is, such as "coding" or "full_length".
-        input_ids: (n, 512) int32, padded.
-        reference: (n, 512, H) float32, fp32 reference network; rows of padding are zero.
+        input_ids: (n, W) int32, padded to the window of the model.
+        reference: (n, W, H) float32, fp32 reference network; rows of padding are zero.
         pad_id: of `input_ids`.
     """
 
@@ -58,9 +58,10 @@ class Golden:
                 golden = cls(names, arrays["input_ids"], arrays["reference"], pad_id)
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
             raise BundleError(f"golden.npz holds no golden windows ({error}).") from error
-        if golden.input_ids.shape != (len(names), 512) or golden.reference.shape[:2] != (
-            len(names),
-            512,
+        if (
+            golden.input_ids.ndim != 2
+            or len(golden.input_ids) != len(names)
+            or (golden.reference.shape[:2] != golden.input_ids.shape)
         ):
             raise BundleError("golden.npz holds windows of another shape.")
         return golden

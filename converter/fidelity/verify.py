@@ -23,7 +23,7 @@ from converter.fidelity.golden import CODING, FULL_LENGTH, MASKED, ONE_TOKEN, Go
 from converter.fidelity.report import HeadFigures, LayerFigure, Report
 from converter.mil.executor import PackageExecutor
 from converter.mil.packed_encoder import PackedEncoder
-from converter.network.reference import GenaEncoder, Head
+from converter.network.reference import Head, ReferenceEncoder
 from converter.package.engine import engine_share
 from converter.package.graph import Graph
 from converter.package.interface import PackageInterface
@@ -43,7 +43,7 @@ def verify_package(
     compressed: bool = False,
     re_authored: GateResult | None = None,
     head: Head | None = None,
-    reference: GenaEncoder | None = None,
+    reference: ReferenceEncoder | None = None,
     arranged: bool = True,
     progress: Progress = lambda _: None,
 ) -> Report:
@@ -151,7 +151,7 @@ def _audit(package: Path, interface: PackageInterface, golden: Golden) -> Audit:
         _longest(package, interface),
         length=interface.default_length,
         n_tokens=golden.n_tokens(golden.index(FULL_LENGTH)),
-        pre_layer_norm=interface.config.pre_layer_norm,
+        norms_before_layers=interface.config.norms_before_layers,
     )
 
 

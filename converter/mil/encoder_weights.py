@@ -6,7 +6,7 @@ project's converter writes. What is read is not trusted for that alone: whoever 
 compares itself with the package that is executed, or with the golden windows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -16,13 +16,14 @@ from torch import Tensor
 
 from converter.errors import PackageError
 from converter.mil.weights import EXPANSIONS, constant_weight, named_weights
-from converter.network.config import EncoderConfig
+from converter.network.structure import EncoderConfig, LayerStructure
 from converter.package.program import Constant, Function, Operation
 
 # Operations that move values, or compute what does not depend on weights: attention, and the mask.
 _WITHOUT_WEIGHTS = frozenset(
     {
-        *("transpose", "expand_dims", "squeeze", "cast", "split", "concat", "einsum", "softmax"),
+        *("transpose", "expand_dims", "squeeze", "reshape", "cast", "split", "concat"),
+        *("einsum", "softmax", "pad", "slice_by_index", "minimum"),
         *("equal", "greater_equal", "select", "mul", "sub", "add"),
     }
 )
@@ -49,21 +50,36 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Turns:
+    """How far each pair of a head's channels turns at each place: cosine and sine (P, pairs)."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+@dataclass(frozen=True)
 class LayerWeights:
     """One layer; its norms stand before (pre-LN) or behind (post-LN) what they belong to.
 
     Attributes:
+        attention_norm: None where attention reads the stream as it is.
         query: with 1/sqrt(head size) in it.
+        query, key: with turns, the two channels of a pair one after the other.
+        turns: of queries and keys; None where they do not turn.
         up, down: the feed-forward, its chunks put together.
+        gate: what its activation is multiplied with; None where with nothing.
     """
 
-    attention_norm: Norm
+    structure: LayerStructure
+    attention_norm: Norm | None
     query: Linear
     key: Linear
     value: Linear
     output: Linear
+    turns: Turns | None
     feed_forward_norm: Norm
     up: Linear
+    gate: Linear | None
     down: Linear
 
 
@@ -73,12 +89,12 @@ class EncoderWeights(Generic[Layer]):
 
     Attributes:
         words: (V, H); None where the package leaves the look-up to its host.
-        positions: (P, H), token type included.
+        positions: (P, H), token type included; None where the family has none.
         output_scale: of the last hidden states.
     """
 
     words: Tensor | None
-    positions: Tensor
+    positions: Tensor | None
     embedding_norm: Norm
     layers: tuple[Layer, ...]
     last_norm: Norm | None
@@ -100,13 +116,15 @@ def read_encoder_weights(
     """
     operations = _Operations(function)
     words = operations.words()
-    positions = operations.positions()
+    positions = operations.positions() if config.has_position_table else None
     embedding_norm = operations.norm()
-    layers = tuple(arrange(_layer(operations, config)) for _ in range(config.num_hidden_layers))
-    last_norm = operations.norm() if config.last_layer_norm else None
+    structures = [config.layer(index) for index in range(config.num_hidden_layers)]
+    layers = tuple(arrange(_layer(operations, config, structure)) for structure in structures)
+    last_norm = operations.norm() if config.has_last_norm else None
     operations.require_end()
     hidden = config.hidden_size
-    _require_shapes([positions], [(len(positions), hidden)])
+    if positions is not None:
+        _require_shapes([positions], [(len(positions), hidden)])
     if words is not None:
         _require_shapes([words], [(config.vocab_size, hidden)])
     return EncoderWeights(
@@ -114,24 +132,35 @@ def read_encoder_weights(
     )
 
 
-def _layer(operations: "_Operations", config: EncoderConfig) -> LayerWeights:
-    pre = config.pre_layer_norm
-    before = operations.norm() if pre else None
-    query, key, value, output = (operations.linear() for _ in range(4))
-    attention_norm = before or operations.norm()
-    before = operations.norm() if pre else None
-    up, down = operations.feed_forward()
+def _layer(
+    operations: "_Operations", config: EncoderConfig, structure: LayerStructure
+) -> LayerWeights:
+    pre = structure.norms == "before"
+    attention_norm = operations.norm() if pre and structure.attention_norm else None
+    turns = None
+    if structure.rotary:
+        (query, turns), (key, _) = (operations.turned(config.head_size) for _ in range(2))
+    else:
+        query, key = (operations.linear() for _ in range(2))
+    value, output = (operations.linear() for _ in range(2))
+    if not pre:
+        attention_norm = operations.norm()
+    feed_forward_norm = operations.norm() if pre else None
+    up, gate, down = operations.feed_forward(gated=structure.gated)
     hidden, wide = config.hidden_size, config.intermediate_size
-    matrices = [linear.weight for linear in (query, key, value, output, up, down)]
-    _require_shapes(matrices, [(hidden, hidden)] * 4 + [(wide, hidden), (hidden, wide)])
+    matrices = [linear.weight for linear in (query, key, value, output, up, gate or up, down)]
+    _require_shapes(matrices, [(hidden, hidden)] * 4 + [(wide, hidden)] * 2 + [(hidden, wide)])
     return LayerWeights(
+        structure=structure,
         attention_norm=attention_norm,
         query=query,
         key=key,
         value=value,
         output=output,
-        feed_forward_norm=before or operations.norm(),
+        turns=turns,
+        feed_forward_norm=feed_forward_norm or operations.norm(),
         up=up,
+        gate=gate,
         down=down,
     )
 
@@ -142,6 +171,7 @@ class _Operations:
     def __init__(self, function: Function) -> None:
         self._name = function.name
         self._weights = named_weights(function)
+        self._shared_turns: dict[Hashable, Turns] = {}
         self._all = self._with_weights(function)
         self._next = next(self._all, None)
 
@@ -170,6 +200,22 @@ class _Operations:
             bias = self._tensor(self._take("add"), "y").flatten()
         return Norm(eps, weight, bias)
 
+    def turned(self, head_size: int) -> tuple[Linear, Turns]:
+        """Two convolutions, of the first and the second ones of all pairs, and their turns."""
+        first, second = self.linear(), self.linear()
+        tables = [self._take("mul") for _ in range(4)][:2]  # twice, for each one of a pair
+        weight = torch.stack([first.weight, second.weight], dim=1).flatten(0, 1)
+        bias = torch.stack([first.bias, second.bias], dim=1).flatten()
+        return Linear(weight, bias), self._turns(tables, head_size)
+
+    def _turns(self, tables: Sequence[Operation], head_size: int) -> Turns:
+        """Those of one head, which are those of all; layers that have the same share them."""
+        key = tuple(table.inputs["y"][0] for table in tables)
+        if key not in self._shared_turns:
+            rows = (self._tensor(table, "y")[0, : head_size // 2, 0].T for table in tables)
+            self._shared_turns[key] = Turns(*(each.contiguous() for each in rows))
+        return self._shared_turns[key]
+
     def _batch_norm(self) -> tuple[Tensor, Tensor]:
         scaled = self._take("batch_norm")
         mean, variance, gamma, beta, epsilon = (
@@ -188,23 +234,22 @@ class _Operations:
             return Linear(weight[:, :, 0, 0], self._tensor(operation, "bias"))
         return Linear(weight[:, :, 0, 0], torch.zeros(len(weight)))
 
-    def feed_forward(self) -> tuple[Linear, Linear]:
-        """The convolutions around one GELU, or around several that share the channels."""
-        chunks = []
+    def feed_forward(self, *, gated: bool) -> tuple[Linear, Linear | None, Linear]:
+        """Up, gate and down around one GELU, or around several that share the channels."""
+        ups, gates, downs = [], [], []
         while self._comes("conv"):
-            up = self.linear()
+            ups.append(self.linear())
             self._take_exact_gelu()
-            chunks.append((up, self.linear()))
-        if not chunks:
+            if gated:
+                gates.append(self.linear())
+            downs.append(self.linear())
+        if not downs:
             raise self._otherwise(self._next)
-        ups, downs = zip(*chunks, strict=True)
-        return (
-            Linear(torch.cat([up.weight for up in ups]), torch.cat([up.bias for up in ups])),
-            Linear(
-                torch.cat([down.weight for down in downs], dim=1),
-                torch.stack([down.bias for down in downs]).sum(0),
-            ),
+        down = Linear(
+            torch.cat([down.weight for down in downs], dim=1),
+            torch.stack([down.bias for down in downs]).sum(0),
         )
+        return _stacked(ups), _stacked(gates) if gates else None, down
 
     def require_end(self) -> None:
         if self._next is not None:
@@ -250,8 +295,13 @@ class _Operations:
         )
 
 
+def _stacked(parts: Sequence[Linear]) -> Linear:
+    """Layers of one input as one."""
+    return Linear(torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts]))
+
+
 def _has_rows(operation: Operation) -> bool:
-    """Whether it adds or multiplies a constant for each channel: positions, or a norm's."""
+    """Whether it adds or multiplies a constant for each channel: positions, turns, a norm's."""
     table = operation.inputs["y"][0] if operation.type in ("add", "mul") else None
     return isinstance(table, Constant) and table.type.is_floating and len(table.type.shape) == 4
 

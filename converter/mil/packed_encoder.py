@@ -7,9 +7,8 @@ padding, and only attention looks at them one by one.
 
 import math
 import platform
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from itertools import groupby
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -24,18 +23,17 @@ from converter.mil.encoder_weights import (
     LayerWeights,
     Linear,
     Norm,
+    Turns,
     read_encoder_weights,
 )
-from converter.network.config import EncoderConfig
+from converter.mil.packed_attention import Attention, Padding
+from converter.network.structure import EncoderConfig
 from converter.package.interface import PackageInterface
 from converter.package.reader import load_program
 
 # oneDNN makes code for every number of rows, half a megabyte for each product, and keeps it: the
 # numbers are rounded up, those up to so many to a multiple of the step beside it.
 _ROW_STEPS = ((32, 4), (64, 8), (256, 16), (math.inf, 32))
-
-# x (N, I) to (N, O).
-_Product = Callable[[Tensor], Tensor]
 
 
 class PackedEncoder:
@@ -54,10 +52,11 @@ class PackedEncoder:
         compute: torch.dtype,
     ) -> None:
         self._heads = config.num_attention_heads
-        self._pre_norm = config.pre_layer_norm
+        self._pre_norm = config.layer(0).norms == "before"
         self._device = device
         self._words = words.to(self._device)
-        self._positions = weights.positions.to(self._device, torch.float32)
+        table = weights.positions
+        self._positions = None if table is None else table.to(self._device, torch.float32)
         self._embedding_norm = _LayerNorm(weights.embedding_norm, self._device)
         self._layers = weights.layers
         self._last_norm = _LayerNorm(weights.last_norm, self._device) if weights.last_norm else None
@@ -118,8 +117,11 @@ class PackedEncoder:
         filling = [np.zeros(self._filled(rows) - rows, np.int32)]
         ids = torch.from_numpy(np.concatenate([*windows, *filling])).to(self._device)
         places = np.concatenate([*map(np.arange, lengths), *filling])
-        x = self._words[ids].float() + self._positions[torch.from_numpy(places).to(self._device)]
-        return self._encode(self._embedding_norm(x), self._attention(lengths))[:rows]
+        company = _Company(torch.from_numpy(places).to(self._device), self._attention(lengths))
+        x = self._words[ids].float()
+        if self._positions is not None:
+            x = x + self._positions[company.places]
+        return self._encode(self._embedding_norm(x), company)[:rows]
 
     def _filled(self, rows: int) -> int:
         """How many rows to compute for so many: a number that products are kept for."""
@@ -128,92 +130,75 @@ class PackedEncoder:
         step = next(step for most, step in _ROW_STEPS if rows <= most)
         return rows + -rows % step
 
-    def _encode(self, x: Tensor, attend: _Product) -> Tensor:
+    def _encode(self, x: Tensor, company: "_Company") -> Tensor:
         """(N, H) behind the embedding's norm to the last hidden states."""
         compute_layer = self._pre_norm_layer if self._pre_norm else self._post_norm_layer
         for layer in self._layers:
-            x = compute_layer(layer, x, attend)
+            x = compute_layer(layer, x, company)
         if self._last_norm is not None:
             x = self._last_norm(x)
         return x if self._output_scale == 1 else x * self._output_scale
 
-    def _pre_norm_layer(self, layer: "_Layer", x: Tensor, attend: _Product) -> Tensor:
-        inner = attend(layer.query_key_value(self._narrow(layer.attention_norm(x))))
-        x += layer.output(inner)
-        inner = layer.up(self._narrow(layer.feed_forward_norm(x)))
-        x += layer.down(inner)
-        return x
+    def _pre_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company") -> Tensor:
+        normed = x if layer.attention_norm is None else layer.attention_norm(x)
+        x = layer.output.plus(self._attended(layer, normed, company), x)
+        inner = layer.inner(self._narrow(layer.feed_forward_norm(x)))
+        return layer.down.plus(inner, x)
 
-    def _post_norm_layer(self, layer: "_Layer", x: Tensor, attend: _Product) -> Tensor:
-        inner = attend(layer.query_key_value(self._narrow(x)))
-        x = layer.attention_norm(x + layer.output(inner))
-        inner = layer.up(self._narrow(x))
-        return layer.feed_forward_norm(x + layer.down(inner))
+    def _post_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company") -> Tensor:
+        assert layer.attention_norm is not None
+        x = layer.attention_norm(layer.output.plus(self._attended(layer, x, company), x))
+        inner = layer.inner(self._narrow(x))
+        return layer.feed_forward_norm(layer.down.plus(inner, x))
+
+    def _attended(self, layer: "_Layer", x: Tensor, company: "_Company") -> Tensor:
+        """(N, H), before the output's projection."""
+        together = layer.query_key_value(self._narrow(x))
+        if layer.turns is not None:
+            together = _turned(together, company.angles(layer.turns))
+        return company.attention(together, layer.reach)
 
     def _narrow(self, x: Tensor) -> Tensor:
         return x.to(self._compute)
 
-    def _attention(self, lengths: Sequence[int]) -> _Product:
-        """What makes (N, H) of queries, keys and values (N, 3H), each window for itself."""
-        heads = self._heads
-        if self._device.type == "cpu" or lengths[0] == lengths[-1]:
-            groups = [(n, len(list(same))) for n, same in groupby(lengths)]
-            return lambda x: _attend_in_groups(x, heads, groups)
-        padding = _Padding.of(lengths, self._device)
-        return lambda x: _attend_padded(x, heads, padding)
-
-
-def _attend_in_groups(x: Tensor, heads: int, groups: Sequence[tuple[int, int]]) -> Tensor:
-    """Windows of one length at a time.
-
-    Args:
-        groups: lengths, ascending, and how many windows have them; the rows after those are
-            nobody's, and get any numbers.
-    """
-    sizes = [n * count for n, count in groups]
-    *parts, rest = torch.split(x, [*sizes, len(x) - sum(sizes)])
-    attended = [
-        _attend(part.view(count, n, -1), heads)
-        for part, (n, count) in zip(parts, groups, strict=True)
-    ]
-    if len(rest):
-        attended.append(rest[:, : x.shape[1] // 3])
-    return attended[0] if len(attended) == 1 else torch.cat(attended)
-
-
-def _attend(x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """(B, n, 3H) to (B n, H); the queries are scaled already."""
-    batch, n, width = x.shape
-    query, key, value = x.view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-    return attended.transpose(1, 2).reshape(batch * n, width // 3)
+    def _attention(self, lengths: Sequence[int]) -> Attention:
+        """Each window for itself."""
+        is_even = self._device.type == "cpu" or lengths[0] == lengths[-1]
+        padding = None if is_even else Padding.of(lengths, self._device)
+        return Attention(self._heads, tuple(lengths), padding)
 
 
 @dataclass(frozen=True)
-class _Padding:
-    """Where the rows of windows of several lengths go when each gets as many as the longest.
+class _Company:
+    """The windows of one pass.
 
     Attributes:
-        places: (N,) of each row in (B n).
-        mask: (B, 1, 1, n), true for tokens.
+        places: (N,) of each row in its window.
     """
 
     places: Tensor
-    mask: Tensor
+    attention: Attention
+    _angles: dict[int, Tensor] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> "_Padding":
-        is_token = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
-        places = is_token.flatten().nonzero().flatten()
-        return cls(places.to(device), is_token[:, None, None].to(device))
+    def angles(self, turns: Turns) -> Tensor:
+        """(N, 1, pairs) complex64 of length 1: those of each row, made once for all layers."""
+        found = self._angles.get(id(turns))
+        if found is None:
+            table = torch.complex(turns.cos.float(), turns.sin.float()).to(self.places.device)
+            found = self._angles[id(turns)] = table[self.places][:, None]
+        return found
 
 
-def _attend_padded(x: Tensor, heads: int, padding: _Padding) -> Tensor:
-    """All windows in one call: a GPU would wait for a call for each length."""
-    batch, _, _, n = padding.mask.shape
-    padded = x.new_zeros(batch * n, x.shape[1])
-    padded[padding.places] = x
-    return _attend(padded.view(batch, n, -1), heads, padding.mask)[padding.places]
+def _turned(x: Tensor, angles: Tensor) -> Tensor:
+    """Queries and keys of (N, 3H) turned in float32; their channels stand in pairs."""
+    n, width = x.shape
+    pairs = x[:, : 2 * width // 3].view(n, -1, angles.shape[2], 2)
+    numbers = torch.view_as_complex(pairs.float())
+    if x.dtype == torch.float32:  # the same memory
+        numbers *= angles
+        return x
+    x[:, : 2 * width // 3] = torch.view_as_real(numbers * angles).flatten(1).to(x.dtype)
+    return x
 
 
 class _LayerNorm:
@@ -230,13 +215,61 @@ class _LayerNorm:
         return F.layer_norm(x, x.shape[-1:], self._weight, self._bias, self._eps)
 
 
+class _Product:
+    """x W^T + b (N, O) of x (N, I), and what is computed with it in one pass."""
+
+    def __init__(self, linear: Linear, device: torch.device, compute: torch.dtype) -> None:
+        self._weight = linear.weight.to(device, compute)
+        self._bias = linear.bias.to(device, compute)
+        self._packed = device.type == "cpu" and compute != torch.float16 and has_packed_products()
+        if self._packed:
+            # oneDNN's own layout, made once: F.linear makes it again for every product.
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous(), None)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if not self._packed:
+            return F.linear(x, self._weight, self._bias)
+        return self._pointwise(x, "none", "")
+
+    def gelu(self, x: Tensor) -> Tensor:
+        """The exact GELU of the product."""
+        if not self._packed:
+            return F.gelu(F.linear(x, self._weight, self._bias))
+        return self._pointwise(x, "gelu", "none")  # "none": nothing is approximated
+
+    def times(self, x: Tensor, other: Tensor) -> Tensor:
+        """The product, multiplied with another tensor of its shape and dtype."""
+        return self._with(x, other, "mul") if self._packed else self(x) * other
+
+    def plus(self, x: Tensor, stream: Tensor) -> Tensor:
+        """The product, added to the residual stream, in the stream's float32."""
+        if self._packed and x.dtype == stream.dtype:
+            return self._with(x, stream, "add")
+        return stream + self(x)
+
+    def _pointwise(self, x: Tensor, activation: str, algorithm: str) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+            x, self._weight, self._bias, activation, [], algorithm
+        )
+        return product
+
+    def _with(self, x: Tensor, other: Tensor, how: str) -> Tensor:
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.binary(
+            x, other, self._weight, self._bias, how
+        )
+        return product
+
+
 @dataclass(frozen=True)
 class _Layer:
-    attention_norm: _LayerNorm
+    reach: int | None
+    turns: Turns | None
+    attention_norm: _LayerNorm | None
     query_key_value: _Product
     output: _Product
     feed_forward_norm: _LayerNorm
     up: _Product
+    gate: _Product | None
     down: _Product
 
     @classmethod
@@ -245,33 +278,23 @@ class _Layer:
         together = Linear(
             torch.cat([each.weight for each in inner]), torch.cat([each.bias for each in inner])
         )
+        before = layer.attention_norm
         return cls(
-            attention_norm=_LayerNorm(layer.attention_norm, device),
-            query_key_value=_product(together, device, compute),
-            output=_product(layer.output, device, compute),
+            reach=layer.structure.reach,
+            turns=layer.turns,
+            attention_norm=None if before is None else _LayerNorm(before, device),
+            query_key_value=_Product(together, device, compute),
+            output=_Product(layer.output, device, compute),
             feed_forward_norm=_LayerNorm(layer.feed_forward_norm, device),
-            up=_product(layer.up, device, compute, gelu=True),
-            down=_product(layer.down, device, compute),
+            up=_Product(layer.up, device, compute),
+            gate=None if layer.gate is None else _Product(layer.gate, device, compute),
+            down=_Product(layer.down, device, compute),
         )
 
-
-def _product(
-    linear: Linear, device: torch.device, compute: torch.dtype, *, gelu: bool = False
-) -> _Product:
-    """x W^T + b, and the exact GELU of that where it is asked for."""
-    weight, bias = linear.weight.to(device, compute), linear.bias.to(device, compute)
-    if device.type == "cpu" and compute != torch.float16 and has_packed_products():
-        # oneDNN's own layout, made once: F.linear makes it again for every product.
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-        compute_product = torch.ops.mkldnn._linear_pointwise
-        # "none" is the exact GELU.
-        activation: tuple[str, list[float], str] = (
-            ("gelu", [], "none") if gelu else ("none", [], "")
-        )
-        return lambda x: compute_product(x, packed, bias, *activation)
-    if gelu:
-        return lambda x: F.gelu(F.linear(x, weight, bias))
-    return lambda x: F.linear(x, weight, bias)
+    def inner(self, x: Tensor) -> Tensor:
+        """What stands between the two sides of the feed-forward (N, I)."""
+        activated = self.up.gelu(x)
+        return activated if self.gate is None else self.gate.times(x, activated)
 
 
 def has_packed_products() -> bool:

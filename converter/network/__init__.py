@@ -1,1 +1,1 @@
-"""GENA-LM's network: configuration, reference, and the form for the Neural Engine."""
+"""The networks: a folder a family, the seam before them (`family`), and what they share."""

@@ -12,17 +12,6 @@ from typing import Any
 
 from converter.errors import brief
 
-# Beside the encoder in published files, by names without "bert."; the rest of the name is free.
-_KNOWN = re.compile(r"cls\.[^.]+|(?:pooler|classifier)(?=\.)")
-_BUFFERS = re.compile(r"embeddings\.(position_ids|token_type_ids)", re.ASCII)
-# What looks like an encoder of its own is no head: nobody could say which one is meant.
-_ENCODER_WORDS = frozenset({"bert", "embeddings", "encoder", "layer"})
-_WORDS = {
-    "cls.predictions": "masked-language-model head",
-    "cls.seq_relationship": "next-sentence head",
-    "pooler": "pooler",
-    "classifier": "classifier",
-}
 _CLASSIFIERS = {"ForSequenceClassification": "sequence", "ForTokenClassification": "token"}
 _NUMBERED_LABEL = re.compile(r"LABEL_\d+", re.ASCII)
 # DeepSEA has 919 labels; a few say what a head is about.
@@ -64,62 +53,80 @@ def served_part(heads: Iterable[LeftOutHead]) -> str:
     return f"the encoder; left out: {left_out}" if left_out else "the encoder, which is all it has"
 
 
-def is_beside_the_encoder(name: str, *, outside: bool) -> bool:
-    """Whether a tensor that the encoder lacks may be in a file: of a head, or a known buffer.
+@dataclass(frozen=True)
+class HeadNames:
+    """What a family's files hold beside its encoder, by names without the encoder's prefix.
 
-    Args:
-        name: without "bert.".
-        outside: the encoder's names begin with "bert.", and this one does not.
+    Attributes:
+        parts: how names of known heads begin, with what they are.
+        open: a first part of names whose second one is free, as BERT's "cls"; "" for none.
+        buffers: of the encoder, that hold no weights.
+        of_encoders: parts of names that make a head look like an encoder of its own: nobody could
+            say which one is meant.
     """
-    if _BUFFERS.fullmatch(name):
-        return True
-    return _head_of(name) is not None or (outside and _is_foreign_head(name))
 
+    parts: Mapping[str, str]
+    open: str
+    buffers: tuple[str, ...]
+    of_encoders: frozenset[str]
 
-def find_heads(
-    shapes: Mapping[str, Sequence[int]], encoder: Collection[str], config: Mapping[str, Any]
-) -> tuple[LeftOutHead, ...]:
-    """The heads among the tensors of a file, each once, in alphabetical order.
+    def is_beside_the_encoder(self, name: str, *, outside: bool) -> bool:
+        """Whether a tensor that the encoder lacks may be in a file: of a head, or a known buffer.
 
-    Args:
-        shapes: of every tensor, by its name without "bert.".
-        encoder: names that belong to the encoder.
-        config: the parsed `config.json`.
-    """
-    others = shapes.keys() - set(encoder)
-    names = {
-        _head_of(name) or name.partition(".")[0] for name in others if not _BUFFERS.fullmatch(name)
-    }
-    return tuple(_head(name, shapes, config) for name in sorted(names))
+        Args:
+            name: without the encoder's prefix.
+            outside: the encoder's names begin with the prefix, and this one does not.
+        """
+        if name in self.buffers or self._head_of(name) is not None:
+            return True
+        parts = name.split(".")
+        return (
+            outside and len(parts) > 1 and all(parts) and not self.of_encoders.intersection(parts)
+        )
 
+    def find(
+        self,
+        shapes: Mapping[str, Sequence[int]],
+        encoder: Collection[str],
+        config: Mapping[str, Any],
+    ) -> tuple[LeftOutHead, ...]:
+        """The heads among the tensors of a file, each once, in alphabetical order.
 
-def _head_of(name: str) -> str | None:
-    found = _KNOWN.match(name)
-    return found[0] if found else None
+        Args:
+            shapes: of every tensor, by its name without the encoder's prefix.
+            encoder: names that belong to the encoder.
+            config: the parsed `config.json`.
+        """
+        others = shapes.keys() - set(encoder) - set(self.buffers)
+        names = {self._head_of(name) or name.partition(".")[0] for name in others}
+        return tuple(self._head(name, shapes, config) for name in sorted(names))
 
+    def _head_of(self, name: str) -> str | None:
+        parts = name.split(".")
+        if self.open and parts[0] == self.open and len(parts) > 1 and parts[1]:
+            return ".".join(parts[:2])
+        return parts[0] if parts[0] in self.parts and len(parts) > 1 else None
 
-def _is_foreign_head(name: str) -> bool:
-    parts = name.split(".")
-    return len(parts) > 1 and all(parts) and not _ENCODER_WORDS.intersection(parts)
-
-
-def _head(name: str, shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]) -> LeftOutHead:
-    description = _WORDS.get(name, f"{brief(name, _LONGEST)}, a part that GENA-LM does not have")
-    if name != "classifier":
-        return LeftOutHead(brief(name, _LONGEST), description)
-    labels = _labels(config)
-    weight = shapes.get("classifier.weight")
-    # The file knows how many there are; a config may be that of the checkpoint before.
-    n_labels = weight[0] if weight else _count(config.get("num_labels")) or len(labels) or None
-    named = labels if len(labels) == n_labels else ()
-    kind = _kind(config)
-    return LeftOutHead(
-        name,
-        f"{kind} {description}" if kind else description,
-        n_labels,
-        () if all(map(_NUMBERED_LABEL.fullmatch, named)) else named[:_MOST_LABELS],
-        _text(config.get("problem_type")),
-    )
+    def _head(
+        self, name: str, shapes: Mapping[str, Sequence[int]], config: Mapping[str, Any]
+    ) -> LeftOutHead:
+        unknown = f"{brief(name, _LONGEST)}, a part that GENA-LM does not have"
+        description = self.parts.get(name, unknown)
+        if name != "classifier":
+            return LeftOutHead(brief(name, _LONGEST), description)
+        labels = _labels(config)
+        weight = shapes.get("classifier.weight")
+        # The file knows how many there are; a config may be that of the checkpoint before.
+        n_labels = weight[0] if weight else _count(config.get("num_labels")) or len(labels) or None
+        named = labels if len(labels) == n_labels else ()
+        kind = _kind(config)
+        return LeftOutHead(
+            name,
+            f"{kind} {description}" if kind else description,
+            n_labels,
+            () if all(map(_NUMBERED_LABEL.fullmatch, named)) else named[:_MOST_LABELS],
+            _text(config.get("problem_type")),
+        )
 
 
 def _kind(config: Mapping[str, Any]) -> str | None:

@@ -19,14 +19,12 @@ from converter.checkpoint.files import MOST_CONFIG_BYTES, CheckpointFiles
 from converter.checkpoint.tensors import StoredTensors, read_tensors, why_not_numbers
 from converter.errors import CheckpointError, brief
 from converter.json_files import UnreadableJsonError, read_json_object
-from converter.network.config import EncoderConfig
-from converter.network.heads import LeftOutHead, find_heads, is_beside_the_encoder
-from converter.network.reference import GenaEncoder, Head, MaskedLanguageModelHead
+from converter.network.config import AnyEncoderConfig, read_encoder_config
+from converter.network.families import family_of
+from converter.network.family import Family
+from converter.network.heads import LeftOutHead
+from converter.network.reference import Head, ReferenceEncoder
 
-_WORDS = "embeddings.word_embeddings.weight"
-_HEAD_PREFIX = "cls.predictions."
-_LAYERS = "encoder.layer."
-_LAYER = re.compile(re.escape(_LAYERS) + r"(\d+)\.", re.ASCII)
 # Published files have four at most.
 _MOST_HEADS = 20
 
@@ -37,22 +35,27 @@ class Checkpoint:
 
     Attributes:
         files: what it was read from.
-        weights: encoder tensors by their published names less "bert.", in the file's dtype.
-        head: tensors of the masked-language-model head, by names of `MaskedLanguageModelHead`;
-            None where the file has no complete, finite one.
+        weights: encoder tensors by their published names less the prefix, in the file's dtype.
+        head: tensors of the masked-language-model head, by names of the family's module; None where
+            the file has no complete, finite one.
         left_out: what the file holds beside the encoder, that one included.
     """
 
     files: CheckpointFiles
-    config: EncoderConfig
+    config: AnyEncoderConfig
     weights: dict[str, Tensor]
     head: dict[str, Tensor] | None
     left_out: tuple[LeftOutHead, ...]
 
-    def encoder(self) -> GenaEncoder:
+    @property
+    def family(self) -> Family:
+        """The family that the configuration belongs to."""
+        return family_of(self.config)
+
+    def encoder(self) -> ReferenceEncoder:
         """The reference network with these weights in fp32, each equal to the file's tensor."""
         with torch.device("meta"):
-            network = GenaEncoder(self.config)
+            network = self.family.encoder(self.config)
         network.load_state_dict({k: v.float() for k, v in self.weights.items()}, assign=True)
         for name, loaded in network.state_dict().items():
             if not torch.equal(loaded, self.weights[name].float()):
@@ -64,10 +67,11 @@ class Checkpoint:
         if self.head is None:
             return None
         with torch.device("meta"):
-            network = MaskedLanguageModelHead(self.config)
+            network = self.family.head(self.config)
         network.load_state_dict({k: v.float() for k, v in self.head.items()}, assign=True)
         network.eval().requires_grad_(False)
-        return partial(network, word_embeddings=self.weights[_WORDS].float())
+        words = self.weights[self.family.names.words].float()
+        return partial(network, word_embeddings=words)
 
 
 def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
@@ -78,25 +82,26 @@ def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
         CheckpointError: a file is damaged or not what the configuration says.
     """
     raw = _read_raw_config(files.config)
-    config = EncoderConfig.from_dict(raw)
-    tensors = read_tensors(files.weights)
-    weights = _encoder_weights(tensors, config, files.weights)
+    config = read_encoder_config(raw)
+    family = family_of(config)
+    tensors = read_tensors(files.weights, family.names.prefix)
+    weights = _encoder_weights(tensors, config, family, files.weights)
     return Checkpoint(
         files=files,
         config=config,
         weights=weights,
-        head=_head_weights(tensors, config),
-        left_out=_heads(tensors, weights, raw, files.weights),
+        head=_head_weights(tensors, config, family),
+        left_out=_heads(tensors, weights, raw, family, files.weights),
     )
 
 
-def read_config(path: Path) -> EncoderConfig:
+def read_config(path: Path) -> AnyEncoderConfig:
     """Parse and validate a `config.json`.
 
     Raises:
-        UnsupportedModelError, CheckpointError: as `EncoderConfig.from_dict`.
+        UnsupportedModelError, CheckpointError: as `read_encoder_config`.
     """
-    return EncoderConfig.from_dict(_read_raw_config(path))
+    return read_encoder_config(_read_raw_config(path))
 
 
 def _read_raw_config(path: Path) -> dict[str, Any]:
@@ -107,9 +112,9 @@ def _read_raw_config(path: Path) -> dict[str, Any]:
 
 
 def _encoder_weights(
-    tensors: StoredTensors, config: EncoderConfig, path: Path
+    tensors: StoredTensors, config: AnyEncoderConfig, family: Family, path: Path
 ) -> dict[str, Tensor]:
-    expected = _encoder_shapes(config, tensors, path)
+    expected = _encoder_shapes(config, family, tensors, path)
     missing = [name for name in expected if name not in tensors]
     if missing:
         raise CheckpointError(
@@ -118,7 +123,8 @@ def _encoder_weights(
     unexpected = [
         name
         for name in tensors
-        if name not in expected and not is_beside_the_encoder(name, outside=name in tensors.outside)
+        if name not in expected
+        and not family.names.heads.is_beside_the_encoder(name, outside=name in tensors.outside)
     ]
     if unexpected:
         raise CheckpointError(
@@ -142,39 +148,47 @@ def _encoder_weights(
 
 
 def _encoder_shapes(
-    config: EncoderConfig, tensors: Mapping[str, Tensor], path: Path
+    config: AnyEncoderConfig, family: Family, tensors: Mapping[str, Tensor], path: Path
 ) -> dict[str, torch.Size]:
-    """Shapes of every weight, by name, at a cost that the file bounds: one layer is built.
+    """Shapes of every weight, by name, at a cost that the file bounds: two layers are built.
+
+    The first layer may be unlike the others, which are all as the second.
 
     Raises:
         CheckpointError: the configuration has more layers than the file.
     """
+    built = replace(config, num_hidden_layers=min(2, config.num_hidden_layers))
     with torch.device("meta"):
-        one_layer = GenaEncoder(replace(config, num_hidden_layers=1)).state_dict()
-    first = f"{_LAYERS}0."
-    names = len([name for name in one_layer if name.startswith(first)])
-    numbers = {found[1] for found in map(_LAYER.match, tensors) if found}
+        found = family.encoder(built).state_dict()
+    prefix = family.names.layers
+    pattern = f"{prefix}{built.num_hidden_layers - 1}."
+    names = [name for name in found if name.startswith(pattern)]
+    layer = re.compile(re.escape(prefix) + r"(\d+)\.", re.ASCII)
+    numbers = {match[1] for match in map(layer.match, tensors) if match}
     # A number may stand in one name only: so many layers can be whole.
-    layers = min(len(numbers), len(tensors) // names)
+    layers = min(len(numbers), len(tensors) // len(names))
     if config.num_hidden_layers > layers:
         raise CheckpointError(
             f"{path} holds {layers} encoder layers; num_hidden_layers in config.json is "
             f"{config.num_hidden_layers}. Does config.json belong to these weights?"
         )
-    shapes = {name: t.shape for name, t in one_layer.items() if not name.startswith(first)}
-    for number in range(config.num_hidden_layers):
+    shapes = {name: tensor.shape for name, tensor in found.items()}
+    for number in range(built.num_hidden_layers, config.num_hidden_layers):
         shapes |= {
-            name.replace(first, f"{_LAYERS}{number}.", 1): tensor.shape
-            for name, tensor in one_layer.items()
-            if name.startswith(first)
+            name.replace(pattern, f"{prefix}{number}.", 1): found[name].shape for name in names
         }
     return shapes
 
 
 def _heads(
-    tensors: StoredTensors, weights: Mapping[str, Tensor], raw: Mapping[str, Any], path: Path
+    tensors: StoredTensors,
+    weights: Mapping[str, Tensor],
+    raw: Mapping[str, Any],
+    family: Family,
+    path: Path,
 ) -> tuple[LeftOutHead, ...]:
-    heads = find_heads({name: t.shape for name, t in tensors.items()}, weights, raw)
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
+    heads = family.names.heads.find(shapes, weights, raw)
     if len(heads) > _MOST_HEADS:
         raise CheckpointError(
             f"{path} holds {len(heads)} parts beside the encoder: "
@@ -183,10 +197,12 @@ def _heads(
     return heads
 
 
-def _head_weights(tensors: Mapping[str, Tensor], config: EncoderConfig) -> dict[str, Tensor] | None:
+def _head_weights(
+    tensors: Mapping[str, Tensor], config: AnyEncoderConfig, family: Family
+) -> dict[str, Tensor] | None:
     with torch.device("meta"):
-        expected = {n: t.shape for n, t in MaskedLanguageModelHead(config).state_dict().items()}
-    found = {name: tensors.get(_HEAD_PREFIX + name) for name in expected}
+        expected = {name: t.shape for name, t in family.head(config).state_dict().items()}
+    found = {name: tensors.get(family.names.head + name) for name in expected}
     head = {
         name: tensor
         for name, tensor in found.items()

@@ -1,42 +1,22 @@
-"""The same network re-authored for the Neural Engine.
+"""What networks re-authored for the Neural Engine are made of, whatever their family.
 
 Follows Apple's published rules ("Deploying Transformers on the Apple Neural Engine", 2022) and
 what docs/architecture.md lists under "What is known about the Neural Engine": activations are
 (B, C, 1, S), linear layers are 1x1 convolutions, attention runs head by head so that one head's
-score matrix is alive at a time, and the only mask is a small additive one of -1e4.
+score matrix is alive at a time, and masks are small additive ones of -1e4.
 """
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from converter.network.config import EncoderConfig
-from converter.network.reference import (
-    Attention,
-    Dense,
-    Embeddings,
-    GenaEncoder,
-    PostNormLayer,
-    PreNormLayer,
-)
-from converter.network.surgery import (
-    convolution,
-    effective_eps,
-    embedding_scale,
-    fold_norm,
-    fold_query_scale,
-    fold_token_type,
-    scale_residual_read,
-    scale_residual_write,
-    scale_values,
-)
-from converter.options import BuildOptions
+from converter.network.neural_attention import MASK_VALUE, Band, SplitHeadAttention
+from converter.network.surgery import Affine, column_chunks, effective_eps, row_chunks
 
-# Added to the scores of padding. exp(-1e4) is 0 in fp16, and unlike -inf it cannot make NaN.
-MASK_VALUE = -1e4
 # Values travel through attention 2^4 times larger: newer engines accumulate in fixed point
 # (Q15.16), where very small products vanish.
 VALUE_SCALE_LOG2 = 4
@@ -52,10 +32,12 @@ class Scales:
         residual_log2: the residual stream runs 2^k times the published size, so that it fits fp16,
             and so do the squares that its norms take; 0 leaves it alone.
         value_log2: attention values run 2^k times the published size.
+        gate_log2: so does what a gated feed-forward multiplies its activation with.
     """
 
     residual_log2: int = 0
     value_log2: int = VALUE_SCALE_LOG2
+    gate_log2: int = 0
 
     @property
     def residual(self) -> float:
@@ -65,44 +47,35 @@ class Scales:
     def value(self) -> float:
         return 2.0**self.value_log2
 
+    @property
+    def gate(self) -> float:
+        return 2.0**self.gate_log2
+
 
 class NeuralEngineEncoder(nn.Module):
-    """Token ids of one fixed length to last hidden states, B = 1."""
+    """Token ids of one fixed length to last hidden states, B = 1.
+
+    Its parts are registered in the order in which they compute.
+
+    Args:
+        embedding_stage: gives x (1, H, 1, L) and the additive masks that blocks choose from.
+        blocks: of `PreNormBlock` or `PostNormBlock`.
+        last_norm: None where the last layer's output is what is asked for.
+        scales: those that the parts were made with.
+    """
 
     def __init__(
         self,
-        reference: GenaEncoder,
-        length: int,
-        options: BuildOptions,
-        scales: Scales = Scales(),
+        embedding_stage: "EmbeddingStage",
+        blocks: Sequence[nn.Module],
+        last_norm: "ChannelNorm | None",
+        scales: Scales,
     ) -> None:
-        """
-        Args:
-            reference: the network to re-author; it is not changed.
-            length: L, at most `max_position_embeddings`.
-            options: `embedding` and `ffn_chunks` shape the graph.
-
-        Raises:
-            ValueError: the intermediate size is not a multiple of `ffn_chunks`.
-        """
         super().__init__()
-        config = reference.config
-        if config.intermediate_size % options.ffn_chunks:
-            raise ValueError(
-                f"intermediate_size {config.intermediate_size} is not a multiple of "
-                f"ffn_chunks {options.ffn_chunks}"
-            )
-        self.embedding_stage = EmbeddingStage(reference.embeddings, config, length, options, scales)
-        block: Any = PreNormBlock if config.pre_layer_norm else PostNormBlock
-        self.blocks = nn.ModuleList(
-            block(layer, config, options, scales) for layer in reference.encoder.layer
-        )
-        self.last_norm = (
-            ChannelNorm.like(reference.encoder.last_layer_ln, eps_scale=scales.residual)
-            if reference.encoder.last_layer_ln is not None
-            else None
-        )
-        self.output_scale = 1.0 if self.last_norm else 1 / scales.residual
+        self.embedding_stage = embedding_stage
+        self.blocks = nn.ModuleList(blocks)
+        self.last_norm = last_norm
+        self.output_scale = 1.0 if last_norm else 1 / scales.residual
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Last hidden states (1, L, H).
@@ -111,9 +84,9 @@ class NeuralEngineEncoder(nn.Module):
             inputs: `input_ids` (1, L) int32; or, with the embedding on the host, `embeddings`
                 (1, H, 1, L), rows of `host_table()`, and `padding_mask` (1, L), 1 for tokens.
         """
-        x, mask = self.embedding_stage(*inputs)
+        x, *masks = self.embedding_stage(*inputs)
         for block in self.blocks:
-            x = block(x, mask)
+            x = block(x, *masks)
         if self.last_norm is not None:
             x = self.last_norm(x)
         rows: Tensor = x.squeeze(2).transpose(1, 2)
@@ -125,94 +98,105 @@ class NeuralEngineEncoder(nn.Module):
 
 
 class EmbeddingStage(nn.Module):
-    """Look-up, positions and norm; and the additive key mask.
+    """Look-up, positions where there are any, and norm; and the additive key mask.
 
-    Word rows and positions are stored 2^k times larger than published. The norm undoes the
-    factor exactly, and eps, which fp16 cannot hold below 2^-24, becomes 4^k times smaller in
-    effect, so rows of tiny variance stay right.
+    Args:
+        words: (V, H), 2^k times larger than published. The norm undoes the factor exactly, and
+            eps, which fp16 cannot hold below 2^-24, becomes 4^k times smaller in effect, so rows
+            of tiny variance stay right.
+        positions: (L, H), as much larger; None where the family has none.
+        norm: of the sum.
+        on_host: rows are looked up outside.
+        band: of blocks of the network that look a short way; None where all look everywhere.
     """
 
     def __init__(
         self,
-        embeddings: Embeddings,
-        config: EncoderConfig,
-        length: int,
-        options: BuildOptions,
-        scales: Scales,
+        words: Tensor,
+        positions: Tensor | None,
+        norm: "ChannelNorm",
+        *,
+        pad_token_id: int,
+        on_host: bool,
+        band: Band | None = None,
     ) -> None:
         super().__init__()
-        self.pad_token_id = config.pad_token_id
-        words, positions = fold_token_type(embeddings)
-        scale = embedding_scale(words, positions)
-        self.word_embeddings = nn.Embedding(words.shape[0], words.shape[1], _weight=words * scale)
+        self.pad_token_id = pad_token_id
+        self.word_embeddings = nn.Embedding(words.shape[0], words.shape[1], _weight=words)
         self.word_embeddings.requires_grad_(False)
-        self.on_host = options.embedding == "host"
-        self.positions: Tensor
-        self.register_buffer("positions", (positions[:length] * scale).T[None, :, None, :])
-        self.norm = ChannelNorm.like(
-            embeddings.LayerNorm, eps_scale=scale, output_scale=scales.residual
-        )
+        self.on_host = on_host
+        self.positions: Tensor | None
+        rows = None if positions is None else positions.T[None, :, None, :]
+        self.register_buffer("positions", rows)
+        self.norm = norm
+        self.band = band
 
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """x (1, H, 1, L) and the key mask (1, L, 1, 1): 0 for tokens, -1e4 for padding."""
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """x (1, H, 1, L); the key mask (1, L, 1, 1): 0 for tokens, -1e4 for padding; and
+
+        where some blocks look a short way, the mask of those (see `Band`).
+        """
         if self.on_host:
             words, tokens = inputs
-            mask = ((tokens - 1) * -MASK_VALUE)[:, :, None, None]
+            padding = (tokens - 1) * -MASK_VALUE
         else:
             (input_ids,) = inputs
             words = self.word_embeddings(input_ids).transpose(1, 2)[:, :, None, :]
-            mask = ((input_ids == self.pad_token_id).float() * MASK_VALUE)[:, :, None, None]
-        return self.norm(words + self.positions), mask
+            padding = (input_ids == self.pad_token_id).float() * MASK_VALUE
+        x = self.norm(words if self.positions is None else words + self.positions)
+        everywhere = padding[:, :, None, None]
+        return (x, everywhere) if self.band is None else (x, everywhere, self.band(padding))
 
 
 class PreNormBlock(nn.Module):
     """x + attention(norm(x)), then x + feed_forward(norm(x)); both norms folded forward.
 
-    Its parts are registered in the order in which they compute.
+    Args:
+        attention_norm: None where attention reads the stream as it is.
+        mask: which of the embedding stage's masks its attention adds.
     """
 
     def __init__(
-        self, layer: PreNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
+        self,
+        attention_norm: "Normalise | None",
+        attention: SplitHeadAttention,
+        feed_forward_norm: "Normalise",
+        feed_forward: nn.Module,
+        mask: int = 0,
     ) -> None:
         super().__init__()
-        self.attention_norm = Normalise(layer.pre_attention_ln.eps, scales.residual)
-        self.attention = SplitHeadAttention(
-            layer.attention, config, scales, norm=layer.pre_attention_ln
-        )
+        self.attention_norm = attention_norm
+        self.attention = attention
         self.attention_residual = Residual()
-        self.feed_forward_norm = Normalise(layer.post_attention_ln.eps, scales.residual)
-        self.feed_forward = FeedForward(
-            layer.intermediate, layer.output, options, scales, norm=layer.post_attention_ln
-        )
+        self.feed_forward_norm = feed_forward_norm
+        self.feed_forward = feed_forward
         self.feed_forward_residual = Residual()
+        self.mask = mask
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        x = self.attention_residual(x, self.attention(self.attention_norm(x), mask))
+    def forward(self, x: Tensor, *masks: Tensor) -> Tensor:
+        normed = x if self.attention_norm is None else self.attention_norm(x)
+        x = self.attention_residual(x, self.attention(normed, masks[self.mask]))
         result: Tensor = self.feed_forward_residual(x, self.feed_forward(self.feed_forward_norm(x)))
         return result
 
 
 class PostNormBlock(nn.Module):
-    """norm(x + attention(x)), then norm(x + feed_forward(x)); the norms stay where they are.
-
-    Its parts are registered in the order in which they compute.
-    """
+    """norm(x + attention(x)), then norm(x + feed_forward(x)); the norms stay where they are."""
 
     def __init__(
-        self, layer: PostNormLayer, config: EncoderConfig, options: BuildOptions, scales: Scales
+        self,
+        attention: SplitHeadAttention,
+        attention_norm: "ChannelNorm",
+        feed_forward: nn.Module,
+        feed_forward_norm: "ChannelNorm",
     ) -> None:
         super().__init__()
-        self.attention = SplitHeadAttention(layer.attention, config, scales)
+        self.attention = attention
         self.attention_residual = Residual()
-        stream = scales.residual
-        self.attention_norm = ChannelNorm.like(
-            layer.attention.output.LayerNorm, eps_scale=stream, output_scale=stream
-        )
-        self.feed_forward = FeedForward(layer.intermediate, layer.output, options, scales)
+        self.attention_norm = attention_norm
+        self.feed_forward = feed_forward
         self.feed_forward_residual = Residual()
-        self.feed_forward_norm = ChannelNorm.like(
-            layer.output.LayerNorm, eps_scale=stream, output_scale=stream
-        )
+        self.feed_forward_norm = feed_forward_norm
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         x = self.attention_norm(self.attention_residual(x, self.attention(x, mask)))
@@ -227,83 +211,45 @@ class Residual(nn.Module):
         return x + update
 
 
-class SplitHeadAttention(nn.Module):
-    """Attention head by head: scores, softmax and values of one, then the next.
+class FeedForward(nn.Module):
+    """Convolution, exact GELU, convolution; in chunks of the intermediate channels.
 
-    Keys are split on channels and transposed per head: a slice of the last axis with an offset
-    clamps values beyond 4094 on some engines.
+    Raises:
+        ValueError: the channels do not divide into so many chunks.
     """
 
-    def __init__(
-        self,
-        attention: Attention,
-        config: EncoderConfig,
-        scales: Scales,
-        norm: nn.LayerNorm | None = None,
-    ) -> None:
+    def __init__(self, up: Affine, down: Affine, chunks: int) -> None:
         super().__init__()
-        self.head_size = config.head_size
-        # Behind a norm, what comes in has the published size whatever the stream's is.
-        stream = 1.0 if norm is not None else scales.residual
-        query, key, value = (
-            scale_residual_read(fold_norm(linear, norm), stream)
-            for linear in (attention.self.query, attention.self.key, attention.self.value)
-        )
-        value, output = scale_values(
-            value, (attention.output.dense.weight, attention.output.dense.bias), scales.value
-        )
-        self.query = convolution(*fold_query_scale(query, config.head_size))
-        self.key = convolution(*key)
-        self.value = convolution(*value)
-        self.output = convolution(*scale_residual_write(output, scales.residual))
-
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(1, H, 1, S), with a key mask (1, S, 1, 1), to (1, H, 1, S)."""
-        queries = self.query(x).split(self.head_size, dim=1)
-        keys = self.key(x).split(self.head_size, dim=1)
-        values = self.value(x).split(self.head_size, dim=1)
-        heads = []
-        for query, key, value in zip(queries, keys, values, strict=True):
-            scores = torch.einsum("bchq,bkhc->bkhq", query, key.transpose(1, 3)) + mask
-            heads.append(torch.einsum("bkhq,bchk->bchq", scores.softmax(dim=1), value))
-        result: Tensor = self.output(torch.cat(heads, dim=1))
-        return result
-
-
-class FeedForward(nn.Module):
-    """Convolution, exact GELU, convolution; in chunks of the intermediate channels."""
-
-    def __init__(
-        self,
-        intermediate: Dense,
-        output: Dense,
-        options: BuildOptions,
-        scales: Scales,
-        norm: nn.LayerNorm | None = None,
-    ) -> None:
-        super().__init__()
-        stream = 1.0 if norm is not None else scales.residual
-        up_weight, up_bias = scale_residual_read(fold_norm(intermediate.dense, norm), stream)
-        down_weight, down_bias = scale_residual_write(
-            (output.dense.weight, output.dense.bias), scales.residual
-        )
-        chunks = options.ffn_chunks
-        self.up = nn.ModuleList(
-            convolution(weight, bias)
-            for weight, bias in zip(up_weight.chunk(chunks), up_bias.chunk(chunks), strict=True)
-        )
-        self.down = nn.ModuleList(
-            convolution(weight, down_bias if index == 0 else None)
-            for index, weight in enumerate(down_weight.chunk(chunks, dim=1))
-        )
+        self.up = nn.ModuleList(row_chunks(up, chunks))
+        self.down = nn.ModuleList(column_chunks(down, chunks))
 
     def forward(self, x: Tensor) -> Tensor:
         """(1, H, 1, S) to (1, H, 1, S)."""
-        total = self.down[0](F.gelu(self.up[0](x)))
-        for up, down in zip(self.up[1:], self.down[1:], strict=True):
-            total = total + down(F.gelu(up(x)))
-        result: Tensor = total
-        return result
+        parts = (down(F.gelu(up(x))) for up, down in zip(self.up, self.down, strict=True))
+        total: Tensor = functools.reduce(torch.add, parts)
+        return total
+
+
+class GatedFeedForward(nn.Module):
+    """down(gelu(up(x)) * gate(x)), three convolutions; in chunks of the intermediate channels.
+
+    Raises:
+        ValueError: the channels do not divide into so many chunks.
+    """
+
+    def __init__(self, up: Affine, gate: Affine, down: Affine, chunks: int) -> None:
+        super().__init__()
+        self.up = nn.ModuleList(row_chunks(up, chunks))
+        self.gate = nn.ModuleList(row_chunks(gate, chunks))
+        self.down = nn.ModuleList(column_chunks(down, chunks))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(1, H, 1, S) to (1, H, 1, S)."""
+        chunks = zip(self.up, self.gate, self.down, strict=True)
+        total: Tensor = functools.reduce(
+            torch.add, (down(F.gelu(up(x)) * gate(x)) for up, gate, down in chunks)
+        )
+        return total
 
 
 class Normalise(nn.Module):
@@ -323,23 +269,26 @@ class Normalise(nn.Module):
 
 
 class ChannelNorm(nn.Module):
-    """Layer normalisation over the channels with its scale and shift."""
+    """Layer normalisation over the channels with its scale and, where it has one, shift."""
 
-    def __init__(self, weight: Tensor, bias: Tensor, eps: float, input_scale: float) -> None:
+    def __init__(self, weight: Tensor, bias: Tensor | None, eps: float, input_scale: float) -> None:
         super().__init__()
         self.normalise = Normalise(eps, input_scale)
         self.weight: Tensor
-        self.bias: Tensor
+        self.bias: Tensor | None
         self.register_buffer("weight", weight[None, :, None, None].clone())
-        self.register_buffer("bias", bias[None, :, None, None].clone())
+        self.register_buffer("bias", None if bias is None else bias[None, :, None, None].clone())
 
     @classmethod
     def like(
         cls, norm: nn.LayerNorm, *, eps_scale: float = 1.0, output_scale: float = 1.0
     ) -> "ChannelNorm":
         """The same norm for input that is `eps_scale` times larger, its output scaled."""
-        return cls(norm.weight * output_scale, norm.bias * output_scale, norm.eps, eps_scale)
+        # What torch says of a norm's bias forgets that it may have none.
+        bias: Tensor | None = norm.bias
+        shift = None if bias is None else bias * output_scale
+        return cls(norm.weight * output_scale, shift, norm.eps, eps_scale)
 
     def forward(self, x: Tensor) -> Tensor:
-        result: Tensor = self.normalise(x) * self.weight + self.bias
-        return result
+        scaled: Tensor = self.normalise(x) * self.weight
+        return scaled if self.bias is None else scaled + self.bias

@@ -1,6 +1,6 @@
 """Weight surgery: changes of a network's weights that are exact in real arithmetic.
 
-Each `fold_...` and `scale_...` function says why. The Neural Engine's network is built from them.
+Each `fold_...` and `scale_...` function says why. The Neural Engine's networks are built from them.
 """
 
 import math
@@ -8,13 +8,11 @@ import math
 import numpy as np
 from torch import Tensor, nn
 
-from converter.network.reference import Embeddings
-
 # 2^-24; coremltools raises a smaller eps to it, silently.
 SMALLEST_FP16 = float(np.finfo(np.float16).smallest_subnormal)
 
-# Weight (O, I) and bias (O,) of a linear layer.
-Affine = tuple[Tensor, Tensor]
+# Weight (O, I) and bias (O,) of a linear layer; None where it has no bias.
+Affine = tuple[Tensor, Tensor | None]
 
 
 def fold_norm(linear: nn.Linear, norm: nn.LayerNorm | None) -> Affine:
@@ -22,16 +20,21 @@ def fold_norm(linear: nn.Linear, norm: nn.LayerNorm | None) -> Affine:
 
     W (g * n + b) + c = (W g) n + (W b + c).
     """
+    weight: Tensor = linear.weight
+    bias: Tensor | None = linear.bias
     if norm is None:
-        return linear.weight, linear.bias
-    bias = linear.bias.double() + linear.weight.double() @ norm.bias.double()
-    return linear.weight * norm.weight, bias.float()
+        return weight, bias
+    shift: Tensor | None = norm.bias  # torch's types forget that there may be none
+    if shift is not None:
+        moved = weight.double() @ shift.double()
+        bias = (moved if bias is None else bias.double() + moved).float()
+    return weight * norm.weight, bias
 
 
 def fold_query_scale(query: Affine, head_size: int) -> Affine:
     """Attention's 1/sqrt(head size), applied to the query's projection instead."""
     weight, bias = query
-    return weight / math.sqrt(head_size), bias / math.sqrt(head_size)
+    return weight / math.sqrt(head_size), None if bias is None else bias / math.sqrt(head_size)
 
 
 def scale_values(value: Affine, output: Affine, factor: float) -> tuple[Affine, Affine]:
@@ -39,12 +42,12 @@ def scale_values(value: Affine, output: Affine, factor: float) -> tuple[Affine, 
 
     Exact where the factor is a power of two.
     """
-    return (value[0] * factor, value[1] * factor), (output[0] / factor, output[1])
+    return _larger(value, factor), (output[0] / factor, output[1])
 
 
 def scale_residual_write(output: Affine, factor: float) -> Affine:
     """What a sub-layer adds to the residual stream, at the stream's scale."""
-    return output[0] * factor, output[1] * factor
+    return _larger(output, factor)
 
 
 def scale_residual_read(reader: Affine, factor: float) -> Affine:
@@ -52,18 +55,32 @@ def scale_residual_read(reader: Affine, factor: float) -> Affine:
     return reader[0] / factor, reader[1]
 
 
-def fold_token_type(embeddings: Embeddings) -> Affine:
-    """Word table (V, H), and position table (P, H) with token type 0 added to every row."""
-    positions = embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
-    return embeddings.word_embeddings.weight, positions
+def _larger(linear: Affine, factor: float) -> Affine:
+    weight, bias = linear
+    return weight * factor, None if bias is None else bias * factor
 
 
-def embedding_scale(words: Tensor, positions: Tensor) -> float:
+def halves_of_heads(linear: Affine, num_heads: int) -> tuple[Affine, Affine]:
+    """The first half of each head's rows, and the second; heads in their order."""
+    weight, bias = linear
+    parts = weight.view(num_heads, 2, -1, weight.shape[1])
+    shifts = None if bias is None else bias.view(num_heads, 2, -1)
+    first, second = (
+        (parts[:, half].flatten(0, 1), None if shifts is None else shifts[:, half].flatten())
+        for half in (0, 1)
+    )
+    return first, second
+
+
+def embedding_scale(*tables: Tensor) -> float:
     """The power of two that brings the largest possible embedding sum into (32, 64].
 
     Squares up to 4096 and their mean stay far inside fp16.
+
+    Args:
+        tables: of rows (., H), one of each of which is in the sum.
     """
-    largest = float((words.abs().amax(0) + positions.abs().amax(0)).max())
+    largest = float(sum(table.abs().amax(0) for table in tables).max())  # type: ignore[union-attr]
     return 1.0 if largest == 0 else 2.0 ** math.floor(math.log2(64 / largest))
 
 
@@ -72,11 +89,32 @@ def effective_eps(eps: float, input_scale: float) -> float:
     return max(eps * input_scale**2, SMALLEST_FP16)
 
 
-def convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+def convolution(linear: Affine) -> nn.Conv2d:
     """A 1x1 convolution with this (O, I) matrix."""
+    weight, bias = linear
     layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device="meta")
     state = {"weight": weight[:, :, None, None].contiguous()}
     if bias is not None:
         state["bias"] = bias.clone()
     layer.load_state_dict(state, assign=True)
     return layer.requires_grad_(False)
+
+
+def row_chunks(linear: Affine, chunks: int) -> list[nn.Conv2d]:
+    """Convolutions that give the output's channels in so many equal parts.
+
+    Raises:
+        ValueError: they do not divide into so many.
+    """
+    weight, bias = linear
+    if len(weight) % chunks:
+        raise ValueError(f"{len(weight)} channels do not divide into {chunks} chunks")
+    shifts = [None] * chunks if bias is None else bias.chunk(chunks)
+    return [convolution(part) for part in zip(weight.chunk(chunks), shifts, strict=True)]
+
+
+def column_chunks(linear: Affine, chunks: int) -> list[nn.Conv2d]:
+    """Convolutions of so many equal parts of the input's channels, to be summed."""
+    weight, bias = linear
+    parts = weight.chunk(chunks, dim=1)
+    return [convolution((part, bias if place == 0 else None)) for place, part in enumerate(parts)]

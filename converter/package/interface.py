@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import PackageError, PredictionError
-from converter.network.config import EncoderConfig
+from converter.network.structure import EncoderConfig
 from converter.tokenizer_file import SPECIAL_TOKENS
 
 INPUT, OUTPUT = "input_ids", "features"

@@ -8,7 +8,7 @@ the few tables that have a row a token.
 
 import copy
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,8 @@ from converter.package.weight_file import Record, WeightFileWriter, new_weight_f
 
 # Beside the specification.
 _WEIGHTS = Path("weights", "weight.bin")
+# Of a number of tokens, what comes of it.
+Sizes = Callable[[int], tuple[int, ...]]
 # Function of a package that coremltools converted.
 _SOURCE = "main"
 
@@ -32,14 +34,17 @@ def spread_over_lengths(
     length: int,
     functions: Mapping[int, str],
     tables: Sequence[NDArray[np.float32]],
+    sizes: Sizes = lambda tokens: (tokens,),
 ) -> None:
     """Give a package of one length a function for each of these, in place.
 
     Args:
         package: as coremltools converted it, for `length` tokens; no other size in it is `length`.
         functions: length -> name; the longest is the default. A single one has to be `main`.
-        tables: constants with a row a token, for the longest length or more; for fewer tokens they
-            are the beginning of it.
+        tables: constants with a row a token, on one axis or several, for the longest length or
+            more; for fewer tokens they are the beginning of it.
+        sizes: those that come of a number of tokens, itself the first; none of those of `length` is
+            another size or number in the package.
 
     Raises:
         PackageError: the package is damaged, or holds another constant of this length.
@@ -57,7 +62,7 @@ def spread_over_lengths(
             function = model.mlProgram.functions[name]
             function.CopyFrom(source)
             _place_tables(function, writer, grown, length, tokens)
-            _exchange(function, length, tokens)
+            _exchange(function, dict(zip(sizes(length), sizes(tokens), strict=True)))
     old.unlink()
     _describe(model.description, length, functions)
     specification.write_bytes(model.SerializeToString(deterministic=True))
@@ -65,16 +70,18 @@ def spread_over_lengths(
 
 @dataclass(frozen=True)
 class _Table:
-    """A constant with a row a token, on `axis`, and its record for one length."""
+    """A constant with a row a token, on each of `axes`, and its record for one length."""
 
     record: Record
     rows: NDArray[Any]
-    axis: int
+    axes: tuple[int, ...]
 
     def record_for(self, tokens: int) -> Record:
         """The first rows, as a record."""
-        data = np.take(self.rows, range(tokens), self.axis).tobytes()
-        return replace(self.record, data=data)
+        first = tuple(
+            slice(tokens) if axis in self.axes else slice(None) for axis in range(self.rows.ndim)
+        )
+        return replace(self.record, data=self.rows[first].tobytes())
 
 
 def _move_weights(
@@ -107,10 +114,11 @@ def _table_of(
 ) -> _Table:
     """The table of which a constant is the beginning, in its dtype."""
     shape = _shape(value.type)
+    axes = tuple(axis for axis, size in enumerate(shape) if size == length)
     dtype = NUMPY[DATA_TYPES[value.type.tensorType.dataType][0]]
     for rows in tables:
         with np.errstate(over="ignore"):
-            table = _Table(record, rows.astype(dtype), shape.index(length))
+            table = _Table(record, rows.astype(dtype), axes)
         if table.rows.ndim == len(shape) and table.record_for(length) == record:
             return table
     raise PackageError(f"The package has an unknown constant of the shape {shape}.")
@@ -130,8 +138,8 @@ def _place_tables(
             value.blobFileValue.offset = writer.place(table.record_for(tokens))
 
 
-def _exchange(function: Any, length: int, tokens: int) -> None:
-    """Say `tokens` wherever a function says `length`."""
+def _exchange(function: Any, sizes: Mapping[int, int]) -> None:
+    """Say the other size wherever a function says one of these."""
     types = [value.type for value in function.inputs]
     for block in function.block_specializations.values():
         types += [output.type for op in block.operations for output in op.outputs]
@@ -139,12 +147,11 @@ def _exchange(function: Any, length: int, tokens: int) -> None:
         types.append(value.type)
         numbers = value.immediateValue.tensor.ints.values
         for place, number in enumerate(numbers):
-            if number == length:
-                numbers[place] = tokens
+            numbers[place] = sizes.get(number, number)
     for type_ in types:
         for dimension in type_.tensorType.dimensions:
-            if dimension.constant.size == length:
-                dimension.constant.size = tokens
+            size = dimension.constant.size
+            dimension.constant.size = sizes.get(size, size)
 
 
 def _describe(description: Any, length: int, functions: Mapping[int, str]) -> None:

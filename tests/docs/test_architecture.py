@@ -17,8 +17,8 @@ def map_of_the_page() -> dict[str, set[str]]:
         if line.startswith(" " * 16):
             rooms.setdefault(room, set()).update(line.split())
         elif line.startswith("  "):
-            inner = {"openapi": "routes/openapi", "cluster": "embed/cluster"}.get(name, name)
-            room = top if name == "." else f"{top}/{inner}"
+            inside = re.match(r"in (\w+/)", " ".join(line.split()[1:]))
+            room = top if name == "." else f"{top}/{inside[1] if inside else ''}{name}"
         elif line:
             top = name
     return rooms

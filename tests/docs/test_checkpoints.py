@@ -6,7 +6,7 @@ import re
 import pytest
 
 from converter.errors import UnsupportedModelError
-from converter.network.config import EncoderConfig
+from converter.network.gena_bert.config import GenaBertConfig
 from converter.network.heads import LeftOutHead, served_part
 from tests.support.paths import ROOT, SHARED
 from tools.seeded_checkpoints import config_dict
@@ -44,7 +44,7 @@ def test_what_is_refused_is_refused_with_the_words_of_the_page(
     what: str, config: dict[str, object]
 ) -> None:
     with pytest.raises(UnsupportedModelError) as refused:
-        EncoderConfig.from_dict(config_dict(**config))
+        GenaBertConfig.from_dict(config_dict(**config))
     said = re.findall(r"`([^`]*)`", row(what)[1])
     assert any(f"config.json says {words}" in str(refused.value) for words in said)
 
@@ -59,7 +59,7 @@ def test_what_is_refused_is_refused_with_the_words_of_the_page(
     ],
 )
 def test_the_sizes_and_norms_are_those_of_the_official_configurations(file: str, what: str) -> None:
-    config = EncoderConfig.from_dict(json.loads((CONFIGS / file).read_text()))
+    config = GenaBertConfig.from_dict(json.loads((CONFIGS / file).read_text()))
     _, sizes, norms, _ = row(what)
     assert sizes == f"{config.num_hidden_layers}, {config.hidden_size}"
     assert config.pre_layer_norm

@@ -20,10 +20,10 @@ from converter.bundle.manifest import (
 from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import build_lock, building_folder, publish
 from converter.fidelity.golden import Golden
-from converter.network.config import EncoderConfig
+from converter.network.gena_bert.config import GenaBertConfig
 from converter.options import BuildOptions, function_names
 
-CONFIG = EncoderConfig(
+CONFIG = GenaBertConfig(
     vocab_size=400,
     hidden_size=64,
     num_hidden_layers=2,
@@ -184,9 +184,9 @@ def _build_real(
     import torch
 
     from converter.checkpoint.files import find_checkpoint
-    from converter.conversion.build import PackagePlan, build_package
+    from converter.conversion.build import PackagePlan, build_package, re_authored
     from converter.network.loading import load_checkpoint
-    from converter.network.neural_engine import NeuralEngineEncoder
+    from converter.network.neural_engine import Scales
 
     checkpoint = load_checkpoint(find_checkpoint(source))
     reference = checkpoint.encoder()
@@ -194,7 +194,7 @@ def _build_real(
     build_package(reference, options, PackagePlan(), folder / PACKAGE, lengths=lengths)
     shutil.copy(checkpoint.files.tokenizer, folder / TOKENIZER)
     if options.embedding == "host":
-        table = NeuralEngineEncoder(reference, lengths[-1], options).host_table()
+        table = re_authored(reference, lengths[-1], options, Scales()).host_table()
         np.save(folder / EMBEDDINGS, table.detach().numpy().astype(np.float16))
     with torch.no_grad():
         features = reference(torch.from_numpy(golden).long()).numpy()

@@ -13,9 +13,10 @@ from converter.conversion.emulation import emulate
 from converter.conversion.precision import Emulated, Estimate
 from converter.fidelity.gates import Figures, compare
 from converter.mil.executor import PackageExecutor
-from converter.network.config import EncoderConfig
-from converter.network.neural_engine import NeuralEngineEncoder
-from converter.network.reference import GenaEncoder
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.neural_engine import re_author
+from converter.network.gena_bert.reference import GenaEncoder
+from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.options import BuildOptions
 from tools.seeded_checkpoints import config_dict, random_weights
 
@@ -24,7 +25,7 @@ LENGTH, N_TOKENS = 128, 100
 
 def make_reference(outliers: float = 1, **changes: Any) -> GenaEncoder:
     """Seeded random weights, two layers of 64 unless changed."""
-    config = EncoderConfig.from_dict(config_dict(**changes))
+    config = GenaBertConfig.from_dict(config_dict(**changes))
     network = GenaEncoder(config)
     network.load_state_dict(random_weights(config, outliers=outliers))
     return network.eval().requires_grad_(False)
@@ -60,7 +61,7 @@ def truth_of(reference: GenaEncoder, seed: int = 1) -> Tensor:
 
 def network_of(reference: GenaEncoder) -> NeuralEngineEncoder:
     """As it is traced."""
-    return NeuralEngineEncoder(reference, LENGTH, BuildOptions()).eval()
+    return re_author(reference, LENGTH, BuildOptions(), Scales()).eval()
 
 
 def emulated_of(reference: GenaEncoder) -> Emulated:

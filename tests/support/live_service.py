@@ -32,7 +32,7 @@ from app.settings import Settings
 from converter.bundle.manifest import Manifest
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
-from converter.network.reference import GenaEncoder
+from converter.network.reference import ReferenceEncoder
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
 from tests.support.scenarios import until
@@ -45,7 +45,7 @@ HIDDEN = 64
 class Truth:
     """What the answers are compared with: the published library and the reference network."""
 
-    network: GenaEncoder
+    network: ReferenceEncoder
     library: Tokenizer
     tokenizer_file: Path
     manifest: Manifest

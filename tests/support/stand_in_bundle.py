@@ -6,7 +6,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, models, processors
 
 from converter.bundle.manifest import GOLDEN, PACKAGE, TOKENIZER, write_manifest
-from converter.network.config import EncoderConfig
+from converter.network.gena_bert.config import GenaBertConfig
 from converter.network.heads import LeftOutHead
 from converter.options import BuildOptions, function_names
 from tests.support.bundles import ALL_FP16, UNMEASURED
@@ -55,7 +55,7 @@ def make_bundle(
         model=model,
         commit=None,
         checkpoint_sha256={"config": "c", "weights": weights, "tokenizer": "t"},
-        config=EncoderConfig.from_dict(_CONFIG | {"max_position_embeddings": lengths[-1]}),
+        config=GenaBertConfig.from_dict(_CONFIG | {"max_position_embeddings": lengths[-1]}),
         left_out=left_out,
         functions=function_names(lengths),
         options=BuildOptions(),

@@ -6,15 +6,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from converter.network.config import EncoderConfig
-from converter.network.reference import GenaEncoder, MaskedLanguageModelHead, PreNormLayer
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.reference import GenaEncoder, MaskedLanguageModelHead, PreNormLayer
 from tools.mini.recipe import Recipe
 
 
 class MaskedLanguageModel(nn.Module):
     """GENA-LM's encoder and BERT's masked-language-model head; names as in a published file."""
 
-    def __init__(self, config: EncoderConfig) -> None:
+    def __init__(self, config: GenaBertConfig) -> None:
         super().__init__()
         self.bert = GenaEncoder(config)
         self.cls = nn.ModuleDict({"predictions": MaskedLanguageModelHead(config)})
@@ -67,7 +67,7 @@ def _layer_output(layer: PreNormLayer, x: Tensor, positions: Tensor | None = Non
 def untrained(recipe: Recipe) -> MaskedLanguageModel:
     """The network before its first step: BERT's initialisation from the recipe's seed."""
     generator = torch.Generator().manual_seed(recipe.seed)
-    model = MaskedLanguageModel(EncoderConfig.from_dict(recipe.config))
+    model = MaskedLanguageModel(GenaBertConfig.from_dict(recipe.config))
     std = float(recipe.config["initializer_range"])
     with torch.no_grad():
         for module in model.modules():

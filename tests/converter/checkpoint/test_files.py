@@ -103,7 +103,7 @@ def test_what_may_not_be_read_is_said(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_finding_a_checkpoint_needs_no_torch(folder: Path) -> None:
     code = (
         "import sys; from converter.checkpoint.files import find_checkpoint; "
-        "from converter.network.config import EncoderConfig; find_checkpoint(sys.argv[1]); "
+        "from converter.network.config import GenaBertConfig; find_checkpoint(sys.argv[1]); "
         "assert not {'torch', 'coremltools', 'transformers'} & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, check=True, timeout=60)

@@ -317,7 +317,7 @@ def test_no_code_of_a_pickle_is_run(tmp_path: Path, how: str) -> None:
     else:
         torch.save(content, file, _use_new_zipfile_serialization=how == "archive")
     with pytest.raises(CheckpointError, match=CODE.format("posix.mkdir")):
-        read_tensors(file)
+        read_tensors(file, "bert.")
     assert not canary.exists()
     # It works: what runs it is not this reader.
     with file.open("rb") as stream:
@@ -333,7 +333,7 @@ def test_a_file_cannot_hide_the_methods_of_its_dict(tmp_path: Path) -> None:
     item = b"X\1\0\0\0a" + rebuilt(4, (4,), (1,)) + b"s"
     hiding = b"}X\5\0\0\0itemsNsX\4\0\0\0keysNsb"
     write_archive(tmp_path / BIN, b"\x80\x02" + ordered + item + hiding + b".", ZEROS)
-    assert torch.equal(read_tensors(tmp_path / BIN)["a"], torch.zeros(4))
+    assert torch.equal(read_tensors(tmp_path / BIN, "bert.")["a"], torch.zeros(4))
 
 
 @pytest.mark.parametrize("archive", [True, False])
@@ -354,7 +354,7 @@ def test_what_published_files_hold_is_read(tmp_path: Path, archive: bool) -> Non
     }
     tensors._metadata = network.state_dict()._metadata  # type: ignore[attr-defined]
     torch.save(tensors, tmp_path / BIN, _use_new_zipfile_serialization=archive)
-    found = read_tensors(tmp_path / BIN)
+    found = read_tensors(tmp_path / BIN, "bert.")
     assert found.keys() == tensors.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in tensors.items())
     assert not any(tensor.requires_grad for tensor in found.values())

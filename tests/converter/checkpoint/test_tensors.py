@@ -29,7 +29,7 @@ def stored(folder: Path) -> dict[str, Tensor]:
 
 def test_names_lose_their_prefix_and_nothing_else(folder: Path) -> None:
     tensors = stored(folder)
-    found = read_tensors(folder / BIN)
+    found = read_tensors(folder / BIN, "bert.")
     assert len(found) == len(tensors)
     for name, tensor in tensors.items():
         assert torch.equal(found[name.removeprefix("bert.")], tensor), name
@@ -38,7 +38,7 @@ def test_names_lose_their_prefix_and_nothing_else(folder: Path) -> None:
 def test_a_weight_given_with_and_without_prefix_is_an_error(folder: Path) -> None:
     torch.save({**stored(folder), QUERY: torch.zeros(64, 64)}, folder / BIN)
     with pytest.raises(CheckpointError, match="twice"):
-        read_tensors(folder / BIN)
+        read_tensors(folder / BIN, "bert.")
 
 
 @pytest.mark.parametrize("layout", ["bin", "safetensors"])
@@ -49,7 +49,7 @@ def test_a_truncated_file_is_an_error(tmp_path: Path, layout: Any, kept: float) 
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(CheckpointError, match=f"{path.name} cannot be read"):
-        read_tensors(path)
+        read_tensors(path, "bert.")
 
 
 class _Payload:
@@ -72,7 +72,7 @@ def test_code_in_a_bin_file_is_refused_and_not_run(folder: Path, tmp_path: Path,
     else:
         torch.save(content, folder / BIN, _use_new_zipfile_serialization=how == "torch")
     with pytest.raises(CheckpointError, match=r"calls Python code .*was not run"):
-        read_tensors(folder / BIN)
+        read_tensors(folder / BIN, "bert.")
     assert not target.exists()
     # The payload works: it is the loader that refuses it.
     if how == "plain pickle":
@@ -82,11 +82,11 @@ def test_code_in_a_bin_file_is_refused_and_not_run(folder: Path, tmp_path: Path,
 
 def test_old_style_bin_files_are_read(folder: Path) -> None:
     torch.save(stored(folder), folder / BIN, _use_new_zipfile_serialization=False)
-    assert read_tensors(folder / BIN)[QUERY].shape == (64, 64)
+    assert read_tensors(folder / BIN, "bert.")[QUERY].shape == (64, 64)
 
 
 @pytest.mark.parametrize("content", [[torch.zeros(2)], {"epoch": 3}, torch.zeros(2)])
 def test_a_file_that_is_no_state_dict_is_an_error(folder: Path, content: Any) -> None:
     torch.save(content, folder / BIN)
     with pytest.raises(CheckpointError, match="state dict"):
-        read_tensors(folder / BIN)
+        read_tensors(folder / BIN, "bert.")

@@ -19,10 +19,11 @@ from converter.checkpoint.files import find_checkpoint
 from converter.conversion.build import EVERYTHING, PackagePlan, build_package
 from converter.fidelity.gates import psnr
 from converter.mil.executor import PackageExecutor
-from converter.network.config import EncoderConfig
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.neural_engine import re_author
+from converter.network.gena_bert.reference import GenaEncoder
 from converter.network.loading import load_checkpoint
-from converter.network.neural_engine import NeuralEngineEncoder
-from converter.network.reference import GenaEncoder
+from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from converter.package.program import Program
 from converter.package.reader import load_program
@@ -139,7 +140,7 @@ def test_the_embedding_on_the_host_changes_the_inputs(build: Build, reference: G
     }
     assert not any(kind == "gather" for kind, _ in outputs_by_dtype(program))
     ids = window()
-    table = NeuralEngineEncoder(reference, LENGTH, BuildOptions(embedding="host")).host_table()
+    table = re_author(reference, LENGTH, BuildOptions(embedding="host"), Scales()).host_table()
     rows = table.half()[ids[0]].float().numpy()
     features = PackageExecutor(package).predict(
         {"embeddings": rows.T[None, :, None, :], "padding_mask": (ids != 3).astype(np.float32)}
@@ -224,7 +225,7 @@ def test_compressed_weights_are_smaller_and_still_this_network(
 @pytest.fixture(scope="module")
 def wider(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Where weights outweigh the program: hidden 256, vocabulary 8000; built twice, and alone."""
-    config = EncoderConfig.from_dict(
+    config = GenaBertConfig.from_dict(
         config_dict(
             hidden_size=256,
             vocab_size=8000,

@@ -9,7 +9,8 @@ import torch
 
 from converter.conversion.emulation import emulate, precision_modules
 from converter.mil.executor import PackageExecutor
-from converter.network.neural_engine import NeuralEngineEncoder
+from converter.network.gena_bert.neural_engine import re_author
+from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from tests.support.fp16_networks import (
     build,
@@ -69,7 +70,7 @@ def test_the_modules_are_those_of_the_graph_in_the_order_of_computation(
     reference = make_reference(
         pre_layer_norm=pre_layer_norm, last_layer_norm=True, num_hidden_layers=1
     )
-    assert precision_modules(NeuralEngineEncoder(reference, 16, BuildOptions())) == (
+    assert precision_modules(re_author(reference, 16, BuildOptions(), Scales())) == (
         "embedding_stage",
         *(f"blocks.0.{name}" for name in block.split()),
         "last_norm",

@@ -1,7 +1,7 @@
 """The encoder arranged for speed: the numbers of the executed package, whatever it is built of."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from converter.errors import PackageError
 from converter.fidelity.gates import compare
 from converter.mil import packed_encoder
 from converter.mil.executor import PackageExecutor
+from converter.mil.packed_attention import Attention, Padding
 from converter.mil.packed_encoder import PackedEncoder
-from converter.network.config import EncoderConfig
-from converter.network.neural_engine import NeuralEngineEncoder, Scales
-from converter.network.reference import GenaEncoder
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.neural_engine import re_author
+from converter.network.gena_bert.reference import GenaEncoder
+from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
 from tests.support.bundles import CONFIG
@@ -50,7 +52,7 @@ def build(
     package, table = folder / "model.mlpackage", None
     build_package(reference, options, plan, package, lengths=(LENGTH,))
     if options.embedding == "host":
-        encoder = NeuralEngineEncoder(reference, LENGTH, options, plan.scales)
+        encoder = re_author(reference, LENGTH, options, plan.scales)
         table = encoder.host_table().detach().numpy().astype(np.float16)
     return package, PackageInterface(reference.config, {LENGTH: "main"}, table)
 
@@ -132,9 +134,9 @@ def test_padded_attention_as_on_a_gpu_gives_the_same(
         assert compare(executed(plain, window), found).psnr >= 100
 
 
-def attention_of_a_gpu(lengths: Sequence[int]) -> Callable[[Tensor], Tensor]:
-    padding = packed_encoder._Padding.of(lengths, torch.device("cpu"))
-    return lambda x: packed_encoder._attend_padded(x, CONFIG.num_attention_heads, padding)
+def attention_of_a_gpu(lengths: Sequence[int]) -> Attention:
+    padding = Padding.of(lengths, torch.device("cpu"))
+    return Attention(CONFIG.num_attention_heads, tuple(lengths), padding)
 
 
 def test_a_row_hardly_depends_on_what_else_is_in_the_batch(plain: Package) -> None:
@@ -195,6 +197,6 @@ def test_another_configuration_is_noticed(
     plain: Package, change: dict[str, Any], message: str
 ) -> None:
     path, interface = plain
-    config: EncoderConfig = dataclasses.replace(interface.config, **change)
+    config: GenaBertConfig = dataclasses.replace(interface.config, **change)
     with pytest.raises(PackageError, match=message):
         PackedEncoder.of_package(path, PackageInterface(config, {LENGTH: "main"}))

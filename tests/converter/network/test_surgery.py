@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from converter.network.config import EncoderConfig
-from converter.network.reference import Embeddings
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.neural_engine import fold_token_type
+from converter.network.gena_bert.reference import Embeddings
 from converter.network.surgery import (
     SMALLEST_FP16,
     effective_eps,
     embedding_scale,
     fold_norm,
     fold_query_scale,
-    fold_token_type,
     scale_residual_write,
     scale_values,
 )
@@ -94,7 +94,7 @@ def test_scale_residual_write_scales_what_is_added() -> None:
 
 
 def test_fold_token_type_adds_type_0_to_every_position() -> None:
-    config = EncoderConfig.from_dict(config_dict())
+    config = GenaBertConfig.from_dict(config_dict())
     embeddings = Embeddings(config)
     words, positions = fold_token_type(embeddings)
     assert torch.equal(words, embeddings.word_embeddings.weight)

@@ -23,12 +23,13 @@ from converter.conversion.build import (
 from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
 from converter.network.neural_engine import Scales
-from converter.network.reference import GenaEncoder
+from converter.network.reference import ReferenceEncoder
 from converter.options import BuildOptions
 from converter.package.lengths import spread_over_lengths
 from converter.package.program import Constant, Function
 from converter.package.reader import load_program
 from tests.support.fp16_networks import make_reference
+from tests.support.moderngena import make_moderngena_reference
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 LENGTHS = (64, 128)
@@ -45,11 +46,17 @@ KINDS: dict[str, tuple[dict[str, Any], dict[str, Any], tuple[str, ...]]] = {
     "chunks": ({}, {"ffn_chunks": 2}, ()),
     "published": ({}, {"layout": "published"}, ()),
     "int8": ({}, {"weights": "int8"}, ()),
+    "modernGENA": ({"model_type": "modernbert"}, {}, ()),
+    "modernGENA, published": ({"model_type": "modernbert"}, {"layout": "published"}, ()),
 }
 
 
 def direct(
-    reference: GenaEncoder, options: BuildOptions, fp32: tuple[str, ...], length: int, folder: Path
+    reference: ReferenceEncoder,
+    options: BuildOptions,
+    fp32: tuple[str, ...],
+    length: int,
+    folder: Path,
 ) -> Path:
     """As coremltools converts the network traced at this very length, with all of its passes but
     those that are left out on purpose."""
@@ -105,13 +112,14 @@ def operations(function: Function) -> Iterator[tuple[Any, ...]]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_derived_function_is_what_conversion_gives(kind: str, tmp_path: Path) -> None:
     changes, choices, fp32 = KINDS[kind]
-    reference = make_reference(**{"num_hidden_layers": 1, **changes})
+    reference = reference_of(changes)
     options = BuildOptions(**choices)
     package = tmp_path / "derived.mlpackage"
-    build_package(reference, options, PackagePlan(fp32_modules=fp32), package, lengths=LENGTHS)
+    lengths = (128, 256) if kind.startswith("modernGENA") else LENGTHS
+    build_package(reference, options, PackagePlan(fp32_modules=fp32), package, lengths=lengths)
     derived = load_program(package)
-    assert derived.default_function == "length_128"
-    for length in LENGTHS:
+    assert derived.default_function == f"length_{lengths[-1]}"
+    for length in lengths:
         function = derived.functions[f"length_{length}"]
         expected = load_program(direct(reference, options, fp32, length, tmp_path))
         main = expected.functions["main"]
@@ -119,6 +127,12 @@ def test_a_derived_function_is_what_conversion_gives(kind: str, tmp_path: Path) 
         assert function.opset == main.opset
         assert derived.specification_version == expected.specification_version
         assert list(operations(function)) == list(operations(main))
+
+
+def reference_of(changes: dict[str, Any]) -> ReferenceEncoder:
+    if "model_type" in changes:
+        return make_moderngena_reference(**changes)
+    return make_reference(**{"num_hidden_layers": 1, **changes})
 
 
 def specification(package: Path) -> Any:
@@ -191,6 +205,6 @@ def test_weights_cut_short_are_refused(tmp_path: Path) -> None:
     package = direct(reference, options, (), 21, tmp_path)
     weights = package / WEIGHTS
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
-    tables = _tables(reference, options, Scales())
+    tables = _tables(reference, LENGTHS[-1], options, Scales())
     with pytest.raises(PackageError, match="cut short"):
         spread_over_lengths(package, 21, {64: "main"}, tables)

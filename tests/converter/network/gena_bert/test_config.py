@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from converter.errors import CheckpointError, UnsupportedModelError
-from converter.network.config import EncoderConfig
+from converter.network.config import read_encoder_config
+from converter.network.gena_bert.config import GenaBertConfig
 from tests.support.paths import SHARED
 from tools.seeded_checkpoints import config_dict
 
@@ -24,20 +25,20 @@ def official(name: str) -> dict[str, Any]:
     [
         (
             "L12-H768-A12-V32k-preln",
-            EncoderConfig(32000, 768, 12, 12, 3072, 512, 2, 1e-12, 3, True, False),
+            GenaBertConfig(32000, 768, 12, 12, 3072, 512, 2, 1e-12, 3, True, False),
         ),
         (
             "L12-H768-A12-V32k-preln-lastln",
-            EncoderConfig(32000, 768, 12, 12, 3072, 512, 2, 1e-12, 3, True, True),
+            GenaBertConfig(32000, 768, 12, 12, 3072, 512, 2, 1e-12, 3, True, True),
         ),
         (
             "L24-H1024-A16-V32k-preln-lastln",
-            EncoderConfig(32000, 1024, 24, 16, 4096, 512, 2, 1e-5, 3, True, True),
+            GenaBertConfig(32000, 1024, 24, 16, 4096, 512, 2, 1e-5, 3, True, True),
         ),
     ],
 )
-def test_official_dense_models_are_read_as_published(name: str, expected: EncoderConfig) -> None:
-    found = EncoderConfig.from_dict(official(name))
+def test_official_dense_models_are_read_as_published(name: str, expected: GenaBertConfig) -> None:
+    found = read_encoder_config(official(name))
     assert found == expected
     assert found.head_size == 64
 
@@ -51,7 +52,7 @@ def test_official_dense_models_are_read_as_published(name: str, expected: Encode
 )
 def test_official_sparse_models_are_refused_by_name(name: str, key: str) -> None:
     with pytest.raises(UnsupportedModelError, match=key):
-        EncoderConfig.from_dict(official(name))
+        read_encoder_config(official(name))
 
 
 @pytest.mark.parametrize(
@@ -74,14 +75,14 @@ def test_official_sparse_models_are_refused_by_name(name: str, key: str) -> None
 )
 def test_other_arithmetic_is_refused_with_its_key_and_value(key: str, value: Any) -> None:
     with pytest.raises(UnsupportedModelError) as caught:
-        EncoderConfig.from_dict(config_dict(**{key: value}))
+        read_encoder_config(config_dict(**{key: value}))
     assert f"{key}=" in str(caught.value)
     assert str(value)[:20] in str(caught.value)
     assert caught.value.code == "checkpoint.unsupported"
 
 
 def test_keys_without_effect_on_inference_are_ignored() -> None:
-    plain = EncoderConfig.from_dict(config_dict())
+    plain = read_encoder_config(config_dict())
     decorated = config_dict(
         auto_map={"AutoModel": "evil.Model"},
         torch_dtype="float16",
@@ -91,22 +92,22 @@ def test_keys_without_effect_on_inference_are_ignored() -> None:
         sparse_attention=None,
         hidden_act=None,
     )
-    assert EncoderConfig.from_dict(decorated) == plain
+    assert read_encoder_config(decorated) == plain
 
 
 def test_absent_switches_take_the_published_defaults() -> None:
     raw = config_dict()
     for key in ("pre_layer_norm", "last_layer_norm", "layer_norm_eps"):
         del raw[key]
-    classic = EncoderConfig.from_dict(raw)
+    classic = read_encoder_config(raw)
     assert (classic.pre_layer_norm, classic.last_layer_norm) == (False, False)
     assert classic.layer_norm_eps == 1e-12
     # `last_layer_norm` follows `pre_layer_norm`, and only where nothing else is said.
-    assert EncoderConfig.from_dict({**raw, "pre_layer_norm": True}).last_layer_norm
-    assert not EncoderConfig.from_dict(
+    assert read_encoder_config({**raw, "pre_layer_norm": True}).last_layer_norm
+    assert not read_encoder_config(
         {**raw, "pre_layer_norm": True, "last_layer_norm": False}
     ).last_layer_norm
-    assert EncoderConfig.from_dict({**raw, "last_layer_norm": True}).last_layer_norm
+    assert read_encoder_config({**raw, "last_layer_norm": True}).last_layer_norm
 
 
 @pytest.mark.parametrize(
@@ -140,7 +141,7 @@ def test_absent_switches_take_the_published_defaults() -> None:
 )
 def test_values_without_sense_are_refused_by_key(key: str, value: Any) -> None:
     with pytest.raises(CheckpointError, match=key):
-        EncoderConfig.from_dict(config_dict(**{key: value}))
+        read_encoder_config(config_dict(**{key: value}))
 
 
 @pytest.mark.parametrize(
@@ -150,10 +151,10 @@ def test_a_missing_key_is_named(key: str) -> None:
     raw = config_dict()
     del raw[key]
     with pytest.raises(CheckpointError, match=key):
-        EncoderConfig.from_dict(raw)
+        read_encoder_config(raw)
 
 
 def test_a_long_value_does_not_flood_the_message() -> None:
     with pytest.raises(UnsupportedModelError) as caught:
-        EncoderConfig.from_dict(config_dict(sparse_attention={"layout": list(range(10_000))}))
+        read_encoder_config(config_dict(sparse_attention={"layout": list(range(10_000))}))
     assert len(str(caught.value)) < 300

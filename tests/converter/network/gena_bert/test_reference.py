@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, RobertaPreLayerNormConfig, RobertaPreLayerNormModel
 from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
-from converter.network.config import EncoderConfig
-from converter.network.reference import GenaEncoder, MaskedLanguageModelHead
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.reference import GenaEncoder, MaskedLanguageModelHead
 from tools.seeded_checkpoints import config_dict, head_weights, random_weights
 
 PAD = 3
@@ -17,18 +17,18 @@ PAD = 3
 CLOSE = {"rtol": 1e-4, "atol": 2e-5}
 
 
-def settings(**changes: Any) -> tuple[EncoderConfig, dict[str, Tensor]]:
-    config = EncoderConfig.from_dict(config_dict(**changes))
+def settings(**changes: Any) -> tuple[GenaBertConfig, dict[str, Tensor]]:
+    config = GenaBertConfig.from_dict(config_dict(**changes))
     return config, random_weights(config, seed=3)
 
 
-def reference(config: EncoderConfig, weights: dict[str, Tensor]) -> GenaEncoder:
+def reference(config: GenaBertConfig, weights: dict[str, Tensor]) -> GenaEncoder:
     network = GenaEncoder(config)
     network.load_state_dict(weights)
     return network.eval()
 
 
-def geometry(config: EncoderConfig) -> dict[str, Any]:
+def geometry(config: GenaBertConfig) -> dict[str, Any]:
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -75,7 +75,7 @@ def test_post_norm_is_bert(eps: float, width: dict[str, int]) -> None:
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], **CLOSE)
 
 
-def roberta(config: EncoderConfig, weights: dict[str, Tensor]) -> RobertaPreLayerNormModel:
+def roberta(config: GenaBertConfig, weights: dict[str, Tensor]) -> RobertaPreLayerNormModel:
     """The same arithmetic under other names.
 
     Position ids are given at each call: RoBERTa's own begin after the padding id.
@@ -154,7 +154,7 @@ def test_post_norm_with_a_last_norm_normalises_once_more() -> None:
 def test_the_last_norm_follows_the_config(switches: dict[str, bool], has_last_norm: bool) -> None:
     raw = config_dict()
     del raw["pre_layer_norm"], raw["last_layer_norm"]
-    config = EncoderConfig.from_dict({**raw, **switches})
+    config = GenaBertConfig.from_dict({**raw, **switches})
     names = GenaEncoder(config).state_dict().keys()
     assert ("encoder.last_layer_ln.weight" in names) is has_last_norm
 

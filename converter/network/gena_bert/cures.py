@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from converter.network.reference import GenaEncoder
+from converter.network.gena_bert.reference import GenaEncoder
 
 CENTRED_ATTENTION = "centred keys and values"
 

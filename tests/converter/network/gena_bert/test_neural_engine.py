@@ -7,7 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from converter.fidelity.gates import psnr
-from converter.network.config import EncoderConfig
+from converter.network.gena_bert.config import GenaBertConfig
+from converter.network.gena_bert.neural_engine import embedding_stage as stage_of
+from converter.network.gena_bert.neural_engine import re_author
+from converter.network.gena_bert.reference import GenaEncoder
 from converter.network.neural_engine import (
     ChannelNorm,
     EmbeddingStage,
@@ -15,7 +18,6 @@ from converter.network.neural_engine import (
     Normalise,
     Scales,
 )
-from converter.network.reference import GenaEncoder
 from converter.network.surgery import SMALLEST_FP16
 from converter.options import BuildOptions
 from tools.seeded_checkpoints import config_dict, random_weights
@@ -26,7 +28,7 @@ EXPECTED = 100  # dB, the gate for the re-authored network
 
 
 def make_reference(seed: int = 0, **changes: Any) -> GenaEncoder:
-    config = EncoderConfig.from_dict(config_dict(**changes))
+    config = GenaBertConfig.from_dict(config_dict(**changes))
     network = GenaEncoder(config)
     network.load_state_dict(random_weights(config, seed))
     return network.eval().requires_grad_(False)
@@ -57,7 +59,7 @@ def agreement(
 ) -> float:
     """PSNR over the real rows of one padded window."""
     ids = window(n_tokens, length)
-    network = NeuralEngineEncoder(reference, length, options, scales).eval()
+    network = re_author(reference, length, options, scales).eval()
     with torch.no_grad():
         expected = reference(ids[:, :n_tokens].long())[0]
         found = network(*inputs_for(network, ids, options))
@@ -66,7 +68,7 @@ def agreement(
 
 
 def embedding_stage(reference: GenaEncoder) -> EmbeddingStage:
-    return EmbeddingStage(reference.embeddings, reference.config, 64, BuildOptions(), Scales())
+    return stage_of(reference, 64, BuildOptions(), Scales())
 
 
 MODELS = {
@@ -105,8 +107,8 @@ def test_the_residual_stream_may_run_at_another_scale(
     reference = make_reference(last_layer_norm=last_layer_norm, pre_layer_norm=pre_layer_norm)
     assert agreement(reference, scales=Scales(residual_log2=exponent)) >= EXPECTED
     states = []
-    plain = NeuralEngineEncoder(reference, 64, BuildOptions())
-    scaled = NeuralEngineEncoder(reference, 64, BuildOptions(), Scales(residual_log2=exponent))
+    plain = re_author(reference, 64, BuildOptions(), Scales())
+    scaled = re_author(reference, 64, BuildOptions(), Scales(residual_log2=exponent))
     for network in (plain, scaled):
         network.blocks[-1].register_forward_hook(lambda _m, _i, output: states.append(output))
         with torch.no_grad():
@@ -115,14 +117,14 @@ def test_the_residual_stream_may_run_at_another_scale(
 
 
 def test_chunks_have_to_divide_the_intermediate_size() -> None:
-    with pytest.raises(ValueError, match=r"128.*ffn_chunks 3"):
-        NeuralEngineEncoder(make_reference(), 64, BuildOptions(ffn_chunks=3))
+    with pytest.raises(ValueError, match=r"128.*3 chunks"):
+        re_author(make_reference(), 64, BuildOptions(ffn_chunks=3), Scales())
 
 
 def test_the_reference_is_left_as_it_was() -> None:
     reference = make_reference()
     before = {n: t.clone() for n, t in reference.state_dict().items()}
-    network = NeuralEngineEncoder(reference, 64, BuildOptions(), Scales(residual_log2=-2))
+    network = re_author(reference, 64, BuildOptions(), Scales(residual_log2=-2))
     with torch.no_grad():
         network(window(50, 64))
         for tensor in network.state_dict().values():
@@ -139,7 +141,7 @@ def test_padding_has_no_influence(embedding: Any, pre_layer_norm: bool) -> None:
     options = BuildOptions(embedding=embedding)
     rows = []
     for length, shift in ((64, 0.0), (512, 0.0), (512, 3.0)):
-        network = NeuralEngineEncoder(reference, length, options).eval()
+        network = re_author(reference, length, options, Scales()).eval()
         with torch.no_grad():
             network.host_table()[PAD] += shift
             rows.append(network(*inputs_for(network, window(50, length), options))[0, :50])
@@ -152,7 +154,7 @@ def test_host_rows_and_mask_give_what_ids_give() -> None:
     ids = window(50, 64)
     outputs = []
     for options in (BuildOptions(embedding="graph"), BuildOptions(embedding="host")):
-        network = NeuralEngineEncoder(reference, 64, options)
+        network = re_author(reference, 64, options, Scales())
         with torch.no_grad():
             outputs.append(network(*inputs_for(network, ids, options)))
     assert torch.equal(*outputs)

@@ -7,8 +7,8 @@ import torch
 
 from converter.conversion.emulation import precision_modules
 from converter.fidelity.gates import compare
-from converter.network.cures import centre_attention
-from converter.network.reference import GenaEncoder
+from converter.network.gena_bert.cures import centre_attention
+from converter.network.gena_bert.reference import GenaEncoder
 from tests.support.fp16_networks import (
     N_TOKENS,
     emulate_both,

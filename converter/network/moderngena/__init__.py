@@ -1,0 +1,1 @@
+"""modernGENA: GENA-LM's successor, a ModernBERT."""
