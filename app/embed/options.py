@@ -11,10 +11,13 @@ from app.embed.sequences import STDIN
 from app.embed.shards import VectorType
 from app.embed.windows import Cut
 from app.requests.options import Ambiguous, Choices, Strand, VectorPooling
+from converter.bundle.manifest import WINDOWS
 from converter.paths import user_path
 from converter.tokenizer import SPECIALS
 
 DEFAULT_SHARD_WINDOWS = 512
+# Of its own in the longest window that a model has.
+_MOST_TOKENS = max(WINDOWS) - SPECIALS
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,12 @@ def _check_together(arguments: argparse.Namespace) -> None:
         )
     if arguments.ray is not None:
         _check_cluster(arguments)
-    if arguments.tokens:
-        _require_less(arguments.overlap, arguments.tokens)
+    # What no model has is refused before one is fetched.
+    if arguments.tokens and arguments.tokens > _MOST_TOKENS:
+        raise UsageError(
+            f"--tokens {arguments.tokens}: no model takes more than {_MOST_TOKENS} at a time."
+        )
+    _require_less(arguments.overlap, arguments.tokens or _MOST_TOKENS)
 
 
 def require_fitting(options: EmbedOptions, model: Model) -> None:

@@ -227,6 +227,7 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
         (("x.fa", "-o", "v", "--part", "3/2"), 2, "K/N"),
         (("--merge", ".", "-o", "v", "--windows", "5"), 2, "nothing else"),
         (("x.fa", "-o", "v", "--per-token", "--strand", "both"), 2, "--per-token"),
+        (("x.fa", "-o", "v", "--tokens", "4000"), 2, "no model takes more than 1022"),
         (("-o", "v"), 2, "Name a file"),
         (("x.fa", "-o", "v", "--model", "no/such/folder/here"), 3, "no/such"),
         (("x.fa", "-o", "v", "--url", "http://127.0.0.1:9/"), 75, "trying again"),
