@@ -4,8 +4,8 @@ import { firstRows, parseNpy, toNpy, unzipStored } from './npy.js';
 
 /* Of a row of `windows`: record, window, first token, end token, first base, end base. */
 const WINDOW_FIELDS = 6;
-/* [CLS] and [SEP]. */
-const SPECIALS = 2;
+/** [CLS] and [SEP]. */
+export const SPECIALS = 2;
 
 const npyReader = (buffer) => {
   const files = unzipStored(buffer);

@@ -1,6 +1,6 @@
 /* The page: paste DNA, see what the model makes of it. Ties the parts together. */
 
-import { readArrivedVectors, readFeatures, readVectors } from './answers.js';
+import { readArrivedVectors, readFeatures, readVectors, SPECIALS } from './answers.js';
 import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
 import { Editor } from './editor.js';
@@ -19,8 +19,6 @@ const MOST_TOKENS = 65_000;
 /** Letters; the service takes 5 MiB of JSON. What is longer goes as FASTA, whose names are ASCII. */
 const JSON_UP_TO = 4_000_000;
 const JSON_AROUND_A_RECORD = 24;
-/** [CLS] and [SEP]. */
-const SPECIALS = 2;
 let hiddenSize = 768; // until the first answer says how many features there are
 
 /* ---- What goes in ---- */

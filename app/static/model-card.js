@@ -1,5 +1,6 @@
 /* "About this model": what /info knows, in words for people who want to rely on it. */
 
+import { SPECIALS } from './answers.js';
 import { find, format } from './page.js';
 import { getJson } from './service.js';
 
@@ -28,6 +29,9 @@ const UNITS = {
 const PAPER = 'Fishman V. et al. GENA-LM: a family of open-source foundational DNA language models '
   + 'for long sequences. Nucleic Acids Research 53(2), gkae1310, 2025. doi:10.1093/nar/gkae1310';
 
+/** This project knows of no paper on it. */
+const MODERN = 'modernGENA, by AIRI-Institute: its page on the Hugging Face hub says how';
+
 /** The name without its owner: what the table above goes by. */
 const shortName = (model) => model.split('/').at(-1);
 
@@ -43,7 +47,7 @@ const isMini = (model) => shortName(model) === 'gena-mini';
  * @returns {[string, string][]}
  */
 export function cardRows(info) {
-  const { bundle, runtime, versions, letters, fingerprint, model } = info;
+  const { bundle, runtime, versions, letters, fingerprint, model, limits } = info;
   const name = shortName(model);
   const { num_hidden_layers: layers, vocab_size: words } = bundle.config;
   const commit = bundle.commit ? ` at commit ${bundle.commit.slice(0, 12)}` : '';
@@ -51,14 +55,15 @@ export function cardRows(info) {
     + `fingerprint ${fingerprint}`;
   return [
     ['Model', `${model}${commit}: ${layers} layers, ${format(bundle.hidden_size)} features a token, `
-      + `a vocabulary of ${format(words)} tokens. It knows the letters ${letters}; a token with any `
+      + `a vocabulary of ${format(words)} tokens. It reads ${format(limits.tokens_per_window - SPECIALS)} of them `
+      + `at a time. It knows the letters ${letters}; a token with any `
       + 'other is unknown to it.'],
     ['Trained on', TRAINED_ON[name]
       ?? 'This page does not know this checkpoint: ask whoever made it.'],
     ['Fidelity', fidelity(bundle.fidelity, runtime)],
     ['Runs on', where(runtime)],
     ['How to cite', isMini(model) ? `${project}. Nothing to cite for results: see above.`
-      : `${PAPER}. And how it was computed: ${project}.`],
+      : `${bundle.config.model_type === 'modernbert' ? MODERN : PAPER}. And how it was computed: ${project}.`],
     ['Fingerprint', `${fingerprint}. It stands for weights, tokenizer and package: results with the `
       + 'same fingerprint belong together, others cannot be compared.'],
   ];

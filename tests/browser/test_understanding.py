@@ -53,30 +53,45 @@ def test_the_card_says_what_may_be_trusted(ready: Any, service: Server) -> None:
     expect(ready.locator("#result-facts")).to_contain_text("gena-mini is not for science")
 
 
-def test_the_card_of_a_published_model_names_its_data_and_its_paper(ready: Any) -> None:
-    rows = ready.evaluate(
-        """async () => {
+def card(page: Any, model: str, config: dict[str, Any], window: int) -> dict[str, str]:
+    """What the card says of a model of 12 layers that is published with a flag."""
+    rows = page.evaluate(
+        """async ([model, config, window]) => {
             const { cardRows } = await import('/static/model-card.js');
             const gates = [{ psnr_db: 133.8 }, { psnr_db: 52.4 }, { psnr_db: null }];
             return cardRows({
-                model: 'AIRI-Institute/gena-lm-bert-base-t2t',
-                fingerprint: 'f00d', letters: 'ACGTN', versions: { 'gena-coreml': '1.2.3' },
+                model, fingerprint: 'f00d', letters: 'ACGTN',
+                limits: { tokens_per_window: window },
+                versions: { 'gena-coreml': '1.2.3' },
                 runtime: { name: 'coreml', compute_units: 'CPU_AND_NE', compute: 'fp16' },
                 bundle: {
-                    commit: '0123456789abcdef0', hidden_size: 768,
-                    config: { num_hidden_layers: 12, vocab_size: 32000 },
+                    commit: '0123456789abcdef0', hidden_size: 768, config,
                     fidelity: { flag: 'flagged', gates },
                 },
             });
-        }"""
+        }""",
+        [model, {"num_hidden_layers": 12, "vocab_size": 32000, **config}, window],
     )
-    words = dict(rows)
+    return dict(rows)
+
+
+def test_the_card_of_a_published_model_names_its_data_and_its_paper(ready: Any) -> None:
+    words = card(ready, "AIRI-Institute/gena-lm-bert-base-t2t", {}, 512)
+    assert "It reads 510 of them at a time" in words["Model"]
     assert "1000 Genomes" in words["Trained on"]
     assert words["Fidelity"].startswith("Less faithful than expected")
     assert "lowest of 3 comparisons is 52 dB" in words["Fidelity"]
     assert "Neural Engine" in words["Runs on"]
     assert "10.1093/nar/gkae1310" in words["How to cite"]
     assert "at commit 0123456789ab" in words["How to cite"]
+
+
+def test_the_card_of_another_family_does_not_name_the_paper(ready: Any) -> None:
+    config = {"model_type": "modernbert"}
+    words = card(ready, "AIRI-Institute/moderngena-base", config, 1024)
+    assert "It reads 1,022 of them at a time" in words["Model"]
+    assert "gkae1310" not in words["How to cite"]
+    assert "modernGENA, by AIRI-Institute" in words["How to cite"]
 
 
 def test_every_panel_says_what_it_shows(ready: Any) -> None:
