@@ -29,7 +29,6 @@ from converter.tokenizer_file import AMBIGUOUS, LETTERS, SPECIAL_TOKENS, read_to
 # process is started afterwards.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-WINDOW = 512
 # [CLS] and [SEP].
 SPECIALS = 2
 
@@ -174,7 +173,7 @@ class DnaTokenizer:
         tokenizer_file: Path,
         content: bytes | None = None,
         *,
-        model_max_length: int = WINDOW,
+        model_max_length: int = 512,
     ) -> None:
         self.model_max_length = model_max_length
         self._tokenizer = read_tokenizer(tokenizer_file, content)

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from transformers import ModernBertModel
 
+from app.embed.shards import shard_path
 from converter.checkpoint.files import find_checkpoint
 from converter.conversion.convert import convert
 from converter.network.loading import load_checkpoint
 from converter.network.moderngena.reference import ModernGenaEncoder
 from converter.tokenizer import DnaTokenizer
+from tests.support.dna import windows_by_hand
+from tests.support.embedding import run, write_fasta
 from tests.support.moderngena import of_transformers
 from tests.support.running import Server, running
 from tools.seeded_moderngena import make_moderngena
@@ -98,3 +102,25 @@ def test_its_card_says_what_it_is(server: Server) -> None:
     assert info["limits"]["tokens_per_window"] == WINDOW
     assert info["bundle"]["hidden_size"] == HIDDEN
     assert info["bundle"]["config"]["model_type"] == "modernbert"
+
+
+def test_gena_embed_takes_all_the_tokens_of_its_windows(
+    tmp_path: Path, bundle: Path, truth: ModernBertModel, tokenizer: DnaTokenizer
+) -> None:
+    genome, folder = tmp_path / "genome.fa", tmp_path / "v"
+    ((_, sequence),) = write_fasta(genome, [6_000])
+    done = run(genome, "-o", folder, "--bundle", bundle, "--tokens", WINDOW - 2, "--overlap", 100)
+    assert done.returncode == 0, done.stderr
+    rows = pq.read_table(shard_path(folder, 0)).to_pylist()
+    encoding = tokenizer.encode(sequence.upper())
+    windows = windows_by_hand(len(encoding.ids), 100, WINDOW - 2)
+    assert len(rows) == len(windows) == 3
+    for row, (first, end) in zip(rows, windows, strict=True):
+        assert row["n_tokens"] == end - first + 2
+        offsets = encoding.offsets[first:end]
+        assert (row["start"], row["end"]) == (offsets[0, 0], offsets[-1, 1])
+        with torch.no_grad():
+            features = truth(torch.tensor([[1, *encoding.ids[first:end], 2]])).last_hidden_state
+        expected = features[0, 1:-1].mean(dim=0).numpy()
+        error = np.sqrt(np.mean((np.array(row["embedding"]) - expected) ** 2))
+        assert 20 * np.log10(np.abs(expected).max() / error) >= 60
