@@ -25,6 +25,7 @@ from converter.package.engine import EngineShare
 from converter.package.inspection import PackageReport, inspect_package
 from tools.antiberty import WheelUnavailableError, antiberty_checkpoint
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
+from tools.seeded_moderngena import MODERNGENA_BASE, MODERNGENA_LARGE, make_moderngena
 
 ROOT = Path(__file__).resolve().parent.parent
 BERT_LARGE = {
@@ -94,10 +95,10 @@ def build(checkpoint: Path | str, bundle: Path, *options: str) -> Build:
     return Build(bundle, stages, cpu_seconds, usage.ru_maxrss * unit / 2**30)
 
 
-def graph_table(builds: dict[str, Build]) -> str:
-    """Graphs at 512 tokens, each against the first."""
+def graph_table(builds: dict[str, Build], tokens: int = 512) -> str:
+    """Graphs at so many tokens, each against the first."""
     rows = [
-        "| graph at 512 tokens | operations | segments | findings in the encoder "
+        f"| graph at {tokens} tokens | operations | segments | findings in the encoder "
         "| peak activations, MiB | ratio | GFLOP | disk, MiB |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -225,8 +226,31 @@ def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
         fidelity["AntiBERTy (8 x 512, trained)"] = build(checkpoint, work / "antiberty-all")
     except WheelUnavailableError as why:
         print(f"AntiBERTy is left out: {why}.", end="\n\n")
+    fidelity |= _moderngena(work, tokenizer, changes)
     print(fidelity_table(fidelity), end="\n\n", flush=True)
     print(time_table(fidelity))
+
+
+def _moderngena(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> dict[str, Build]:
+    """Print the graphs of its base geometry; both sizes for the other tables."""
+    builds = {}
+    for size, geometry in (("base", MODERNGENA_BASE), ("large", MODERNGENA_LARGE)):
+        checkpoint = make_moderngena(
+            work / f"moderngena-{size}",
+            outliers=3,
+            tokenizer_file=tokenizer,
+            **{**geometry, **changes},
+        )
+        name = f"moderngena-{size} geometry, x3 outliers"
+        builds[name] = build(checkpoint, work / f"moderngena-{size}-all")
+        if size == "base":
+            one = ("--target", "macos14", "--layout", "published")
+            graphs = {
+                "modernGENA, `--layout published`": build(checkpoint, work / "published-mg", *one),
+                "modernGENA, default, all lengths": builds[name],
+            }
+            print(graph_table(graphs, 1024), end="\n\n", flush=True)
+    return builds
 
 
 if __name__ == "__main__":

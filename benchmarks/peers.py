@@ -1,4 +1,4 @@
-"""Others that compute a BERT on a CPU in fp32, each as people run it: the references of figures.
+"""Others that compute a network on a CPU in fp32, each as people run it: the references of figures.
 
 Each takes windows of one length and gives last hidden states; weights are random, speed is all
 that is asked of them. A peer that is not installed is not there.
@@ -19,24 +19,17 @@ from numpy.typing import NDArray
 Peer = Callable[[NDArray[np.int32]], Any]
 
 
-def installed_peers(threads: int) -> Iterator[tuple[str, Peer]]:
-    """By name: transformers with SDPA, which is always there; OpenVINO; ONNX Runtime."""
-    bert = _bert()
+def installed_peers(bert: torch.nn.Module, threads: int) -> Iterator[tuple[str, Peer]]:
+    """By name: transformers with SDPA, which is always there; OpenVINO; ONNX Runtime.
+
+    Args:
+        bert: transformers' own model.
+    """
     yield "transformers", _transformers(bert)
     if importlib.util.find_spec("openvino"):
         yield "openvino", _openvino(bert, threads)
     if importlib.util.find_spec("onnxruntime") and importlib.util.find_spec("onnxscript"):
         yield "onnxruntime", _onnxruntime(bert, threads)
-
-
-def _bert() -> torch.nn.Module:
-    from transformers import BertConfig, BertModel
-
-    config = BertConfig(vocab_size=32000)
-    bert: torch.nn.Module = BertModel(config, add_pooling_layer=False)
-    if config._attn_implementation != "sdpa":
-        raise SystemExit("transformers' BertModel does not use SDPA here")
-    return bert.eval()
 
 
 def _transformers(bert: torch.nn.Module) -> Peer:

@@ -1,10 +1,10 @@
-"""How fast a bert-base package is computed here: by `torch` and `mil`, beside what others take.
+"""How fast a package is computed here: by `torch` and `mil`, beside what others take.
 
-    python -m benchmarks.runtime [--package PATH] [--threads N] [--rounds N] [--json]
+    python -m benchmarks.runtime [--model NAME] [--package PATH] [--threads N] [--rounds N] [--json]
 
 All run in turns, in fp32 with the same number of threads, as people run them: `torch` in a process
 that is told what the service's is, the others in this one. Medians are compared with transformers'
-BertModel (SDPA), and with OpenVINO and ONNX Runtime where they are installed. Peak memory is that
+own model (SDPA), and with OpenVINO and ONNX Runtime where they are installed. Peak memory is that
 of a spawned process that only predicts. The exit status is 1 where a limit is exceeded.
 
 Only an idle machine gives figures that mean anything: a thread that waits for another that was put
@@ -31,34 +31,19 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.peers import Peer, installed_peers
+from benchmarks.subjects import SUBJECTS, Subject
 from converter.conversion.build import PackagePlan, build_package
 from converter.measuring import peak_memory_mib
 from converter.mil.executor import PackageExecutor
 from converter.mil.packed_encoder import PackedEncoder
-from converter.network.gena_bert.config import GenaBertConfig
-from converter.network.gena_bert.reference import GenaEncoder
+from converter.network.families import family_of
 from converter.options import BuildOptions, function_names
 from converter.package.interface import PackageInterface
-from tools.seeded_checkpoints import BERT_BASE, config_dict
 from tools.served import told_as_served
 
-LENGTHS = (128, 512)
-# (windows, tokens of each) -> of torch, the most times what transformers takes.
-CASES = {
-    (1, 20): 0.45,
-    (1, 54): None,
-    (1, 110): 0.72,
-    (1, 128): None,
-    (1, 256): None,
-    (1, 512): 0.85,
-    (32, 54): None,
-}
 _SETTLE_SECONDS = 0.2
 # (B, n) int32 ids to the seconds that their prediction takes.
 Timed = Callable[[NDArray[np.int32]], float]
-MAX_MIL_RATIO = 1.25
-# Of the machine's fp32 matrix peak, at 512 tokens.
-MIN_SHARE = 0.88
 MAX_PEAK_MIB = 1024
 
 
@@ -89,8 +74,9 @@ class Memory:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0 where every limit is kept."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", choices=list(SUBJECTS), default="bert-base")
     parser.add_argument(
-        "--package", type=Path, help="of bert-base geometry; built with random weights if absent"
+        "--package", type=Path, help="of its geometry; built with random weights if absent"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--rounds", type=int, default=15, help="predictions of each case")
@@ -99,19 +85,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     torch.set_num_threads(args.threads)
     if args.measure_memory:
-        print(json.dumps(asdict(_memory_here(args.package))))
+        print(json.dumps(asdict(_memory_here(SUBJECTS[args.model], args.package))))
         return 0
     with tempfile.TemporaryDirectory(prefix="gena-benchmark-") as scratch:
-        package = args.package or _build(Path(scratch) / "model.mlpackage")
-        memory = _memory_of_child(package, args.threads)
+        subject = SUBJECTS[args.model]
+        package = args.package or _build(subject, Path(scratch) / "model.mlpackage")
+        memory = _memory_of_child(args.model, package, args.threads)
         peak = matrix_peak()
-        rows = _compare(package, args.rounds, args.threads, peak)
+        rows = _compare(args.model, package, args.rounds, args.threads, peak)
     if args.json:
         facts = {"memory": asdict(memory), "peak_gflops": peak, "rows": [asdict(r) for r in rows]}
         print(json.dumps(facts))
     else:
-        _print_table(rows, memory, peak, args.threads)
-    return 0 if not _missed(rows, memory) else 1
+        _print_table(args.model, rows, memory, peak, args.threads)
+    return 0 if not _missed(subject, rows, memory) else 1
 
 
 def matrix_peak() -> float:
@@ -128,44 +115,40 @@ def matrix_peak() -> float:
     return best
 
 
-def _build(package: Path) -> Path:
+def _build(subject: Subject, package: Path) -> Path:
     torch.manual_seed(0)
-    encoder = GenaEncoder(_config()).eval().requires_grad_(False)
-    build_package(encoder, BuildOptions(), PackagePlan(), package, lengths=LENGTHS)
+    encoder = family_of(subject.config).encoder(subject.config).eval().requires_grad_(False)
+    build_package(encoder, BuildOptions(), PackagePlan(), package, lengths=subject.lengths)
     return package
 
 
-def _config() -> GenaBertConfig:
-    return GenaBertConfig.from_dict(config_dict(**BERT_BASE))
+def _interface(subject: Subject) -> PackageInterface:
+    return PackageInterface(subject.config, function_names(subject.lengths))
 
 
-def _interface() -> PackageInterface:
-    return PackageInterface(_config(), function_names(LENGTHS))
-
-
-def _memory_of_child(package: Path, threads: int) -> Memory:
-    command = [sys.executable, "-m", "benchmarks.runtime", "--measure-memory"]
+def _memory_of_child(model: str, package: Path, threads: int) -> Memory:
+    command = [sys.executable, "-m", "benchmarks.runtime", "--measure-memory", "--model", model]
     command += ["--package", str(package), "--threads", str(threads)]
     with told_as_served():
         result = subprocess.run(command, check=True, capture_output=True, text=True)
     return Memory(**json.loads(result.stdout))
 
 
-def _memory_here(package: Path) -> Memory:
+def _memory_here(subject: Subject, package: Path) -> Memory:
     started = time.perf_counter()
-    encoder = PackedEncoder.of_package(package, _interface())
+    encoder = PackedEncoder.of_package(package, _interface(subject))
     loaded = time.perf_counter() - started
-    for length in LENGTHS:
+    for length in subject.lengths:
         encoder.predict(list(_ids(1, length)))
     return Memory(loaded, peak_memory_mib())
 
 
 @contextmanager
-def _packed(package: Path, threads: int) -> Iterator[Timed]:
+def _packed(model: str, package: Path, threads: int) -> Iterator[Timed]:
     """`torch`, in a process of its own."""
     context = multiprocessing.get_context("spawn")
     with told_as_served():
-        pool = context.Pool(1, _load_packed, (package, threads))
+        pool = context.Pool(1, _load_packed, (model, package, threads))
         pool.apply(_predict_packed, (_ids(1, 2),))
     with pool:
         yield lambda ids: float(pool.apply(_predict_packed, (ids,)))
@@ -174,31 +157,36 @@ def _packed(package: Path, threads: int) -> Iterator[Timed]:
 _loaded: list[PackedEncoder] = []
 
 
-def _load_packed(package: Path, threads: int) -> None:
+def _load_packed(model: str, package: Path, threads: int) -> None:
     torch.set_num_threads(threads)
-    _loaded.append(PackedEncoder.of_package(package, _interface()))
+    _loaded.append(PackedEncoder.of_package(package, _interface(SUBJECTS[model])))
 
 
 def _predict_packed(ids: NDArray[np.int32]) -> float:
     return _seconds(_loaded[0].predict, list(ids))
 
 
-def _compare(package: Path, rounds: int, threads: int, peak: float) -> list[Row]:
-    peers: dict[str, Peer] = {"mil": _executed(package), **dict(installed_peers(threads))}
-    with _packed(package, threads) as packed:
+def _compare(model: str, package: Path, rounds: int, threads: int, peak: float) -> list[Row]:
+    subject = SUBJECTS[model]
+    peers: dict[str, Peer] = {
+        "mil": _executed(subject, package),
+        **dict(installed_peers(subject.peer(), threads)),
+    }
+    with _packed(model, package, threads) as packed:
         engines: dict[str, Timed] = {
             "torch": packed,
             **{name: partial(_seconds, peer) for name, peer in peers.items()},
         }
-        return _rows(engines, rounds, peak)
+        return _rows(subject, engines, rounds, peak)
 
 
-def _rows(engines: Mapping[str, Timed], rounds: int, peak: float) -> list[Row]:
+def _rows(subject: Subject, engines: Mapping[str, Timed], rounds: int, peak: float) -> list[Row]:
     rows = []
-    for (windows, tokens), limit in CASES.items():
+    for (windows, tokens), limit in subject.cases.items():
         ids = _ids(windows, tokens)
         # The package's own program is for single windows at its lengths.
-        names = [name for name in engines if name != "mil" or (windows == 1 and tokens in LENGTHS)]
+        is_own = windows == 1 and tokens in subject.lengths
+        names = [name for name in engines if name != "mil" or is_own]
         times: dict[str, list[float]] = {name: [] for name in names}
         for _ in range((rounds if windows == 1 else max(3, rounds // 4)) + 2):
             for name in names:
@@ -214,23 +202,15 @@ def _rows(engines: Mapping[str, Timed], rounds: int, peak: float) -> list[Row]:
                 {name: 1e3 * seconds for name, seconds in medians.items()},
                 ratio=medians["torch"] / medians["transformers"],
                 limit=limit,
-                share=_gflop(windows, tokens) / medians["torch"] / peak,
+                share=subject.gflop(windows, tokens) / medians["torch"] / peak,
             )
         )
     return rows
 
 
-def _executed(package: Path) -> Peer:
-    executor, interface = PackageExecutor(package), _interface()
+def _executed(subject: Subject, package: Path) -> Peer:
+    executor, interface = PackageExecutor(package), _interface(subject)
     return lambda ids: executor.predict(interface.inputs(ids), interface.function(ids.shape[1]))
-
-
-def _gflop(windows: int, tokens: int) -> float:
-    """Of all matrix products of the encoder, without padding."""
-    config = _config()
-    hidden, wide = config.hidden_size, config.intermediate_size
-    per_layer = 2 * tokens * (4 * hidden**2 + 2 * hidden * wide) + 4 * tokens**2 * hidden
-    return windows * config.num_hidden_layers * per_layer / 1e9
 
 
 def _ids(windows: int, tokens: int) -> NDArray[np.int32]:
@@ -243,7 +223,7 @@ def _seconds(work: Callable[..., object], *arguments: object) -> float:
     return time.perf_counter() - began
 
 
-def _missed(rows: Sequence[Row], memory: Memory) -> list[str]:
+def _missed(subject: Subject, rows: Sequence[Row], memory: Memory) -> list[str]:
     missed = [
         f"{row.windows} x {row.tokens}: ratio {row.ratio:.2f}, at most {row.limit}"
         for row in rows
@@ -251,21 +231,24 @@ def _missed(rows: Sequence[Row], memory: Memory) -> list[str]:
     ]
     for row in rows:
         mil = row.milliseconds.get("mil", 0.0) / row.milliseconds["transformers"]
-        if mil > MAX_MIL_RATIO:
-            missed.append(f"mil at {row.tokens}: ratio {mil:.2f}, at most {MAX_MIL_RATIO}")
-    longest = next(row for row in rows if row.tokens == LENGTHS[-1])
-    if longest.share < MIN_SHARE:
-        missed.append(f"share of the peak at 512: {longest.share:.0%}, at least {MIN_SHARE:.0%}")
+        if mil > subject.max_mil_ratio:
+            missed.append(f"mil at {row.tokens}: ratio {mil:.2f}, at most {subject.max_mil_ratio}")
+    longest = next(row for row in rows if row.tokens == subject.lengths[-1])
+    if longest.share < subject.min_share:
+        missed.append(
+            f"share of the peak at {longest.tokens}: {longest.share:.0%}, "
+            f"at least {subject.min_share:.0%}"
+        )
     if memory.peak_mib > MAX_PEAK_MIB:
         missed.append(f"peak memory {memory.peak_mib:.0f} MiB, at most {MAX_PEAK_MIB}")
     return missed
 
 
-def _print_table(rows: Sequence[Row], memory: Memory, peak: float, threads: int) -> None:
+def _print_table(
+    model: str, rows: Sequence[Row], memory: Memory, peak: float, threads: int
+) -> None:
     names = list(dict.fromkeys(name for row in rows for name in row.milliseconds))
-    print(
-        f"bert-base, fp32, {threads} threads; ms; ratio of torch to transformers; peak {peak:.0f}"
-    )
+    print(f"{model}, fp32, {threads} threads; ms; ratio of torch to transformers; peak {peak:.0f}")
     print(" windows x tokens " + "".join(f"{name:>13}" for name in names) + "  ratio  limit  share")
     for row in rows:
         times = "".join(
@@ -276,7 +259,7 @@ def _print_table(rows: Sequence[Row], memory: Memory, peak: float, threads: int)
         what = f"{row.windows:>8} x {row.tokens:<6} "
         print(f"{what}{times}  {row.ratio:>5.2f} {limit:>6} {row.share:>6.0%}")
     print(f"torch loads in {memory.load_seconds:.1f} s, peak memory {memory.peak_mib:.0f} MiB")
-    for each in _missed(rows, memory):
+    for each in _missed(SUBJECTS[model], rows, memory):
         print(f"MISSED {each}")
 
 
