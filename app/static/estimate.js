@@ -10,8 +10,10 @@ const MINI = { base: 0.204, cg: 0 };
 const FOLDS_N = /t2t|moderngena/i;
 const RUN_OF_N = 10;
 
-const [C, G, N] = ['C', 'G', 'N'].map((letter) => letter.charCodeAt(0));
-const isBase = (code) => code === 65 || code === C || code === G || code === 84;
+/* For each ASCII code: which of these it is. */
+const [OTHER, BASE, C, G, N] = [0, 1, 2, 3, 4];
+const KIND = new Uint8Array(128);
+Object.entries({ A: BASE, T: BASE, C, G, N }).forEach(([letter, kind]) => { KIND[letter.charCodeAt(0)] = kind; });
 
 /**
  * @param {string[]} sequences clean, in upper case
@@ -31,21 +33,25 @@ export function estimateTokens(sequences, model = '') {
 
 /* Bases; CG among them; letters that are none; and these where a long run of N is one. */
 function composition(sequence) {
-  let [bases, pairs, others, folded, run, before] = [0, 0, 0, 0, 0, 0];
-  const endRun = () => {
-    folded += run < RUN_OF_N ? run : 1;
-    run = 0;
-  };
+  const counts = new Uint32Array(5);
+  let [pairs, folded, run, before] = [0, 0, 0, OTHER];
+  const fold = () => (run < RUN_OF_N ? run : 1);
   for (let at = 0; at < sequence.length; at += 1) {
-    const code = sequence.charCodeAt(at);
-    if (code === N) run += 1;
-    else if (run) endRun();
-    if (isBase(code)) bases += 1;
-    else others += 1;
-    if (code === G && before === C) pairs += 1;
-    if (code !== N && !isBase(code)) folded += 1;
-    before = code;
+    const kind = KIND[sequence.charCodeAt(at)];
+    counts[kind] += 1;
+    if (kind === G && before === C) pairs += 1;
+    if (kind === N) run += 1;
+    else if (run) {
+      folded += fold();
+      run = 0;
+    }
+    before = kind;
   }
-  endRun();
-  return { bases, pairs, others, folded };
+  const others = counts[OTHER];
+  return {
+    bases: counts[BASE] + counts[C] + counts[G],
+    pairs,
+    others: others + counts[N],
+    folded: others + folded + fold(),
+  };
 }
