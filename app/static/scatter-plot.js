@@ -52,6 +52,7 @@ export class ScatterPlot {
     Object.assign(this, { points, names, axes, count: names.length });
     this.cursor = Math.min(this.cursor, Math.max(0, this.count - 1));
     this.hovered = null;
+    hideTip(); // of a dot that was elsewhere
     this.canvas.setAttribute('aria-valuemax', String(this.count));
     this.measure();
     this.whole();
