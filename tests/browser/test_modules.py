@@ -327,5 +327,6 @@ def test_tokens_are_estimated_to_five_percent(tab: Any, model: str) -> None:
     sequences.append(sequences[0] + 3000 * "N" + sequences[1])  # a gap between contigs
     expression = "x.sequences.map((sequence) => m.estimateTokens([sequence], x.model))"
     found = call(tab, "estimate.js", expression, {"sequences": sequences, "model": model})
-    counts = [len(DnaTokenizer(file).encode(sequence).ids) for sequence in sequences]
+    tokenizer = DnaTokenizer(file)
+    counts = [len(tokenizer.encode(sequence).ids) for sequence in sequences]
     np.testing.assert_allclose(found, counts, rtol=0.05)
