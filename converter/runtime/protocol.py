@@ -77,7 +77,8 @@ class Runtime(Protocol):
         """Features of some windows.
 
         Args:
-            windows: of each, (n,) int32 ids with both specials and without padding, 2 <= n <= 512.
+            windows: of each, (n,) int32 ids with both specials and without padding, 2 <= n and
+                no more than a window of the model.
 
         Returns:
             Of each, (n, H) float32, all finite, C order.
