@@ -11,6 +11,8 @@ from converter.network.surgery import Affine, convolution, halves_of_heads
 
 # Added to the scores of padding. exp(-1e4) is 0 in fp16, and unlike -inf it cannot make NaN.
 MASK_VALUE = -1e4
+# Of attention that looks a short way: more would be alive than a head's scores are elsewhere.
+_HEADS_TOGETHER = 4
 
 
 class SplitHeadAttention(nn.Module):
@@ -36,17 +38,16 @@ class SplitHeadAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(1, H, 1, S), with a key mask (1, S, 1, 1), to (1, H, 1, S)."""
-        result: Tensor = self.output(
-            self._attended(self.query(x), self.key(x), self.value(x), mask)
-        )
+        heads = self._heads(self.query(x), self.key(x), self.value(x), mask)
+        result: Tensor = self.output(torch.cat(heads, dim=1))
         return result
 
     def keys_of_a_query(self, length: int) -> int:
         """How many scores each query has in a window of this length."""
         return length
 
-    def _attended(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
-        """All heads of queries (1, H, B, S), keys and values (1, H, B, K), B times for themselves.
+    def _heads(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> list[Tensor]:
+        """Heads of queries (1, H, B, S), keys and values (1, H, B, K), B times for themselves.
 
         Args:
             mask: (1, K, B or 1, S or 1), added to the scores.
@@ -56,13 +57,14 @@ class SplitHeadAttention(nn.Module):
         for query, key, value in zip(*parts, strict=True):
             scores = torch.einsum("bchq,bkhc->bkhq", query, key.transpose(1, 3)) + mask
             heads.append(torch.einsum("bkhq,bchk->bchq", scores.softmax(dim=1), value))
-        return torch.cat(heads, dim=1)
+        return heads
 
 
 class NearbyAttention(SplitHeadAttention):
     """Attention that looks a short way: blocks of queries, each with the keys around it.
 
-    A block's keys are its own and those of its two neighbours, so it reaches at least a block to
+    Keys and values are three times as many then, so that is made for a few heads at a time. A
+    block's keys are its own and those of its two neighbours, so it reaches at least a block to
     either side; the mask cuts what is further. Scores are 3 blocks wide instead of a window.
 
     Args:
@@ -85,9 +87,15 @@ class NearbyAttention(SplitHeadAttention):
         """(1, H, 1, S), with the mask of a `Band`, to (1, H, 1, S)."""
         _, channels, _, length = x.shape
         blocks = (1, channels, length // self.block, self.block)
-        query, key, value = (make(x).reshape(blocks) for make in (self.query, self.key, self.value))
-        attended = self._attended(query, with_neighbours(key), with_neighbours(value), mask)
-        result: Tensor = self.output(attended.reshape(x.shape))
+        together = min(_HEADS_TOGETHER * self.head_size, channels)
+        parts = (
+            torch.split(make(x).reshape(blocks), together, dim=1)
+            for make in (self.query, self.key, self.value)
+        )
+        heads: list[Tensor] = []
+        for query, key, value in zip(*parts, strict=True):
+            heads += self._heads(query, with_neighbours(key), with_neighbours(value), mask)
+        result: Tensor = self.output(torch.cat(heads, dim=1).reshape(x.shape))
         return result
 
     def keys_of_a_query(self, length: int) -> int:  # noqa: ARG002

@@ -20,6 +20,7 @@ CHOICES: dict[str, tuple[dict[str, Any], BuildOptions, Scales]] = {
     "scaled": ({}, BuildOptions(), Scales(residual_log2=-3, value_log2=2, gate_log2=-5)),
     "two thetas": ({"local_rope_theta": 1e3}, BuildOptions(), Scales()),
     "one head": ({"num_attention_heads": 1}, BuildOptions(), Scales()),
+    "six heads": ({"hidden_size": 96, "num_attention_heads": 6}, BuildOptions(), Scales()),
     "local first": (
         {"layer_types": ["sliding_attention", "full_attention"] * 2},
         BuildOptions(),
