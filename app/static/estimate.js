@@ -2,8 +2,8 @@
 
 /* Tokens a base, and more of them a CG: GENA-LM's vocabularies were learnt from the human genome,
  * where CG is rare, so that few of their tokens span one. Fitted to stretches of bacteria, yeast, fly, chicken,
- * cattle and mouse, of 3 kb and more within 5 %; of the human genome too many, by a tenth on average,
- * since its repeats are in the vocabulary. gena-mini's was learnt from bacteria and flies. */
+ * cattle and mouse, of 3 kb and more within 5 %; of human ones 4 to 13 % too many on average, since the genome's
+ * repeats are in the vocabulary. gena-mini's was learnt from bacteria and flies. */
 const GENA_LM = { base: 0.156, cg: 0.32 };
 const MINI = { base: 0.204, cg: 0 };
 /* What other letters become: a token each, but for long runs of N with the tokenizers of these. */
