@@ -7,6 +7,8 @@ import { Strip } from './strip.js';
 import { drawBand, drawBars, drawGc, mixed, toPixels } from './tracks.js';
 
 const ALIKE = 5;
+const ELSEWHERE = 3; // at least, of which the place is no reason
+const LOOKED_AT = 60;
 const AROUND = 150; // bases on either side of a place that is gone to
 const SETTLED = 150; // milliseconds without a movement, after which panels follow
 const ZOOM = 2;
@@ -188,21 +190,30 @@ export class StripView {
   /* The stretches that are most like what was asked about, as ways to get there. */
   showAlike() {
     const [from, to] = this.region;
-    const runs = bestRuns(this.similarity, to - from, this.region, ALIKE);
+    const runs = bestRuns(this.similarity, to - from, this.region, LOOKED_AT)
+      .map((run) => ({ ...run, beside: this.besides(run.first, run.end) }));
+    const best = runs.slice(0, ALIKE);
+    const elsewhere = ({ beside }) => !beside;
+    const missing = Math.max(0, ELSEWHERE - best.filter(elsewhere).length);
+    const others = runs.slice(ALIKE).filter(elsewhere).slice(0, missing);
+    find('alike').replaceChildren(...this.listed('Most like it:', best), ...this.listed('Then, elsewhere:', others));
+  }
+
+  listed(words, runs) {
+    if (!runs.length) return [];
     const head = document.createElement('span');
     head.className = 'soft';
-    head.textContent = runs.length ? 'Most like it:' : '';
-    find('alike').replaceChildren(head, ...runs.map(({ first, end, mean }) => {
+    head.textContent = words;
+    return [head, ...runs.map(({ first, end, mean, beside }) => {
       const button = document.createElement('button');
       button.type = 'button';
       button.className = 'link';
       const letters = this.data.record.sequence.slice(this.data.starts[first], this.data.ends[end - 1]);
       const shown = letters.length > LETTERS ? `${letters.slice(0, LETTERS)}…` : letters;
-      const beside = this.besides(first, end);
       button.textContent = `${shown}, ${this.bases(first, end - 1)} (${signed(mean, 2)}${beside})`;
       button.addEventListener('click', () => this.visit(first, end));
       return button;
-    }));
+    })];
   }
 
   /* What else makes a stretch like the one that was asked about: where it stands. */

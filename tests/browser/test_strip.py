@@ -202,6 +202,17 @@ def alike(page: Any, offsets: NDArray[np.int64]) -> tuple[list[str], list[int]]:
     return told, [int(np.flatnonzero(offsets[:, 0] == base - 1)[0]) for base in bases]
 
 
+def best_runs(means: NDArray[np.float64], size: int, inside: NDArray[np.int64]) -> list[int]:
+    """Where the stretches of `size` tokens begin, the best first, that share none with another."""
+    means = means.copy()
+    means[max(0, inside[0] - size + 1) : inside[-1] + 1] = -np.inf
+    found = []
+    while np.isfinite(means.max()):
+        found.append(int(means.argmax()))
+        means[max(0, found[-1] - size + 1) : found[-1] + size] = -np.inf
+    return found
+
+
 def place_of(first: int, chosen: int, size: int) -> str:
     """What makes `size` tokens from `first` like as many from `chosen`, but for the DNA."""
     if abs(first - chosen) < 2 * size:
@@ -211,18 +222,25 @@ def place_of(first: int, chosen: int, size: int) -> str:
     return "same place in its window" if same else ""
 
 
-def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None:
-    """Its mean is compared; the stretches of as many tokens that are most like it are named."""
-    piece = LONG[500:560]
-    sequence = LONG[:2000] + piece + LONG[2000:2300]
+def asked_about(
+    page: Any, service: Server, sequence: str, first: int, end: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Ask about the bases [first, end): bases of all tokens, those inside, similarity to these."""
     rows, offsets = own_rows(service, sequence)
-    show(ready, sequence)
-    ready.locator("#goto").fill("501-560")
-    ready.keyboard.press("Enter")
-    inside = np.flatnonzero((offsets[:, 1] > 500) & (offsets[:, 0] < 560))
+    show(page, sequence)
+    page.locator("#goto").fill(f"{first + 1}-{end}")
+    page.keyboard.press("Enter")
+    inside = np.flatnonzero((offsets[:, 1] > first) & (offsets[:, 0] < end))
     moved = rows - rows.mean(axis=0)
     query = moved[inside].mean(axis=0)
     similarity = moved @ query / (np.linalg.norm(moved, axis=1) * np.linalg.norm(query))
+    return offsets, inside, similarity
+
+
+def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None:
+    """Its mean is compared; the stretches of as many tokens that are most like it are named."""
+    sequence = LONG[:2000] + LONG[500:560] + LONG[2000:2300]
+    offsets, inside, similarity = asked_about(ready, service, sequence, 500, 560)
     with ready.expect_download() as started:
         ready.locator("#strip-tsv").click()
     lines = Path(started.value.path()).read_text().splitlines()[1:]
@@ -230,17 +248,9 @@ def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None
     np.testing.assert_allclose(found, similarity, atol=1e-4)
 
     size = len(inside)
-    runs = np.convolve(similarity, np.ones(size) / size, "valid")
-    runs[max(0, inside[0] - size + 1) : inside[-1] + 1] = -1
-    best = int(runs.argmax())
+    best = best_runs(np.convolve(similarity, np.ones(size) / size, "valid"), size, inside)[0]
     expected = f"bases {offsets[best, 0] + 1:,}–{offsets[best + size - 1, 1]:,}"
     expect(ready.locator("#alike button").first).to_contain_text(expected)
-
-    # What its place alone makes alike is told: beside what was asked about, or as far in a window.
-    told, firsts = alike(ready, offsets)
-    places = [place_of(first, int(inside[0]), size) for first in firsts]
-    assert told == places
-    assert "next to it" in places
 
     # With Shift, a click asks about all from the chosen token to this one.
     ready.locator("#strip-all").click()
@@ -252,3 +262,16 @@ def test_a_region_is_asked_about_as_a_whole(ready: Any, service: Server) -> None
     ready.mouse.click(box["x"] + box["width"] / 3, box["y"] + 80)
     ready.keyboard.up("Shift")
     expect(ready.locator("#alike button").first).not_to_have_text(first)
+
+
+def test_what_its_place_makes_alike_is_told_and_others_follow(ready: Any, service: Server) -> None:
+    """Beside what was asked about, or as far in its window: gena-mini finds little else alike."""
+    offsets, inside, similarity = asked_about(ready, service, 2 * LONG, 2600, 2700)
+    size = len(inside)
+    runs = best_runs(np.convolve(similarity, np.ones(size) / size, "valid"), size, inside)
+    expect(ready.locator("#alike")).to_contain_text("Then, elsewhere:")
+    told, firsts = alike(ready, offsets)
+    assert told == [place_of(first, int(inside[0]), size) for first in firsts]
+    assert {"next to it", "same place in its window"} <= set(told)
+    elsewhere = [first for first in runs if not place_of(first, int(inside[0]), size)]
+    assert firsts == sorted({*runs[:5], *elsewhere[:3]}, key=runs.index)

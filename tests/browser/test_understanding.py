@@ -34,6 +34,7 @@ def test_an_empty_page_says_what_it_is_and_offers_examples(ready: Any) -> None:
 
 def test_the_card_says_what_may_be_trusted(ready: Any, service: Server) -> None:
     info = service.http.get("/info").json()
+    expect(ready.locator("#about")).to_be_visible()
     expect(ready.locator("#not-science")).to_contain_text("not for science")
     rows = dict(
         zip(
