@@ -11,11 +11,11 @@ from collections.abc import Mapping
 # times as long. For GNU's OpenMP in turns of a loop (some 0.2 ms), for LLVM's in ms.
 _BRIEF_SPINNING = {"GOMP_SPINCOUNT": "10000", "KMP_BLOCKTIME": "1"}
 # For glibc alone. All weights are read for every prediction: large pages are fewer to look up. What
-# a layer computes (8 MiB at most, of 512 tokens by the large geometry) stays in the process when
-# it is freed: the system would clear new pages for every layer, a fifteenth of a prediction. What
-# is larger goes back at once.
+# a layer computes (12 MiB at most, of 1,024 tokens by modernGENA's large geometry) stays in the
+# process when it is freed: the system would clear new pages for every layer, a fifteenth of a
+# prediction. What is larger goes back at once.
 _ALLOCATION = {
-    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=9437184"
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=13631488"
     ":glibc.malloc.trim_threshold=33554432",
 }
 
