@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from converter.network.families import family_of
-from converter.network.neural_attention import MASK_VALUE
+from converter.network.neural_attention import HEADS_TOGETHER, MASK_VALUE
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
 from converter.network.reference import ReferenceEncoder
 from converter.network.structure import EncoderConfig
@@ -131,7 +131,8 @@ def _length_of_its_own(config: EncoderConfig, options: BuildOptions, sizes: Size
     """A number of tokens whose sizes cannot be taken for any other size or constant."""
     values = dataclasses.asdict(config).values()  # type: ignore[call-overload]
     others = {int(value) for value in values if isinstance(value, int | float)}
-    others |= {config.head_size, config.intermediate_size // options.ffn_chunks}
+    others |= {heads * config.head_size for heads in range(1, HEADS_TOGETHER + 1)}
+    others |= {config.intermediate_size // options.ffn_chunks}
     others |= {other // 2 for other in others}
     multiple = 1 if options.layout == "published" else family_of(config).multiple(config)
     others |= {multiple, 3 * multiple}

@@ -1,5 +1,6 @@
 """Values of a published `config.json`, each checked as it is read."""
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -39,9 +40,9 @@ def positive_int(raw: Mapping[str, Any], key: str) -> int:
 
 
 def positive_number(value: Any, key: str) -> float:
-    """Raises CheckpointError: it is none, or not finite."""
+    """Raises CheckpointError: it is none, or beyond what a float holds."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not is_number or not 0 < value < float("inf"):
+    if not is_number or not 0 < value <= sys.float_info.max:
         raise CheckpointError(
             f"config.json: {key} is {brief_repr(value)}; expected a positive number."
         )

@@ -12,7 +12,7 @@ from converter.network.surgery import Affine, convolution, halves_of_heads
 # Added to the scores of padding. exp(-1e4) is 0 in fp16, and unlike -inf it cannot make NaN.
 MASK_VALUE = -1e4
 # Of attention that looks a short way: more would be alive than a head's scores are elsewhere.
-_HEADS_TOGETHER = 4
+HEADS_TOGETHER = 4
 
 
 class SplitHeadAttention(nn.Module):
@@ -87,7 +87,7 @@ class NearbyAttention(SplitHeadAttention):
         """(1, H, 1, S), with the mask of a `Band`, to (1, H, 1, S)."""
         _, channels, _, length = x.shape
         blocks = (1, channels, length // self.block, self.block)
-        together = min(_HEADS_TOGETHER * self.head_size, channels)
+        together = min(HEADS_TOGETHER * self.head_size, channels)
         parts = (
             torch.split(make(x).reshape(blocks), together, dim=1)
             for make in (self.query, self.key, self.value)

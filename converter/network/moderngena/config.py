@@ -118,11 +118,13 @@ class ModernGenaConfig(EncoderConfig):
         """
         require_values(raw, _SUPPORTED_VALUES, "modernGENA, a ModernBERT")
         hidden_size, num_attention_heads = heads(raw)
-        if hidden_size // num_attention_heads % 2:
+        head_size = hidden_size // num_attention_heads
+        if head_size % 2:
             raise CheckpointError(
-                f"config.json: {num_attention_heads} heads of {hidden_size // num_attention_heads} "
-                "channels; a rotary embedding takes them in pairs."
+                f"config.json: {num_attention_heads} heads of {head_size} channels; "
+                "a rotary embedding takes them in pairs."
             )
+        _require_same(raw, "head_dim", head_size, f"there are {num_attention_heads} heads")
         vocab_size = positive_int(raw, "vocab_size")
         layers = positive_int(raw, "num_hidden_layers")
         return cls(
@@ -149,7 +151,17 @@ def _local_attention(raw: Mapping[str, Any]) -> int:
             f"config.json says local_attention={tokens}; this converter supports 2 to "
             f"{_LARGEST_LOCAL} (128 in modernGENA)."
         )
+    _require_same(raw, "sliding_window", tokens // 2, f"local_attention is {tokens}")
     return tokens
+
+
+def _require_same(raw: Mapping[str, Any], key: str, value: int, because: str) -> None:
+    """What transformers takes from `key` where it is there, though it never writes it."""
+    if raw.get(key) not in (None, value):
+        raise CheckpointError(
+            f"config.json: {key} is {brief_repr(raw[key])}, and {because}, which makes it {value}. "
+            "One of them has to be wrong."
+        )
 
 
 def _global_layers(raw: Mapping[str, Any], layers: int) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from converter.conversion.build import re_authored
 from converter.conversion.emulation import emulate, precision_modules
 from converter.mil.executor import PackageExecutor
 from converter.network.gena_bert.neural_engine import re_author
@@ -22,6 +23,7 @@ from tests.support.fp16_networks import (
     truth_of,
     window,
 )
+from tests.support.moderngena import make_moderngena_reference, token_ids
 
 
 @pytest.mark.parametrize(
@@ -121,6 +123,16 @@ def test_windows_may_be_stacked() -> None:
     for row, seed in enumerate((1, 2)):
         alone = emulate(network, (window(seed),), modules, round_operations=True)
         torch.testing.assert_close(together[row : row + 1], alone, atol=0.02, rtol=0)
+
+
+def test_windows_of_a_network_that_looks_a_short_way_may_be_stacked() -> None:
+    network = re_authored(make_moderngena_reference(), 128, BuildOptions(), Scales())
+    windows = token_ids(128, seed=1).int(), token_ids(90, 128, seed=2).int()
+    modules = precision_modules(network)
+    together = emulate(network, (torch.cat(windows),), modules, round_operations=True)
+    for row, alone_ids in enumerate(windows):
+        alone = emulate(network, (alone_ids,), modules, round_operations=True)
+        assert torch.equal(together[row : row + 1], alone)
 
 
 def test_weights_alone_do_less_harm_than_every_operation() -> None:

@@ -13,6 +13,8 @@ from coremltools.converters.mil import Builder
 from converter.conversion.build import (
     EVERYTHING,
     PackagePlan,
+    _length_of_its_own,
+    _sizes,
     _tables,
     build_package,
     coremltools_quietly,
@@ -22,6 +24,7 @@ from converter.conversion.build import (
 )
 from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
+from converter.network.config import read_encoder_config
 from converter.network.neural_engine import Scales
 from converter.network.reference import ReferenceEncoder
 from converter.options import BuildOptions
@@ -30,6 +33,7 @@ from converter.package.program import Constant, Function
 from converter.package.reader import load_program
 from tests.support.fp16_networks import make_reference
 from tests.support.moderngena import make_moderngena_reference
+from tools.seeded_moderngena import moderngena_config_dict
 
 WEIGHTS = Path("Data", "com.apple.CoreML", "weights", "weight.bin")
 LENGTHS = (64, 128)
@@ -162,6 +166,17 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
         descriptor.default_function_name = "length_128"
         ct.utils.save_multifunction(descriptor, str(theirs))
     return Built(ours, theirs)
+
+
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_channels_of_heads_taken_together_are_not_taken_for_tokens(together: int) -> None:
+    """Attention that looks a short way takes four at a time, and the rest."""
+    head_size = 17 * 64 // together  # modernGENA is converted for 17 blocks of 64 tokens
+    raw = moderngena_config_dict(
+        hidden_size=head_size * (together + 4), num_attention_heads=together + 4
+    )
+    config, options = read_encoder_config(raw), BuildOptions()
+    assert _length_of_its_own(config, options, _sizes(config, options)) == 18 * 64
 
 
 def test_it_describes_itself_as_coremltools_does(built: Built) -> None:

@@ -68,6 +68,8 @@ def test_ids_beyond_the_vocabulary_and_what_is_for_training_are_ignored() -> Non
         position_embedding_type="absolute",  # which ModernBERT's own files say, and nobody reads
         layer_norm_eps=1e-12,
         auto_map={"AutoModel": "evil.Model"},
+        sliding_window=64,  # which is what local_attention says
+        head_dim=32,
     )
     assert decorated == plain
 
@@ -125,6 +127,9 @@ def test_nothing_is_taken_for_granted(removed: str, named: str) -> None:
         {"global_rope_theta": "10000"},
         {"local_rope_theta": 0},
         {"local_rope_theta": float("inf")},
+        {"local_rope_theta": 10**400},  # which JSON can say, and no float
+        {"sliding_window": 8},  # transformers then looks as far, whatever local_attention says
+        {"head_dim": 16},  # and turns as many channels of each head
         {"local_attention": 0},
         {"layer_types": ["full_attention"]},
         {"layer_types": "full_attention"},
