@@ -11,7 +11,7 @@ from app.embed.sequences import STDIN
 from app.embed.shards import VectorType
 from app.embed.windows import Cut
 from app.requests.options import Ambiguous, Choices, Strand, VectorPooling
-from converter.bundle.manifest import WINDOWS
+from converter.network.config import WINDOWS
 from converter.paths import user_path
 from converter.tokenizer import SPECIALS
 

@@ -22,7 +22,7 @@ from converter.checkpoint.files import CheckpointFiles
 from converter.digests import sha256_file, sha256_json
 from converter.errors import brief
 from converter.json_files import UnreadableJsonError, parse_json_object
-from converter.network.config import AnyEncoderConfig
+from converter.network.config import WINDOWS, AnyEncoderConfig
 from converter.network.heads import LeftOutHead, served_part
 from converter.network.structure import EncoderConfig
 from converter.options import BuildOptions, function_names
@@ -34,8 +34,6 @@ TOKENIZER = "tokenizer.json"
 GOLDEN = "golden.npz"
 EMBEDDINGS = "embeddings.npy"
 MANIFEST = "manifest.json"
-# Tokens that models of this kind read at a time.
-WINDOWS = (512, 1024)
 
 # Far more than any manifest has; nobody reads a file of gigabytes to find that it is none.
 MAX_BYTES = 4 * 2**20

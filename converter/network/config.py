@@ -15,6 +15,8 @@ _FAMILIES: dict[str, type[GenaBertConfig] | type[ModernGenaConfig]] = {
     "bert": GenaBertConfig,
     "modernbert": ModernGenaConfig,
 }
+# Tokens that models of these families read at a time, ascending.
+WINDOWS = tuple(sorted({family.window for family in _FAMILIES.values()}))
 
 
 def read_encoder_config(raw: Mapping[str, Any]) -> AnyEncoderConfig:

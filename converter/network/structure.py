@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,10 @@ class EncoderConfig(ABC):
 
     Attributes:
         model_type: the family, as `config.json` says it.
+        window: tokens of the family's longest window, both specials included.
     """
 
+    window: ClassVar[int]
     model_type: str
     vocab_size: int
     hidden_size: int
@@ -43,11 +45,6 @@ class EncoderConfig(ABC):
     @property
     def head_size(self) -> int:
         return self.hidden_size // self.num_attention_heads
-
-    @property
-    @abstractmethod
-    def window(self) -> int:
-        """Tokens of the longest window, both specials included."""
 
     @abstractmethod
     def layer(self, index: int) -> LayerStructure:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from converter.network.config_values import (
     heads,
@@ -35,6 +35,8 @@ _SUPPORTED_VALUES: dict[str, Any] = {
 class GenaBertConfig(EncoderConfig):
     """Geometry and switches of a dense GENA-LM encoder; names as in `config.json`."""
 
+    window: ClassVar[int] = 512  # what all of the family were trained on
+
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
@@ -47,11 +49,6 @@ class GenaBertConfig(EncoderConfig):
     pre_layer_norm: bool
     last_layer_norm: bool
     model_type: Literal["bert"] = "bert"
-
-    @property
-    def window(self) -> int:
-        """See `EncoderConfig`: what all of the family were trained on."""
-        return 512
 
     def layer(self, index: int) -> LayerStructure:  # noqa: ARG002
         """See `EncoderConfig`: all are alike."""

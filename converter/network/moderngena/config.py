@@ -6,7 +6,7 @@ which layers look everywhere, two for the thetas) and the newer.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from converter.errors import CheckpointError, UnsupportedModelError, brief_repr
 from converter.network.config_values import (
@@ -52,6 +52,8 @@ class ModernGenaConfig(EncoderConfig):
         classifier_bias: the first layer of the heads has a bias.
     """
 
+    window: ClassVar[int] = 1024  # what both published sizes were trained on
+
     vocab_size: int
     hidden_size: int
     num_hidden_layers: int
@@ -66,11 +68,6 @@ class ModernGenaConfig(EncoderConfig):
     local_rope_theta: float
     classifier_bias: bool
     model_type: Literal["modernbert"] = "modernbert"
-
-    @property
-    def window(self) -> int:
-        """See `EncoderConfig`: what both published sizes were trained on."""
-        return 1024
 
     @property
     def reach(self) -> int:

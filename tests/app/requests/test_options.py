@@ -4,7 +4,7 @@ import re
 from typing import get_args
 
 from app.requests.options import FeaturesOptions
-from converter.bundle.manifest import WINDOWS
+from converter.network.config import WINDOWS
 from tests.support.paths import ROOT
 
 
