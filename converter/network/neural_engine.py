@@ -143,8 +143,8 @@ class EmbeddingStage(nn.Module):
             (input_ids,) = inputs
             words = self.word_embeddings(input_ids).transpose(1, 2)[:, :, None, :]
             padding = (input_ids == self.pad_token_id).float() * MASK_VALUE
-        x = self.norm(words if self.positions is None else words + self.positions)
         everywhere = padding[:, :, None, None]
+        x = self.norm(words if self.positions is None else words + self.positions)
         return (x, everywhere) if self.band is None else (x, everywhere, self.band(padding))
 
 
