@@ -104,7 +104,7 @@ class _Log(logging.Handler):
 def log_told(progress: Progress) -> Iterator[None]:
     """Within the block, progress also shows what is logged: see `_Log`."""
     logger, handler = logging.getLogger("gena"), _Log(progress)
-    level = logger.level
+    level, propagates = logger.level, logger.propagate
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -113,6 +113,7 @@ def log_told(progress: Progress) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         logger.setLevel(level)
+        logger.propagate = propagates
 
 
 async def _until_signalled(options: EmbedOptions, settings: Settings, progress: Progress) -> int:

@@ -20,3 +20,10 @@ def test_what_was_logged_last_is_shown_where_the_model_fails(
         logger.error("failed: It does not start.")
         logger.error("failed: Nor now.")
     assert capsys.readouterr().err.splitlines() == [f"log: line {n}" for n in range(10, 30)]
+
+
+def test_after_it_logs_go_where_they_went(caplog: pytest.LogCaptureFixture) -> None:
+    with progress_shown(as_json=False) as progress, log_told(progress):
+        logging.getLogger("gena.model").warning("within")
+    logging.getLogger("gena.model").warning("after")
+    assert [record.getMessage() for record in caplog.records] == ["after"]
