@@ -19,10 +19,12 @@ def test_unknown_options_are_refused() -> None:
 
 
 def test_a_target_has_its_lengths_and_functions() -> None:
-    assert BuildOptions(target="macos14").functions == {512: "main"}
-    three = BuildOptions(target="macos15")
-    assert three.lengths == (128, 256, 512)
-    assert three.functions == {128: "length_128", 256: "length_256", 512: "length_512"}
+    one, several = BuildOptions(target="macos14"), BuildOptions(target="macos15")
+    assert one.functions(512) == {512: "main"}
+    assert one.lengths(1024) == (1024,)
+    assert several.lengths(512) == (128, 256, 512)
+    assert several.functions(512) == {128: "length_128", 256: "length_256", 512: "length_512"}
+    assert several.lengths(1024) == (128, 256, 512, 1024)
     assert function_names((64,)) == {64: "main"}
 
 
@@ -52,8 +54,9 @@ def test_the_command_line_offers_every_choice_and_says_its_default(
         main(["convert", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
     for expected in (
-        "--target {auto,macos15,macos14} macos15: lengths 128, 256 and 512 sharing weights; "
-        "macos14: one length, 512; auto: what this Mac runs, elsewhere macos15 (default: auto)",
+        "--target {auto,macos15,macos14} macos15: lengths from 128 tokens to the model's window, "
+        "sharing weights; macos14: that window alone; auto: what this Mac runs, elsewhere macos15 "
+        "(default: auto)",
         "--embedding {graph,host} where tokens are looked up (default: graph)",
         "--ffn-chunks N feed-forward in N chunks (default: 1)",
         "(default: neural-engine)",
