@@ -160,11 +160,16 @@ def make_checkpoint(
         torch.save(tensors, folder / "pytorch_model.bin")
     else:
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_tokenizer(folder, config, tokenizer_file)
+    return folder
+
+
+def write_tokenizer(folder: Path, config: EncoderConfig, tokenizer_file: Path | None) -> None:
+    """Write a copy of this `tokenizer.json`, or one that goes with the vocabulary."""
     if tokenizer_file is None:
         make_tokenizer(min(config.vocab_size, 4000)).save(str(folder / "tokenizer.json"))
     else:
         (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
-    return folder
 
 
 def seeded_bundle(folder: Path) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from converter.network.moderngena.config import ModernGenaConfig
-from tools.seeded_checkpoints import SMALL, head_weights, make_tokenizer, random_weights
+from tools.seeded_checkpoints import SMALL, head_weights, random_weights, write_tokenizer
 
 MODERNGENA_BASE = {
     "vocab_size": 32768,
@@ -74,8 +74,5 @@ def make_moderngena(
     tensors = {prefix + n: t for n, t in random_weights(config, seed, outliers).items()}
     tensors |= head_weights(config, seed + 1)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    if tokenizer_file is None:
-        make_tokenizer(min(config.vocab_size, 4000)).save(str(folder / "tokenizer.json"))
-    else:
-        (folder / "tokenizer.json").write_bytes(tokenizer_file.read_bytes())
+    write_tokenizer(folder, config, tokenizer_file)
     return folder

@@ -81,7 +81,7 @@ class Emulated:
         network: NeuralEngineEncoder,
         input_ids: NDArray[np.int32],
         truths: Sequence[NDArray[np.float32]],
-        window: int = 512,
+        window: int,
     ) -> None:
         self.network = network
         self.modules = precision_modules(network)

@@ -5,10 +5,11 @@ import math
 from torch import Tensor
 
 from converter.fidelity.report import LIMITS, Activation
+from converter.network.neural_attention import MASK_VALUE
 from converter.package.program import Function
 
 # Far below any score, and above what a mask makes of one.
-_MASKED = -5000.0
+_MASKED = MASK_VALUE / 2
 
 
 class Audit:

@@ -66,7 +66,8 @@ def network_of(reference: GenaEncoder) -> NeuralEngineEncoder:
 
 def emulated_of(reference: GenaEncoder) -> Emulated:
     """On one window."""
-    return Emulated(network_of(reference), window().numpy(), [truth_of(reference)[0].numpy()])
+    truths = [truth_of(reference)[0].numpy()]
+    return Emulated(network_of(reference), window().numpy(), truths, reference.config.window)
 
 
 def figures(truth: Tensor, features: Any) -> Figures:
