@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from app.errors import ProblemError
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
-from app.model.lifecycle import Lifecycle, ReadyModel
+from app.model.lifecycle import Lifecycle, ServedModel
 from app.model.state import ModelUnavailableError
 from app.settings import Settings
 
@@ -43,9 +43,14 @@ async def get_services(request: Request) -> Services:  # async: no thread is nee
     return services_of(request.app)
 
 
-async def get_ready_model(services: "ServicesDep") -> ReadyModel:
+async def get_ready_model(services: "ServicesDep") -> ServedModel:
     """Dependency: the model; raises as `Lifecycle.ready_model`."""
     return services.lifecycle.ready_model()
+
+
+async def get_opened_model(services: "ServicesDep") -> ServedModel:
+    """Dependency: the model, loaded or not; raises as `Lifecycle.opened_model`."""
+    return services.lifecycle.opened_model()
 
 
 def unavailable_problem(error: ModelUnavailableError) -> ProblemError:
@@ -71,4 +76,5 @@ def stopping_problem() -> ProblemError:
 
 
 ServicesDep = Annotated[Services, Depends(get_services)]
-ReadyModelDep = Annotated[ReadyModel, Depends(get_ready_model)]
+ReadyModelDep = Annotated[ServedModel, Depends(get_ready_model)]
+OpenedModelDep = Annotated[ServedModel, Depends(get_opened_model)]

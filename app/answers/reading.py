@@ -15,7 +15,7 @@ from app.answers.registry import WRITERS
 from app.answers.tokens_writer import TokensWriter
 from app.answers.writer import AnswerPlan, Writer
 from app.errors import ProblemError
-from app.model.lifecycle import ReadyModel
+from app.model.lifecycle import ServedModel
 from app.requests.bodies import ReceivedBody
 from app.requests.limits import Limits
 from app.requests.options import Choices, TokenizeOptions, choose, conflict, options_from_form
@@ -142,14 +142,14 @@ def _read_sequences(
     return submission, choose(*places)
 
 
-def check_model(name: str, model: ReadyModel) -> None:
+def check_model(name: str, model: ServedModel) -> None:
     """Raise 404 model.unknown unless a model of this name is served, with its owner or without."""
     served = model.manifest.model
     if name not in (served, served.rpartition("/")[2]):
         raise ProblemError("model.unknown", f"Served is {served}.", param="model")
 
 
-def _check_dimensions(body: OpenAIEmbeddingsBody, model: ReadyModel) -> None:
+def _check_dimensions(body: OpenAIEmbeddingsBody, model: ServedModel) -> None:
     hidden_size = model.manifest.hidden_size
     if body.dimensions not in (None, hidden_size):
         raise ProblemError(

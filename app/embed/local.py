@@ -24,7 +24,7 @@ from app.inference.merging import own_span
 from app.inference.prepare import prepare
 from app.inference.records import PreparedRequest, Record
 from app.metrics import Metrics
-from app.model.lifecycle import Lifecycle, ReadyModel
+from app.model.lifecycle import Lifecycle, ServedModel
 from app.model.state import ModelUnavailableError, State
 from app.requests.limits import Limits
 from app.requests.options import Choices
@@ -109,7 +109,7 @@ class LocalModel:
                 prepared.request.close()
         return [answers[index] for index in range(len(rows))]
 
-    async def _ready_model(self, on_step: OnStep = lambda _text: None) -> ReadyModel:
+    async def _ready_model(self, on_step: OnStep = lambda _text: None) -> ServedModel:
         """The model, waited for while it is converted, loaded or started again."""
         while True:
             state = self._lifecycle.state

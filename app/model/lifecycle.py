@@ -54,8 +54,8 @@ class QueueTooSmallError(GenaError):
 
 
 @dataclass(frozen=True)
-class ReadyModel:
-    """What a request for data needs.
+class ServedModel:
+    """What a request needs: of the bundle, and the queue in front of the model's process.
 
     Attributes:
         fingerprint: of its answers.
@@ -147,19 +147,35 @@ class Lifecycle:
         """Seconds until a request for data may start another attempt."""
         return max(0.0, self._retry_at - time.monotonic())
 
-    def ready_model(self) -> ReadyModel:
+    def ready_model(self) -> ServedModel:
         """What requests for data use; after a failure, once its pause is over, tries again.
 
         Raises:
             ModelUnavailableError: it is not ready now.
         """
+        model = self._opened()
+        if model is None or self._state.status != "ready":
+            if self.retry_after == 0:
+                self.retry()
+            raise self._unavailable()
+        return model
+
+    def opened_model(self) -> ServedModel:
+        """What requests use that predict nothing: it is there as soon as the bundle is open.
+
+        Raises:
+            ModelUnavailableError: no bundle is, or the service stops.
+        """
+        model = self._opened()
+        if model is None or self._state.status == "stopping":
+            return self.ready_model()
+        return model
+
+    def _opened(self) -> ServedModel | None:
         served, fingerprint = self._served, self.fingerprint
-        if self._state.status == "ready" and served is not None and fingerprint is not None:
-            manifest = served.bundle.manifest
-            return ReadyModel(manifest, served.tokenizer, self.scheduler, fingerprint)
-        if self.retry_after == 0:
-            self.retry()
-        raise self._unavailable()
+        if served is None or fingerprint is None:
+            return None
+        return ServedModel(served.bundle.manifest, served.tokenizer, self.scheduler, fingerprint)
 
     def retry(self) -> bool:
         """Try again after a failure; True where there was one."""

@@ -11,7 +11,7 @@ from app.answers.exchange import Exchange
 from app.answers.pipeline import answer
 from app.answers.reading import OpenAIReader, check_model
 from app.dependencies import ReadyModelDep, ServicesDep
-from app.model.lifecycle import ReadyModel
+from app.model.lifecycle import ServedModel
 from app.requests.schemas import OpenAIEmbeddingsBody
 from app.routes.openapi.answers import OPENAI_ANSWER
 from app.routes.openapi.problems import problem_responses
@@ -82,7 +82,7 @@ async def openai_model(name: str, model: ReadyModelDep) -> Response:
     return _json(_described(model))
 
 
-def _described(model: ReadyModel) -> dict[str, Any]:
+def _described(model: ServedModel) -> dict[str, Any]:
     served = model.manifest.model
     owner = served.rpartition("/")[0] or "gena-coreml"
     # When it was made is not known: equal bundles are equal whenever they are built.

@@ -9,7 +9,7 @@ from app.answers.exchange import Exchange
 from app.answers.negotiation import negotiate
 from app.answers.pipeline import answer
 from app.answers.reading import TokenizeReader
-from app.dependencies import ReadyModelDep, ServicesDep
+from app.dependencies import OpenedModelDep, ServicesDep
 from app.requests.options import TokenizeOptions
 from app.requests.schemas import TokenizeBody
 from app.routes.openapi.answers import TOKENIZE_ANSWER
@@ -29,10 +29,12 @@ router = APIRouter(tags=["data"])
 async def tokenize(
     request: Request,
     options: Annotated[TokenizeOptions, Query()],
-    model: ReadyModelDep,
+    model: OpenedModelDep,
     services: ServicesDep,
 ) -> Response:
     """Ids with [CLS] and [SEP], tokens, and the bases that each covers, of any length.
+
+    It answers as soon as the bundle is open, also while its model is loaded.
 
     ```
     curl http://127.0.0.1:8000/tokenize -H 'Content-Type: text/plain' -d ATGGCGTACGTTAGC

@@ -24,7 +24,7 @@ let hiddenSize = 768; // until the first answer says how many features there are
 /* ---- What goes in ---- */
 
 async function tokenize(records, signal) {
-  if (!health.ready) return null;
+  if (!health.tokenizes) return null;
   const single = records.length === 1;
   const body = single
     ? { sequence: records[0].sequence }
@@ -272,7 +272,7 @@ function hideError() {
 health.addEventListener('change', () => {
   modelCard.follow(health.current);
   editor.follow(health.current);
-  if (health.ready && !editor.counted) editor.count();
+  if (health.tokenizes && !editor.counted) editor.count();
 });
 editor.addEventListener('change', hideError);
 

@@ -122,6 +122,11 @@ export class Health extends EventTarget {
     return this.current.status === 'ready';
   }
 
+  /** Whether the tokenizer is there: sooner than the model. */
+  get tokenizes() {
+    return this.ready || (this.current.status !== 'stopping' && Boolean(this.current.fingerprint));
+  }
+
   get away() {
     return this.current.status === 'away';
   }

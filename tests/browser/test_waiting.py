@@ -11,6 +11,7 @@ from typing import Any
 from tests.support.browser import Visit
 from tests.support.page import PATIENCE, expect, fill, run, show
 from tests.support.running import STAND_IN_SERVER, running
+from tests.support.stand_in_bundle import make_bundle
 
 
 def test_progress_is_what_has_arrived(ready: Any) -> None:
@@ -48,6 +49,22 @@ def test_work_can_be_cancelled(ready: Any) -> None:
     expect(ready.locator("#announce")).to_have_text("Cancelled.")
     ready.unroute_all(behavior="ignoreErrors")
     show(ready, "ACGTACGTAC")
+
+
+def test_tokens_are_counted_before_the_model_is_loaded(
+    visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    (tmp_path / "load_faults").write_text("steps\n")
+    bundle = make_bundle(tmp_path / "bundle")
+    with running(STAND_IN_SERVER, GENA_BUNDLE=str(bundle)) as server:
+        opened = visit(server.url)
+        page = opened.page
+        state = page.locator("#state")
+        expect(state).to_have_attribute("data-status", "loading")
+        fill(page, "ACGTTGCAAGG")
+        expect(page.locator("#facts")).to_have_text("11 bases · 11 of 510 tokens", timeout=3000)
+        expect(state).to_have_attribute("data-status", "loading")
+    opened.forgive_refusals()
 
 
 def test_the_page_follows_the_service_through_a_restart(

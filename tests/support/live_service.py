@@ -24,7 +24,7 @@ from tokenizers import Tokenizer
 from app.host.protocol import HttpProtocol
 from app.main import create_app
 from app.metrics import Metrics
-from app.model.lifecycle import ReadyModel
+from app.model.lifecycle import ServedModel
 from app.model.prediction import Prediction
 from app.model.scheduler import Scheduler
 from app.model.state import State
@@ -126,9 +126,9 @@ class ReadyLifecycle:
         self.manifest = manifest = truth.manifest
         self.fingerprint = manifest.fingerprint
         tokenizer = DnaTokenizer(truth.tokenizer_file, model_max_length=manifest.window)
-        self._ready = ReadyModel(manifest, tokenizer, self.scheduler, manifest.fingerprint)
+        self._ready = ServedModel(manifest, tokenizer, self.scheduler, manifest.fingerprint)
 
-    def ready_model(self) -> ReadyModel:
+    def ready_model(self) -> ServedModel:
         return self._ready
 
     def start(self) -> None:

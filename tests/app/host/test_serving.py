@@ -162,6 +162,22 @@ def test_a_model_that_never_loads_is_a_failure_in_the_end(bundle: Path) -> None:
         server.wait_for("ready")
 
 
+def test_dna_is_tokenized_before_the_model_is_loaded_and_after_it_failed(bundle: Path) -> None:
+    bundle.with_name("load_faults").write_text("steps\nrefuse\n")
+    dna = {"content": "ACGT", "headers": {"Content-Type": "text/plain"}}
+    with running(GENA_BUNDLE=str(bundle)) as server:
+        fingerprint = server.wait_for("loading", model="stand-in")["fingerprint"]
+        answered = server.http.post("/tokenize", **dna)
+        assert server.http.post("/embeddings", **dna).json()["code"] == "model.not_ready"
+        assert (answered.status_code, answered.json()["input_ids"]) == (200, [1, 5, 6, 7, 8, 2])
+        assert answered.headers["X-GENA-Fingerprint"] == fingerprint
+        server.wait_for("ready")
+        os.kill(*server.children(), signal.SIGKILL)
+        server.wait_for("failed")
+        assert server.http.post("/tokenize", **dna).json() == answered.json()
+        assert server.http.post("/embeddings", **dna).json()["code"] == "model.failed"
+
+
 def test_a_client_that_leaves_takes_its_windows_along(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port)) as client:
         client.sendall(
