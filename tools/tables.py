@@ -19,8 +19,12 @@ from app.cli import SETTING_OPTIONS
 from app.errors import with_hint
 from app.problems import PROBLEMS
 from app.settings import Settings
+from converter.errors import UnsupportedModelError
 from converter.fidelity import gates
 from converter.fidelity.gates import Gate
+from converter.network.config import read_encoder_config
+from converter.network.structure import EncoderConfig
+from tools.published_checkpoints import CONVERTED, REFUSED, Published
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
@@ -66,10 +70,28 @@ def gates_table() -> str:
     return _table(("gate", "expected", "published with a flag", "refused"), rows)
 
 
+def converted_table() -> str:
+    """The published checkpoints that are converted, as their configurations are read."""
+    rows = []
+    for each in CONVERTED:
+        config = read_encoder_config(each.config)
+        size = f"{config.num_hidden_layers}, {config.hidden_size}"
+        norms = _norms(config) if each.is_certain else "as `config.json` says"
+        rows.append((f"`{each.name}`", size, str(config.window), norms, each.tokenizer))
+    return _table(("hub id", "layers, H", "window", "norms", "tokenizer"), rows)
+
+
+def refused_table() -> str:
+    """The published checkpoints that are not, and what is said."""
+    return _table(("hub id", "said"), ((f"`{each.name}`", _refusal(each)) for each in REFUSED))
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "settings": settings_table,
     "errors": errors_table,
     "gates": gates_table,
+    "converted": converted_table,
+    "refused": refused_table,
 }
 
 
@@ -91,6 +113,23 @@ def main() -> int:
             page.write_text(after, encoding="utf-8")
             print(f"written: {page.relative_to(DOCS.parent)}")
     return 0
+
+
+def _norms(config: EncoderConfig) -> str:
+    """Where they stand, in words."""
+    first = config.layer(0)
+    place = f"{first.norms} each part"
+    if not first.attention_norm:
+        place += " but the first"
+    return f"{place}, {'and one' if config.has_last_norm else 'none'} at the end"
+
+
+def _refusal(checkpoint: Published) -> str:
+    try:
+        read_encoder_config(checkpoint.config)
+    except UnsupportedModelError as error:
+        return _prose(str(error))
+    raise AssertionError(f"{checkpoint.name} is not refused.")
 
 
 def _gates() -> list[Gate]:
