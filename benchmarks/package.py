@@ -5,7 +5,8 @@
 Every bundle is built by `python -m converter convert` in a process of its own, from checkpoints
 of seeded random weights with outlier channels, from gena-mini, and from AntiBERTy, a trained BERT
 (whose wheel is fetched from PyPI; without it the row says why). Graphs are compared in one run, the
-optimised ones against `--layout published`. The last table says where the seconds go.
+optimised ones against `--layout published`. The last table says where the seconds go, and what
+a plain script takes (`benchmarks.plain_conversion`).
 """
 
 import argparse
@@ -41,24 +42,31 @@ _MIB = 2**20
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What a process took.
+
+    Attributes:
+        seconds: wall time.
+        cpu_seconds: of all its threads.
+        peak_gib: resident memory.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    peak_gib: float
+
+
+@dataclass(frozen=True)
 class Build:
     """A finished conversion.
 
     Attributes:
         stages: wall time by stage, from the start of the process; "start" is until the first.
-        cpu_seconds: of all its threads.
-        peak_gib: resident memory of the converting process.
     """
 
     bundle: Path
     stages: dict[str, float]
-    cpu_seconds: float
-    peak_gib: float
-
-    @property
-    def seconds(self) -> float:
-        """Wall time of the whole process."""
-        return sum(self.stages.values())
+    cost: Cost
 
     @property
     def manifest(self) -> Manifest:
@@ -78,7 +86,8 @@ def build(checkpoint: Path | str, bundle: Path, *options: str) -> Build:
         "  " + " ".join(["convert", Path(checkpoint).name, *options]), file=sys.stderr, flush=True
     )
     stages: dict[str, float] = {}
-    stage, since = "start", time.perf_counter()
+    began = since = time.perf_counter()
+    stage = "start"
     # With its standard input open: where that closes, a conversion ends.
     process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdout is not None
@@ -86,13 +95,27 @@ def build(checkpoint: Path | str, bundle: Path, *options: str) -> Build:
         now = time.perf_counter()
         stages[stage] = stages.get(stage, 0.0) + now - since
         stage, since = json.loads(line).get("stage", stage), now
-    _, status, usage = os.wait4(process.pid, 0)
+    cost = _cost(process, command, began)
     stages[stage] = stages.get(stage, 0.0) + time.perf_counter() - since
+    return Build(bundle, stages, cost)
+
+
+def convert_plainly(checkpoint: Path, package: Path) -> Cost:
+    """By the reference script, in a child process."""
+    command = [sys.executable, "-m", "benchmarks.plain_conversion", str(checkpoint), str(package)]
+    print(f"  plain conversion of {checkpoint.name}", file=sys.stderr, flush=True)
+    began = time.perf_counter()
+    return _cost(subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL), command, began)
+
+
+def _cost(process: subprocess.Popen[bytes], command: list[str], began: float) -> Cost:
+    """Wait for a process; raises CalledProcessError if it fails."""
+    _, status, usage = os.wait4(process.pid, 0)
     if status:
         raise subprocess.CalledProcessError(os.waitstatus_to_exitcode(status), command)
     unit = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss, in bytes
-    cpu_seconds = usage.ru_utime + usage.ru_stime
-    return Build(bundle, stages, cpu_seconds, usage.ru_maxrss * unit / 2**30)
+    seconds, cpu_seconds = time.perf_counter() - began, usage.ru_utime + usage.ru_stime
+    return Cost(seconds, cpu_seconds, usage.ru_maxrss * unit / 2**30)
 
 
 def graph_table(builds: dict[str, Build], tokens: int = 512) -> str:
@@ -153,8 +176,12 @@ def _precision(manifest: Manifest) -> str:
     return ", ".join(parts)
 
 
-def time_table(builds: dict[str, Build]) -> str:
-    """Where the wall time of each conversion went, and what it took in all."""
+def time_table(builds: dict[str, Build], plain: Cost) -> str:
+    """Where the wall time of each conversion went, and what it took in all.
+
+    Args:
+        plain: of the reference script, with the first one's checkpoint.
+    """
     stages = ("start", "fetch", "read", "convert", "verify", "publish")
     rows = [
         f"| conversion | lengths | {' | '.join(stages)} | s in all | CPU s | GiB |",
@@ -163,11 +190,22 @@ def time_table(builds: dict[str, Build]) -> str:
     for name, built in builds.items():
         lengths = ", ".join(map(str, built.manifest.lengths))
         times = " | ".join(f"{built.stages.get(stage, 0.0):.1f}" for stage in stages)
-        rows.append(
-            f"| {name} | {lengths} | {times} | {built.seconds:.1f} | {built.cpu_seconds:.1f} "
-            f"| {built.peak_gib:.2f} |"
-        )
+        rows.append(f"| {name} | {lengths} | {times} | {_figures(built.cost)} |")
+    first = next(iter(builds.values()))
+    window = max(first.manifest.lengths)
+    rows.append(
+        f"| a plain script, not verified | {window} |{' |' * len(stages)} {_figures(plain)} |"
+    )
+    time_ratio = first.cost.seconds / plain.seconds
+    memory_ratio = first.cost.peak_gib / plain.peak_gib
+    rows.append(
+        f"\nThe first over the plain script: time {time_ratio:.2f}, memory {memory_ratio:.2f}."
+    )
     return "\n".join(rows)
+
+
+def _figures(cost: Cost) -> str:
+    return f"{cost.seconds:.1f} | {cost.cpu_seconds:.1f} | {cost.peak_gib:.2f}"
 
 
 def main() -> None:
@@ -192,6 +230,7 @@ def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
 
     base = seeded("base-x3", 3, BERT_BASE)
     one = ("--target", "macos14")
+    plain = convert_plainly(base, work / "plain.mlpackage")
     all_lengths = build(base, work / "base-x3-all")
     graphs = {
         "`--layout published`": build(base, work / "published", *one, "--layout", "published"),
@@ -228,7 +267,7 @@ def run(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> None:
         print(f"AntiBERTy is left out: {why}.", end="\n\n")
     fidelity |= _moderngena(work, tokenizer, changes)
     print(fidelity_table(fidelity), end="\n\n", flush=True)
-    print(time_table(fidelity))
+    print(time_table(fidelity, plain))
 
 
 def _moderngena(work: Path, tokenizer: Path | None, changes: dict[str, Any]) -> dict[str, Build]:
