@@ -1,7 +1,7 @@
 """Shards, one after the other: rows -> vectors -> a file each."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from app.embed.embedder import Embedder, Job
 from app.embed.shards import Answer, ShardStamp, shard_path, shard_writer
 from app.embed.threads import Threads
 from app.embed.windows import Row
-from app.embed.windows_table import WindowsTable
+from app.embed.windows_table import Shard
 
 # Bases that are computed together where every token's row is kept in memory meanwhile.
 _BASES_PER_TOKEN_JOB = 100_000
@@ -47,24 +47,23 @@ class _Piece:
     last: bool
 
 
-def shard_size(table: WindowsTable, number: int) -> tuple[int, int]:
-    """Windows and bases of a shard."""
-    rows = table.rows(number)
-    return len(rows), sum(row.n_bases for row in rows)
-
-
 async def compute_shards(
     folder: Path,
-    table: WindowsTable,
-    missing: list[int],
+    read: Callable[[int], Shard],
+    missing: Sequence[int],
     stamp: ShardStamp,
     model: Embedder,
     threads: Threads,
     watcher: Watcher,
 ) -> int:
-    """Compute shards, one after the other; how many windows got no vector."""
+    """Compute shards, one after the other; how many windows got no vector.
+
+    Args:
+        read: gives the windows of a shard, such as `WindowsTable.shard`.
+        missing: numbers of the shards.
+    """
     n_problems = 0
-    pieces = _pieces(table, missing, per_token=stamp.per_token)
+    pieces = _pieces(map(read, missing), per_token=stamp.per_token)
     async with aclosing(_answered(pieces, model, watcher)) as answered:
         for number in missing:
             with shard_writer(folder, number, stamp) as writer:
@@ -98,14 +97,15 @@ async def _answered(
         await asyncio.gather(coming, return_exceptions=True)
 
 
-def _pieces(table: WindowsTable, numbers: list[int], *, per_token: bool) -> Iterator[_Piece]:
+def _pieces(shards: Iterable[Shard], *, per_token: bool) -> Iterator[_Piece]:
     """What is computed together: a shard; of rows a token as much of it as memory may hold."""
-    for number in numbers:
-        rows, windows = table.rows(number), table.shard(number)
+    for shard in shards:
+        rows, windows = shard.rows, shard.windows
         start = 0
         for end in _ends(rows) if per_token else [len(rows)]:
             job = Job(rows[start:end])
-            yield _Piece(number, job, windows.slice(start, end - start), end == len(rows))
+            piece = windows.slice(start, end - start)
+            yield _Piece(shard.number, job, piece, end == len(rows))
             start = end
 
 

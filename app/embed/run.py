@@ -9,7 +9,7 @@ from typing import Any
 
 from app.embed.bed import Bed, read_bed
 from app.embed.cluster.model import RayCluster
-from app.embed.computing import compute_shards, shard_size
+from app.embed.computing import compute_shards
 from app.embed.embedder import Embedder, Model, options_of
 from app.embed.errors import DONE, InputError, UsageError
 from app.embed.estimate import Estimate, estimate, require_room
@@ -148,11 +148,12 @@ async def _compute(
     mine = _shards_of(options, table)
     there = await threads.run(partial(_those_there, options, mine, made_by, table))
     missing = [number for number in mine if number not in there]
-    sizes = {number: shard_size(table, number) for number in mine}
-    todo = sum(sizes[number][1] for number in missing)
+    todo = sum(table.shard(number).n_bases for number in missing)
+    n_mine, n_there, n_missing = (
+        sum(len(table.ids(number)) for number in numbers) for numbers in (mine, there, missing)
+    )
     if not options.yes:
-        require_room(options.output, made_by, sum(sizes[n][0] for n in missing), todo)
-    n_mine, n_there = (sum(sizes[n][0] for n in numbers) for numbers in (mine, there))
+        require_room(options.output, made_by, n_missing, todo)
     if table.n_refused:
         progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
     if table.n_mostly_ambiguous:
@@ -165,7 +166,7 @@ async def _compute(
         n_problems = await model.compute_shards(table, missing, made_by, progress)
     else:
         n_problems = await compute_shards(
-            options.output, table, missing, made_by, model, threads, progress
+            options.output, table.shard, missing, made_by, model, threads, progress
         )
     _tell_end(options, table, n_mine, n_problems, progress)
     return DONE

@@ -217,7 +217,7 @@ def is_there(folder: Path, number: int, stamp: ShardStamp, table: WindowsTable) 
         ]
     except InputError:
         return False
-    return bool(ids == table.shard(number).column("window_id").to_pylist())
+    return ids == [*table.ids(number)]
 
 
 def _open(path: Path) -> pq.ParquetFile:

@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -84,6 +85,40 @@ def _told(cut: dict[str, Any], other: dict[str, Any]) -> str:
     return ", ".join(shown) or "without these"
 
 
+@dataclass(frozen=True)
+class Shard:
+    """Windows whose vectors are written as one file.
+
+    Attributes:
+        number: from 0.
+        table: their rows, with every column of the windows table.
+    """
+
+    number: int
+    table: pa.Table
+
+    @property
+    def windows(self) -> pa.Table:
+        """Their rows as a shard has them: without the record's place in the input."""
+        return self.table.select([field.name for field in COLUMNS])
+
+    @cached_property
+    def rows(self) -> list[Row]:
+        """In the order of their ids."""
+        columns = self.table.to_pydict()
+        names = ("record_index", "start", "end", "strand", "name", "n_ambiguous")
+        return [
+            Row(record, start, end, cast(Side, strand), name, n_ambiguous)
+            for record, start, end, strand, name, n_ambiguous in zip(
+                *(columns[name] for name in names), strict=True
+            )
+        ]
+
+    @property
+    def n_bases(self) -> int:
+        return sum(row.n_bases for row in self.rows)
+
+
 class WindowsTable:
     """A table that is there.
 
@@ -115,24 +150,15 @@ class WindowsTable:
     def n_shards(self) -> int:
         return int(self._file.metadata.num_row_groups)
 
-    def shard(self, number: int) -> pa.Table:
-        """The rows of a shard, from 0, without their index."""
-        return self._read(number).drop_columns([_INDEX.name])
+    def ids(self, number: int) -> range:
+        """The `window_id` of every row of a shard."""
+        size = self.stamp.shard_windows
+        return range(number * size, min((number + 1) * size, self.n_windows))
 
-    def rows(self, number: int) -> list[Row]:
-        """The rows of a shard, from 0, in order of their number."""
-        columns = self._read(number).to_pydict()
-        names = ("record_index", "start", "end", "strand", "name", "n_ambiguous")
-        return [
-            Row(record, start, end, cast(Side, strand), name, n_ambiguous)
-            for record, start, end, strand, name, n_ambiguous in zip(
-                *(columns[name] for name in names), strict=True
-            )
-        ]
-
-    def _read(self, number: int) -> pa.Table:
+    def shard(self, number: int) -> Shard:
+        """A shard, from 0."""
         try:
-            return self._file.read_row_group(number)
+            return Shard(number, self._file.read_row_group(number))
         except (pa.ArrowException, OSError) as error:
             raise self._damaged() from error
 

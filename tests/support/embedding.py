@@ -4,6 +4,7 @@ import os
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import pyarrow.parquet as pq
 
 from tests.support.paths import ROOT
 
+# At how many moments a run is killed; more of them by hand: GENA_EMBED_KILLS=50.
+KILLS = int(os.environ.get("GENA_EMBED_KILLS", "4"))
 COMMAND = (sys.executable, "-m", "app.cli", "embed")
 
 
@@ -49,6 +52,15 @@ def run(
     return subprocess.CompletedProcess(
         done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
     )
+
+
+def child_of(pid: int) -> int | None:
+    """The first process that a process has started, such as the model of a run."""
+    for children in Path(f"/proc/{pid}/task").glob("*/children"):  # of each of its threads
+        with suppress(OSError):  # it ended
+            for child in children.read_text().split():
+                return int(child)
+    return None
 
 
 def write_fasta(path: Path, lengths: list[int], seed: int = 1) -> list[tuple[str, str]]:

@@ -20,6 +20,10 @@ from converter.errors import brief
 from converter.life_line import when_parent_ends
 
 _CONNECT_SECONDS = 10.0
+# Row groups of the windows table that are read at a time.
+_READ_AT_ONCE = 2
+# Of an actor, and with a shard: then it is no accident.
+_MOST_DEATHS = 5
 
 Tell = Callable[[str], None]
 
@@ -53,26 +57,34 @@ def _tell(tell: Tell, message: Message) -> None:
 
 
 def _make(task: Task, tell: Tell) -> None:
+    _connect(task.address)
     import ray
 
-    _connect(task.address)
     pool = pool_for([_node(each) for each in _alive()], task.settings)
     size = min(pool.size, len(task.shards))
     _tell(tell, Begun(size, len(_alive()), str(pool)))
-    for batch in _answers(task, pool, size):
-        for message in batch["message"].tolist():
-            tell(message)
+    try:
+        for batch in _answers(task, pool, size):
+            for message in batch["message"].tolist():
+                tell(message)
+    except ray.exceptions.RayActorError as error:
+        raise TryAgainError(
+            f"An actor on the Ray cluster died more than {_MOST_DEATHS} times: the memory of its "
+            "node may be too small for a model, or its node comes and goes. Shards that are there "
+            "stay, and the same command goes on from here. Logs of the actors: "
+            "/tmp/ray/session_latest/logs on their nodes."
+        ) from error
     ray.shutdown()
 
 
 def _connect(address: str) -> None:
-    import ray
-
     try:
         if address != "auto":
             # Ray itself would wait for minutes for a machine that is not there.
             host, _, port = address.rpartition(":")
             socket.create_connection((host.strip("[]"), int(port)), _CONNECT_SECONDS).close()
+        import ray
+
         ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
     except OSError as error:
         where = "on this machine" if address == "auto" else f"at {address}"
@@ -87,20 +99,25 @@ def _answers(task: Task, pool: Pool, size: int) -> Any:
     """Messages of the actors, as they come."""
     import ray.data
 
+    from app.embed.cluster.unfinished import UnfinishedWindows
+
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = None  # a shard stays in one piece
     logging.getLogger("ray").setLevel(logging.ERROR)
-    settings = task.settings.model_copy(update={"threads": pool.threads})
-    shards = ray.data.from_items(
-        [{"shard": number} for number in task.shards], override_num_blocks=len(task.shards)
+    windows = ray.data.read_datasource(
+        UnfinishedWindows(task.options.output, task.shards),
+        override_num_blocks=len(task.shards),
+        concurrency=_READ_AT_ONCE,
+        num_cpus=0,
     )
-    # An actor that died is started again, on another node where its own is gone, and given once
-    # more what it had: Ray Data's defaults.
-    answers = shards.map_batches(
+    settings = task.settings.model_copy(update={"threads": pool.threads})
+    answers = windows.map_batches(
         ShardWorker,
         fn_constructor_args=(replace(task, settings=settings),),
-        batch_size=1,
+        batch_size=None,
+        batch_format="pyarrow",
         num_cpus=pool.cpus,
         num_gpus=pool.gpus,
         compute=ray.data.ActorPoolStrategy(
@@ -109,6 +126,10 @@ def _answers(task: Task, pool: Pool, size: int) -> Any:
             max_concurrent_calls_per_actor=AT_ONCE,
             enable_true_multi_threading=True,
         ),
+        # An actor that died is started again, on another node where its own is gone, and given
+        # once more what it had. Ray Data's default is to do so without end.
+        max_restarts=_MOST_DEATHS,
+        max_task_retries=_MOST_DEATHS,
     )
     return answers.iter_batches(batch_size=None, prefetch_batches=0)
 

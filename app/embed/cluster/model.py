@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from app.embed.cluster.task import MESSAGE, TASK, Begun, Failed, Made, Message, Task
-from app.embed.computing import shard_size
 from app.embed.embedder import OnStep
 from app.embed.errors import InputError, TryAgainError, UsageError
 from app.embed.options import EmbedOptions
@@ -149,6 +148,7 @@ def _tell_begun(message: Begun, progress: Progress) -> None:
 
 
 def _tell_made(message: Made, table: WindowsTable, progress: Progress) -> None:
-    progress.answered(*shard_size(table, message.shard))
+    shard = table.shard(message.shard)
+    progress.answered(len(shard.rows), shard.n_bases)
     name = shard_path(table.folder, message.shard).name
     progress.event("shard", number=message.shard, file=name)

@@ -1,4 +1,4 @@
-"""An actor of Ray: it holds a model, and makes the shards that Ray Data hands to it."""
+"""An actor of Ray: it holds a model, and makes the shards whose windows Ray Data hands to it."""
 
 import asyncio
 import logging
@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
+import pyarrow as pa
 
 from app.embed.cluster.task import MESSAGE, Failed, Made, Message, Task
 from app.embed.computing import compute_shards
@@ -20,7 +19,7 @@ from app.embed.local import LocalModel, PreparedJob, local_model
 from app.embed.sequences import Sequences, open_input
 from app.embed.shards import Answer, ShardStamp
 from app.embed.threads import Threads
-from app.embed.windows_table import TABLE, WindowsTable
+from app.embed.windows_table import TABLE, Shard, WindowsTable
 from converter.errors import GenaError, brief
 from converter.versions import own_version
 
@@ -29,12 +28,11 @@ logger = logging.getLogger("gena.ray")
 # Shards an actor has at a time: one is computed while the other is tokenized.
 AT_ONCE = 2
 
-Batch = dict[str, NDArray[Any]]
 _Returned = TypeVar("_Returned")
 
 
 class ShardWorker:
-    """Called by Ray Data with a batch of one row, `shard`; the answer is a row, `message`.
+    """Called by Ray Data with the rows of a shard; the answer is a row, `message`.
 
     What goes wrong is an answer too: Ray would wrap an exception in pages of its own.
     """
@@ -51,24 +49,24 @@ class ShardWorker:
         except Exception as error:
             self._failure = _failed(error)
 
-    def __call__(self, batch: Batch) -> Batch:
-        (shard,) = batch["shard"].tolist()
-        message = self._failure or self._made(shard)
-        return {"message": np.array([MESSAGE.dump_json(message).decode()])}
+    def __call__(self, rows: pa.Table) -> pa.Table:
+        message = self._failure or self._made(rows)
+        return pa.table({"message": [MESSAGE.dump_json(message).decode()]})
 
-    def _made(self, shard: int) -> Message:
+    def _made(self, rows: pa.Table) -> Message:
         task = self._task
-        computing = compute_shards(
-            task.options.output,
-            self._table,
-            [shard],
-            task.stamp,
-            self._model,
-            self._threads,
-            _Unwatched(),
-        )
         try:
-            return Made(shard, self._run(computing))
+            shard = _shard_of(rows, self._table)
+            computing = compute_shards(
+                task.options.output,
+                lambda _number: shard,
+                [shard.number],
+                task.stamp,
+                self._model,
+                self._threads,
+                _Unwatched(),
+            )
+            return Made(shard.number, self._run(computing))
         except Exception as error:
             return _failed(error)
 
@@ -96,6 +94,19 @@ class ShardWorker:
                 f"{task.stamp.fingerprint}. Give every node the same bundle: GENA_BUNDLE."
             )
         return table, _InTurn(model)
+
+
+def _shard_of(rows: pa.Table, table: WindowsTable) -> Shard:
+    """Rows that Ray handed over, as the shard that they are.
+
+    Raises:
+        EmbedError: they are none.
+    """
+    ids = rows.column("window_id").to_pylist()
+    number = ids[0] // table.stamp.shard_windows
+    if ids != [*table.ids(number)]:
+        raise EmbedError(f"Ray handed over {len(ids)} windows that are no shard, from {ids[0]} on.")
+    return Shard(number, rows)
 
 
 class _InTurn:

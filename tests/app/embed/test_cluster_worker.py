@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -44,8 +44,12 @@ def task(tmp_path: Path, tiny_bundle: Bundle) -> Task:
     return Task("auto", asked, settings, ShardStamp(**said), (0, 1), own_version())
 
 
-def answer(task: Task, shard: int = 0) -> Message:
-    (text,) = ShardWorker(task)({"shard": np.array([shard])})["message"].tolist()
+def windows(task: Task) -> pa.Table:
+    return pq.read_table(task.options.output / "windows.parquet")
+
+
+def answer(task: Task, rows: pa.Table) -> Message:
+    (text,) = ShardWorker(task)(rows)["message"].to_pylist()
     return MESSAGE.validate_json(text)
 
 
@@ -55,8 +59,18 @@ def test_a_shard_is_the_one_of_a_run_on_one_machine(task: Task) -> None:
     path.unlink()
     sent = TASK.validate_json(TASK.dump_json(task))
     assert sent == task
-    assert answer(sent, 1) == Made(1, 0)
+    assert answer(sent, windows(task).slice(5)) == Made(1, 0)
     assert path.read_bytes() == expected
+
+
+@pytest.mark.parametrize("start", [0, 4], ids=["too many", "of two shards"])
+def test_rows_that_are_no_shard_are_refused(task: Task, start: int) -> None:
+    path = task.options.output / "part-000000.parquet"
+    before = path.read_bytes()
+    failed = answer(task, windows(task).slice(start, 5 + (start == 0)))
+    assert isinstance(failed, Failed)
+    assert "windows that are no shard" in failed.message
+    assert path.read_bytes() == before
 
 
 def spoiled(task: Task) -> Iterator[tuple[Task, str]]:
@@ -78,7 +92,7 @@ def spoiled(task: Task) -> Iterator[tuple[Task, str]]:
 def test_what_differs_on_a_node_is_told_with_its_name(task: Task) -> None:
     shutil.rmtree(task.options.output / "elsewhere", ignore_errors=True)
     for wrong, expected in spoiled(task):
-        failed = answer(wrong)
+        failed = answer(wrong, windows(task).slice(0, 5))
         assert isinstance(failed, Failed)
         assert failed.status == INPUT
         assert failed.message.startswith("On the node ")

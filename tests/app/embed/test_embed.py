@@ -18,7 +18,7 @@ from Bio import SeqIO
 
 from app.embed.shards import shard_path
 from converter.bundle.opening import Bundle
-from tests.support.embedding import merged, run, start, write_fasta
+from tests.support.embedding import KILLS, child_of, merged, run, start, write_fasta
 from tests.support.running import Server, running
 from tests.support.scenarios import until
 from tests.support.small_disk import fill_up, small_disk
@@ -271,10 +271,6 @@ def test_a_plan_writes_nothing(tmp_path: Path, tiny_bundle: Bundle) -> None:
     assert not folder.exists()
 
 
-# More of them by hand: GENA_EMBED_KILLS=50.
-KILLS = int(os.environ.get("GENA_EMBED_KILLS", "4"))
-
-
 def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(
     tmp_path: Path, tiny_bundle: Bundle
 ) -> None:
@@ -311,13 +307,6 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(
     assert n_killed
     assert merged(folder).equals(merged(tmp_path / "whole"))
     assert not [each for each in folder.iterdir() if each.name.startswith(".part")]
-
-
-def child_of(pid: int) -> int | None:
-    """The model's process of a run."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    found = children.read_text().split() if children.exists() else []
-    return int(found[0]) if found else None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
