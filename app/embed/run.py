@@ -25,6 +25,7 @@ from app.embed.windows_table import REFUSED, TABLE, TableStamp, WindowsTable, wr
 from app.settings import Settings
 from converter.errors import is_full_disk
 from converter.measuring import peak_memory_mib
+from converter.replacing import sweep_partials
 
 
 async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -> int:
@@ -78,6 +79,8 @@ def _table_there(folder: Path) -> WindowsTable | None:
         if is_full_disk(error):
             raise
         raise UsageError(f"{folder} cannot be made ({error.strerror}).") from error
+    for name in (TABLE, REFUSED):
+        sweep_partials(folder / name)
     return WindowsTable(folder) if (folder / TABLE).exists() else None
 
 

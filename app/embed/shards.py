@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
@@ -13,10 +13,11 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from app.embed.errors import InputError, TryAgainError, UsageError
+from app.embed.sealed import open_sealed, sealed_writer
 from app.embed.windows_table import COLUMNS, KEY, WindowsTable
 from app.inference.engine import Features
 from converter.errors import is_full_disk
-from converter.replacing import replacement
+from converter.replacing import sweep_partials
 from converter.versions import own_version
 
 Bases: TypeAlias = NDArray[np.int64]
@@ -119,7 +120,7 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
         left.unlink(missing_ok=True)
     columns = schema(stamp)
     try:
-        with replacement(path) as file, _parquet_writer(file, columns) as writer:
+        with _parquet_writer(path, columns) as writer:
             yield ShardWriter(writer, columns, stamp)
     except OSError as error:
         if not is_full_disk(error):
@@ -130,12 +131,10 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
         ) from error
 
 
-def _parquet_writer(file: Any, columns: pa.Schema) -> pq.ParquetWriter:
-    """Vectors hardly compress, and have no repeated values; the other columns do."""
+def _parquet_writer(path: Path, columns: pa.Schema) -> AbstractContextManager[pq.ParquetWriter]:
+    """Vectors have no repeated values; the other columns do."""
     plain = [field.name for field in columns if not pa.types.is_nested(field.type)]
-    return pq.ParquetWriter(
-        file, columns, write_page_checksum=True, compression="zstd", use_dictionary=plain
-    )
+    return sealed_writer(path, columns, use_dictionary=plain)
 
 
 class ShardWriter:
@@ -193,7 +192,7 @@ def _token_lists(values: Sequence[Features | None], type_: pa.DataType) -> pa.Ar
 
 
 def is_there(folder: Path, number: int, stamp: ShardStamp, table: WindowsTable) -> bool:
-    """Whether a shard is there and right, its content compared with its checksums.
+    """Whether a shard is there and right, all of it compared with its digest.
 
     Returns:
         False as well where it is damaged: it is made again.
@@ -209,20 +208,17 @@ def is_there(folder: Path, number: int, stamp: ShardStamp, table: WindowsTable) 
     except InputError:
         return False
     stamp.require(_stamp_of(file), path)
-    try:
-        ids = [
-            window_id
-            for batch in _batches(file, path)  # of all columns: their checksums are compared
-            for window_id in batch.column("window_id").to_pylist()
-        ]
-    except InputError:
-        return False
-    return ids == [*table.ids(number)]
+    return _has_windows_of(file, table, number)
+
+
+def _has_windows_of(file: pq.ParquetFile, table: WindowsTable, number: int) -> bool:
+    """Whether the rows are those of the shard of this number, and not of another one."""
+    return bool(file.read(["window_id"])["window_id"].to_pylist() == [*table.ids(number)])
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        file = open_sealed(path)
         _stamp_of(file)
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise _damaged(path) from error
@@ -234,16 +230,9 @@ def _stamp_of(file: pq.ParquetFile) -> ShardStamp:
     return ShardStamp(**{name: said[name] for name in ShardStamp.__dataclass_fields__})
 
 
-def _batches(file: pq.ParquetFile, path: Path) -> Iterator[pa.RecordBatch]:
-    try:
-        yield from file.iter_batches(batch_size=64)
-    except (pa.ArrowException, OSError) as error:
-        raise _damaged(path) from error
-
-
-def _damaged(path: Path) -> InputError:
+def _damaged(path: Path, what: str = "is damaged") -> InputError:
     return InputError(
-        f"{path} is damaged. Run the command that made it again: it makes this shard anew."
+        f"{path} {what}. Run the command that made it again: it makes this shard anew."
     )
 
 
@@ -270,10 +259,11 @@ def merge(folder: Path, output: Path) -> int:
     stamp = _stamp_of(first)
     if stamp.windows_sha256 != table.sha256:
         raise UsageError(f"The shards in {folder} were made with another windows.parquet.")
+    sweep_partials(output)
     try:
-        with replacement(output) as out, _parquet_writer(out, schema(stamp)) as writer:
+        with _parquet_writer(output, schema(stamp)) as writer:
             for number in numbers:
-                _copy(shard_path(folder, number), stamp, writer)
+                _copy(folder, number, stamp, table, writer)
     except OSError as error:
         if not is_full_disk(error):
             raise
@@ -281,8 +271,13 @@ def merge(folder: Path, output: Path) -> int:
     return table.n_windows
 
 
-def _copy(path: Path, stamp: ShardStamp, writer: pq.ParquetWriter) -> None:
+def _copy(
+    folder: Path, number: int, stamp: ShardStamp, table: WindowsTable, writer: pq.ParquetWriter
+) -> None:
+    path = shard_path(folder, number)
     file = _open(path)
     stamp.require(_stamp_of(file), path)
-    for batch in _batches(file, path):
+    if not _has_windows_of(file, table, number):
+        raise _damaged(path, "holds the windows of another shard")
+    for batch in file.iter_batches(batch_size=64):
         writer.write_batch(batch.replace_schema_metadata(writer.schema.metadata))

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.embed.errors import InputError, UsageError
+from app.embed.sealed import open_sealed, sealed_writer
 from app.embed.windows import Refused, Row, Side
 from converter.replacing import replacement
 from converter.versions import own_version
@@ -134,7 +135,7 @@ class WindowsTable:
         if not (folder / TABLE).is_file():
             raise InputError(f"{folder} has no {TABLE}: it is no folder of gena embed.")
         try:
-            self._file = pq.ParquetFile(folder / TABLE, page_checksum_verification=True)
+            self._file = open_sealed(folder / TABLE)
             said = json.loads(self._file.metadata.metadata[KEY])
             stamp = {name: said[name] for name in TableStamp.__dataclass_fields__}
             self.n_windows: int = self._file.metadata.num_rows
@@ -199,15 +200,15 @@ def write_table(
         found = accepted()
         first = next(found, None)
         if first is not None:
-            with replacement(folder / TABLE) as table_file:
-                _write_rows(table_file, names, chain([first], found), stamp, refused)
+            with sealed_writer(folder / TABLE, _SCHEMA) as writer:
+                _write_rows(writer, names, chain([first], found), stamp, refused)
     if first is None:
         raise _nothing_left(refused, folder)
     return WindowsTable(folder)
 
 
 def _write_rows(
-    file: BinaryIO,
+    out: pq.ParquetWriter,
     names: Sequence[str],
     rows: Iterator[Row],
     stamp: TableStamp,
@@ -216,23 +217,22 @@ def _write_rows(
     """Write rows, a row group a shard; `refused` is full when they are all there."""
     digest = hashlib.sha256()
     n_windows = n_bases = n_mostly_ambiguous = 0
-    with pq.ParquetWriter(file, _SCHEMA, write_page_checksum=True, compression="zstd") as out:
-        while group := list(islice(rows, stamp.shard_windows)):
-            table = _table(group, names, n_windows)
-            _update(digest, table)
-            out.write_table(table, row_group_size=stamp.shard_windows)
-            n_windows += len(group)
-            n_bases += sum(row.n_bases for row in group)
-            n_mostly_ambiguous += sum(row.n_ambiguous > _MOSTLY * row.n_bases for row in group)
-        said = {
-            **vars(stamp),
-            "n_bases": n_bases,
-            "n_refused": len(refused),
-            "n_mostly_ambiguous": n_mostly_ambiguous,
-            "windows_sha256": digest.hexdigest(),
-            "version": own_version(),
-        }
-        out.add_key_value_metadata({KEY: json.dumps(said, sort_keys=True)})
+    while group := list(islice(rows, stamp.shard_windows)):
+        table = _table(group, names, n_windows)
+        _update(digest, table)
+        out.write_table(table, row_group_size=stamp.shard_windows)
+        n_windows += len(group)
+        n_bases += sum(row.n_bases for row in group)
+        n_mostly_ambiguous += sum(row.n_ambiguous > _MOSTLY * row.n_bases for row in group)
+    said = {
+        **vars(stamp),
+        "n_bases": n_bases,
+        "n_refused": len(refused),
+        "n_mostly_ambiguous": n_mostly_ambiguous,
+        "windows_sha256": digest.hexdigest(),
+        "version": own_version(),
+    }
+    out.add_key_value_metadata({KEY: json.dumps(said, sort_keys=True)})
 
 
 def _nothing_left(refused: list[Refused], folder: Path) -> InputError:

@@ -306,7 +306,7 @@ def test_killed_at_any_moment_the_result_is_that_of_an_undisturbed_run(
     assert done.returncode == 0, done.stderr
     assert n_killed
     assert merged(folder).equals(merged(tmp_path / "whole"))
-    assert not [each for each in folder.iterdir() if each.name.startswith(".part")]
+    assert not [each for each in folder.iterdir() if each.name.startswith(".")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
