@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NoReturn, cast
+from typing import cast
 
 import numpy as np
 
@@ -35,6 +35,7 @@ from converter.tokenizer import DnaTokenizer
 _POLL_SECONDS = 0.1
 # A window with which the model died so often is what it dies of.
 _MOST_DEATHS = 3
+_DIED_TOO_OFTEN = "model.crashing"
 # Of one window; the rest of the job goes on.
 _OF_A_WINDOW = frozenset({"dtype.overflow", "model.error", "model.not_finite"})
 _MANY = 2**62
@@ -63,6 +64,8 @@ class LocalModel:
         self._choices = replace(choices, on_error="skip", ambiguous="accept")
         self._cache = WindowCache(settings.cache_bytes)
         self._threads = threads
+        # Where the model fails for dying too often. An answer shows that it works.
+        self._may_try_again = False
 
     async def ready(self, on_step: OnStep) -> DnaTokenizer:
         """Wait until the model answers; its tokenizer.
@@ -71,6 +74,7 @@ class LocalModel:
             TryAgainError, InputError: it will not.
         """
         model = await self._ready_model(on_step)
+        self._may_try_again = True
         self.model = model.manifest.model
         self.fingerprint = model.fingerprint
         self.hidden_size = model.manifest.hidden_size
@@ -92,18 +96,18 @@ class LocalModel:
         request, answers, rows = prepared.request, prepared.answers, prepared.job.rows
         deaths: Counter[str] = Counter()
         try:
-            while request is not None and request.records:
-                collected = _Collected(request)
+            while request is not None and (left := _left(request, answers, deaths)):
+                part = replace(request, records=left)
                 try:
-                    async with aclosing(self._answers(request, collected, rows)) as computed:
+                    async with aclosing(self._answers(part, rows)) as computed:
                         async for index, answer in computed:
                             answers[index] = answer
+                            self._may_try_again = True
                             on_answers(1, rows[index].n_bases)
-                    break
                 except ProblemError as error:
-                    request = _without_problem(request, error, deaths, answers)
+                    _settle(error, deaths, answers)
                 except ModelUnavailableError as error:
-                    _raise_failed(error.state)
+                    self._after_failure(error.state)
         finally:
             if prepared.request is not None:
                 prepared.request.close()
@@ -114,11 +118,25 @@ class LocalModel:
         while True:
             state = self._lifecycle.state
             if state.status == "failed":
-                _raise_failed(state)
+                self._after_failure(state)
+                continue
             if state.status == "ready":
                 return self._lifecycle.ready_model()
             on_step(state.message)
             await asyncio.sleep(_POLL_SECONDS)
+
+    def _after_failure(self, state: State) -> None:
+        """Start the model again where it may be that only some windows are too much for it.
+
+        Raises:
+            TryAgainError, InputError: it failed for another reason, or again without an answer.
+        """
+        if state.code == _DIED_TOO_OFTEN and self._may_try_again:
+            self._may_try_again = False
+            self._lifecycle.retry()
+            return
+        message = f"{state.message} {state.advice or ''}".strip()
+        raise (InputError if state.lasting else TryAgainError)(message)
 
     def _prepare(self, job: Job, tokenizer: DnaTokenizer) -> PreparedJob:
         limits = Limits(_MANY, self._settings.max_record_bases, _MANY, _MANY)
@@ -148,8 +166,9 @@ class LocalModel:
             yield Submitted(str(index), text_of(self.sequences, row))
 
     async def _answers(
-        self, request: PreparedRequest, collected: "_Collected", rows: Sequence[Row]
+        self, request: PreparedRequest, rows: Sequence[Row]
     ) -> AsyncGenerator[tuple[int, Answer], None]:
+        collected = _Collected(request)
         model = await self._ready_model()
         async with model.open_flow(self._settings.deadline_seconds) as flow:
             predictor = Predictor(flow, self._cache, self.fingerprint, model.tokenizer)
@@ -204,13 +223,20 @@ async def local_model(
         await lifecycle.stop()
 
 
-def _without_problem(
-    request: PreparedRequest,
-    error: ProblemError,
-    deaths: Counter[str],
-    answers: dict[int, Answer],
-) -> PreparedRequest:
-    """What is left to compute after a problem: all but the window that has it for good."""
+def _left(
+    request: PreparedRequest, answers: dict[int, Answer], deaths: Counter[str]
+) -> list[Record]:
+    """What is computed next: all that is left but for those that the model died of.
+
+    When the others have their vectors, each of those is tried alone: what is well is not told
+    from what is not by a model that dies of several in a row.
+    """
+    left = [record for record in request.records if int(record.id) not in answers]
+    return [record for record in left if not deaths[record.id]] or left[:1]
+
+
+def _settle(error: ProblemError, deaths: Counter[str], answers: dict[int, Answer]) -> None:
+    """Give the window that a problem is of its code, where it has that for good."""
     culprit = error.members.get("record")
     if error.code == "model.crashed" and culprit is not None:
         deaths[culprit] += 1
@@ -219,10 +245,3 @@ def _without_problem(
         raise TryAgainError(f"{error.detail} The same command goes on from here.") from error
     if lasting and culprit is not None:
         answers[int(culprit)] = Answer(None, problem=error.code)
-    left = [record for record in request.records if int(record.id) not in answers]
-    return replace(request, records=left)
-
-
-def _raise_failed(state: State) -> NoReturn:
-    message = f"{state.message} {state.advice or ''}".strip()
-    raise (InputError if state.lasting else TryAgainError)(message)

@@ -20,6 +20,7 @@ from converter.errors import CheckpointError, PredictionError
 
 HIDDEN = 64
 KILLED, HANGS, RAISES, NOT_FINITE, SLOW = 300, 301, 302, 303, 304
+KILLED = int(os.environ.get("STAND_IN_KILLED", KILLED))
 SLOW_SECONDS = 0.2
 # Of a load in steps.
 _STEPS, STEP_SECONDS = 5, 1.0

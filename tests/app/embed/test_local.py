@@ -11,11 +11,17 @@ from numpy.typing import NDArray
 from app.embed.embedder import Job
 from app.embed.errors import TryAgainError
 from app.embed.local import LocalModel
+from app.embed.shards import Answer
 from app.embed.threads import Threads
 from app.embed.windows import Row
+from app.metrics import Metrics
+from app.model import supervisor
+from app.model.children import module_command
+from app.model.lifecycle import Lifecycle
 from app.model.prediction import ModelDiedError, Prediction
 from app.requests.options import Choices
 from app.settings import Settings
+from converter.bundle.opening import Bundle
 from tests.support.embedding import InMemory
 from tests.support.live_service import ReadyLifecycle, Truth
 from tests.support.scenarios import scenario
@@ -110,6 +116,37 @@ async def test_what_is_no_number_or_does_not_fit_is_told_of_its_window(truth: Tr
     expected: list[object] = [*counts]
     expected[0], expected[4] = "model.not_finite", "dtype.overflow"
     assert await answers(truth, model, TEXTS, dtype="float16") == expected
+
+
+@scenario
+async def test_several_windows_that_kill_the_model_cost_themselves_only(
+    tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a row they look like a model that gives no answer at all."""
+    monkeypatch.setenv("STAND_IN_BATCH_TOKENS", "64")
+    monkeypatch.setattr(supervisor, "_FIRST_BACK_OFF", 0.0)
+    (unknown,) = tiny_bundle.tokenizer().encode("N").ids
+    monkeypatch.setenv("STAND_IN_KILLED", str(unknown))
+    deadly = ["ACGT" * n + "N" for n in range(9)]
+    texts = ["ACGT", *deadly[:3], "TTTT"]
+    settings = Settings(bundle=tiny_bundle.path, cache_bytes=0)
+    command = module_command("tests.support.stand_in_model")
+    lifecycle = Lifecycle(settings, Metrics(), model_command=command)
+    lifecycle.start()
+    local = LocalModel(lifecycle, settings, Choices(pooling="mean", overflow="window"), Threads())
+    await local.ready(lambda _text: None)
+    found = await embedded(local, texts)
+    assert [each.problem for each in found] == [None, *["model.crashed"] * 3, None]
+    # And where it dies of whatever it is given, it is given up.
+    with pytest.raises(TryAgainError, match="never gave an answer"):
+        await embedded(local, deadly)
+    await lifecycle.stop()
+
+
+async def embedded(local: LocalModel, texts: list[str]) -> list[Answer]:
+    local.sequences = InMemory([(f"r{n}", text) for n, text in enumerate(texts)])
+    job = Job([Row(record, 0, len(text)) for record, text in enumerate(texts)])
+    return await local.compute(await local.prepare(job), lambda _windows, _bases: None)
 
 
 @scenario
