@@ -1,7 +1,7 @@
 """What Ray Data reads: the rows of the windows table whose shards are missing, a block a shard."""
 
 from collections.abc import Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -63,4 +63,10 @@ class UnfinishedWindows(Datasource):  # type: ignore[misc]  # Ray has no types
 
 
 def _read(folder: Path, shard: int) -> list[pa.Table]:
-    return [WindowsTable(folder).shard(shard).table]
+    return [_table(folder).shard(shard).table]
+
+
+@lru_cache(maxsize=1)
+def _table(folder: Path) -> WindowsTable:
+    """Opened once: that compares all of it with its digest."""
+    return WindowsTable(folder)

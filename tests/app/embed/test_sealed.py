@@ -33,7 +33,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for number in range(N_SHARDS):
         with shard_writer(folder, number, stamp_of(table)) as writer:
             values = draw.normal(size=(SHARD_WINDOWS, 8)).astype(np.float32)
-            writer.write(table.shard(number), [Answer(vector, 20) for vector in values])
+            writer.write(table.shard(number).windows, [Answer(vector, 20) for vector in values])
     return folder
 
 
