@@ -192,15 +192,17 @@ def _read_genbank(lines: _Lines) -> Iterator[str]:
 
 def _read_embl(lines: _Lines) -> Iterator[str]:
     """The id is the accession, else the name, with the sequence's version where it is told."""
-    name = ""
+    name, has_version = "", False  # looked for once: a name may be long, and lines many
     for line in lines:
         key, value = line[:2], line[5:]
         if key == "ID":
             name = _embl_id(value)
-        elif key == "AC" and name and "." not in name and _id(value).strip(";."):
+            has_version = "." in name
+        elif key == "AC" and name and not has_version and _id(value).strip(";."):
             name = _id(value).partition(";")[0]
+            has_version = "." in name
         elif key == "SV" and "." in value:
-            name = value.strip()
+            name, has_version = value.strip(), True
         elif key == "SQ":
             _read_numbered(lines)
             yield name

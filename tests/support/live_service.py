@@ -131,6 +131,8 @@ class ReadyLifecycle:
     def ready_model(self) -> ServedModel:
         return self._ready
 
+    opened_model = ready_model
+
     def start(self) -> None:
         """Nothing to start."""
 
