@@ -7,12 +7,8 @@ from app import media_types
 from app.answers import json_values
 from app.answers.writer import Chunk, Writer
 from app.inference.engine import Block
-from app.requests.record_ids import invalid_id
+from app.requests.record_ids import invalid_id, special_in_tables
 from app.requests.submitted import Submitted
-
-# What a spreadsheet computes where a cell begins with it, in both widths, and what readers of
-# tables take for a quote, which hides the rest of the file up to the next one.
-_SPECIAL = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\"'")
 
 
 class TsvWriter(Writer):
@@ -26,8 +22,8 @@ class TsvWriter(Writer):
     def checked(cls, records: Iterable[Submitted]) -> Iterable[Submitted]:
         """Nothing in the ids is altered: a table has no escapes that all its readers know."""
         for number, record in enumerate(records, start=1):
-            first = record.id.lstrip()[:1]
-            if record.problem is None and first in _SPECIAL:
+            first = special_in_tables(record.id)
+            if record.problem is None and first:
                 reason = (
                     f"has an id that begins with {first}: a spreadsheet would compute it, or a "
                     "reader of tables take it for a quote. Rename it, or choose npz, arrow or json."

@@ -1,19 +1,27 @@
 """BED files: intervals on the records of the input."""
 
-import gzip
 import hashlib
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 
 from app.embed.errors import InputError
+from app.embed.whole_numbers import whole_number
 from app.embed.windows import Side
+from app.errors import ProblemError
+from app.requests.bodies import ReceivedBody, check_wanted, open_decoded
 
-_GZIP = b"\x1f\x8b"
 _NO_INTERVALS = ("#", "track", "browser")
+_BLOCK = 2**20
+# Characters of a line; names of 12 columns are far below.
+_LONGEST_LINE = 2**20
+# Nothing bounds a file of one's own.
+_MOST = 2**40
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Interval:
     """A line of a BED file: 0-based, half-open, as BED has it; it may be empty, a point.
 
@@ -41,44 +49,60 @@ class Bed:
     intervals: tuple[Interval, ...]
 
 
-def read_bed(path: Path) -> Bed:
+def read_bed(path: Path, stop: threading.Event) -> Bed:
     """Read a BED file of 3 to 12 columns, gzipped or not.
+
+    Args:
+        stop: when set, reading is given up.
 
     Raises:
         InputError: it cannot be read; which line is wrong, and why.
+        AbandonedError: `stop` was set.
     """
+    digest = hashlib.sha256()
     try:
-        content = path.read_bytes()
-        text = gzip.decompress(content) if content.startswith(_GZIP) else content
-    except (OSError, EOFError) as error:
-        raise InputError(f"{path} cannot be read ({error}).") from error
-    lines = text.decode("utf-8-sig", "replace").splitlines()
-    intervals = tuple(_intervals(path, lines))
+        with path.open("rb") as file:
+            while block := file.read(_BLOCK):
+                check_wanted(stop)
+                digest.update(block)
+            with open_decoded(ReceivedBody(file, "", 0), _MOST, stop) as decoded:
+                intervals = tuple(_intervals(path, TextIOWrapper(decoded, "utf-8-sig", "replace")))
+    except ProblemError as error:
+        raise InputError(f"{path}: {error.detail}") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).") from error
     if not intervals:
         raise InputError(f"{path} has no intervals.")
-    return Bed(hashlib.sha256(content).hexdigest(), intervals)
+    return Bed(digest.hexdigest(), intervals)
 
 
-def _intervals(path: Path, lines: list[str]) -> Iterator[Interval]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith(_NO_INTERVALS):
-            continue
-        # Tabs separate, and blanks where a line has no tab; names may hold blanks then.
-        cells = line.rstrip("\n").split("\t" if "\t" in line else None)
+def _intervals(path: Path, text: TextIOWrapper) -> Iterator[Interval]:
+    number = 0
+    while line := text.readline(_LONGEST_LINE):
+        number += 1
         where = f"{path}, line {number}"
-        if len(cells) < 3:
-            raise InputError(f"{where}: BED has at least three columns, this line {len(cells)}.")
-        record, start, end = (cell.strip() for cell in cells[:3])
-        if not (start.isascii() and start.isdecimal() and end.isascii() and end.isdecimal()):
-            raise InputError(
-                f"{where}: start and end of the interval are not whole numbers. (The names of "
-                "columns? Begin that line with #.)"
-            )
-        if int(start) > int(end):
-            raise InputError(f"{where}: the interval ends before it begins.")
-        strand = cells[5].strip() if len(cells) > 5 else "."
-        if strand not in ("+", "-", "."):
-            raise InputError(f"{where}: the strand is none of + - and a dot.")
-        name = cells[3].strip() if len(cells) > 3 else ""
-        side: Side = "-" if strand == "-" else "+"
-        yield Interval(number, record, int(start), int(end), name or None, side)
+        if len(line) == _LONGEST_LINE:
+            raise InputError(f"{where}: it has more than {_LONGEST_LINE} characters.")
+        if line.strip() and not line.startswith(_NO_INTERVALS):
+            yield _interval(where, number, line)
+
+
+def _interval(where: str, number: int, line: str) -> Interval:
+    # Tabs separate, and blanks where a line has no tab; names may hold blanks then.
+    cells = line.rstrip("\n").split("\t" if "\t" in line else None)
+    if len(cells) < 3:
+        raise InputError(f"{where}: BED has at least three columns, this line {len(cells)}.")
+    record = cells[0].strip()
+    start, end = whole_number(cells[1].strip()), whole_number(cells[2].strip())
+    if start is None or end is None:
+        raise InputError(
+            f"{where}: start and end of the interval are not whole numbers of a genome's size. "
+            "(The names of columns? Begin that line with #.)"
+        )
+    if start > end:
+        raise InputError(f"{where}: the interval ends before it begins.")
+    strand = cells[5].strip() if len(cells) > 5 else "."
+    if strand not in ("+", "-", "."):
+        raise InputError(f"{where}: the strand is none of + - and a dot.")
+    name = cells[3].strip() if len(cells) > 3 else ""
+    return Interval(number, record, start, end, name or None, "-" if strand == "-" else "+")

@@ -2,14 +2,16 @@
 
 import argparse
 import asyncio
+import errno
 import logging
 import signal
 import sys
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
-from app.embed.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN, EmbedError, UsageError
+from app.embed.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN, USAGE, EmbedError, UsageError
 from app.embed.options import EmbedOptions, add_options, read_options
 from app.embed.progress import Progress, progress_shown
 from app.embed.run import embed
@@ -46,6 +48,9 @@ def run(arguments: argparse.Namespace, settings: Settings) -> int:
         return _failed(arguments, str(error), TRY_AGAIN if error.may_pass else FAILED)
     except OSError as error:
         status = TRY_AGAIN if is_full_disk(error) else FAILED
+        if error.errno in (errno.EROFS, errno.EACCES) and error.filename:
+            folder = Path(error.filename).parent  # of a file with a name of ours
+            return _failed(arguments, f"{folder} cannot be written ({error.strerror}).", USAGE)
         return _failed(arguments, f"{error.strerror}: {error.filename or ''}", status)
 
 

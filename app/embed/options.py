@@ -4,13 +4,16 @@ import argparse
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
+from urllib.parse import urlsplit
 
 from app.embed.embedder import Model
 from app.embed.errors import UsageError
 from app.embed.sequences import STDIN
 from app.embed.shards import VectorType
+from app.embed.whole_numbers import MOST_DIGITS, whole_number
 from app.embed.windows import Cut
 from app.requests.options import Ambiguous, Choices, Strand, VectorPooling
+from converter.errors import brief
 from converter.network.config import WINDOWS
 from converter.paths import user_path
 from converter.tokenizer import SPECIALS
@@ -164,8 +167,11 @@ def _check_together(arguments: argparse.Namespace) -> None:
     for option, given, needed, there in needs:
         if given and not there:
             raise UsageError(f"{option} is for {needed}.")
-    if arguments.url and not arguments.url.startswith(("http://", "https://")):
-        raise UsageError(f"--url {arguments.url}: it begins with http:// or https://.")
+    if arguments.url and not _is_url(arguments.url):
+        raise UsageError(
+            f"--url {brief(arguments.url)}: it begins with http:// or https://, and has the name "
+            "of a host, and a port where it is not the usual one."
+        )
     if arguments.url and arguments.tokens:
         raise UsageError(
             "--tokens needs the model's tokenizer on this machine: leave --url out, or cut by "
@@ -236,9 +242,10 @@ def _choices(arguments: argparse.Namespace) -> Choices:
 
 def _part(text: str) -> tuple[int, int]:
     part, slash, parts = text.partition("/")
-    if not (slash and part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"--part {text}: it is K/N, such as 3/40, with K from 1 to N.")
-    return int(part), int(parts)
+    k, n = whole_number(part), whole_number(parts)
+    if not slash or k is None or n is None or not 1 <= k <= n:
+        raise UsageError(f"--part {brief(text)}: it is K/N, such as 3/40, with K from 1 to N.")
+    return k, n
 
 
 def _count(text: str) -> int:
@@ -250,6 +257,19 @@ def _size(text: str) -> int:
 
 
 def _number(text: str, least: int) -> int:
-    if not (text.isascii() and text.isdecimal() and int(text) >= least):
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number of at least {least}")
-    return int(text)
+    number = whole_number(text)
+    if number is None or number < least:
+        raise argparse.ArgumentTypeError(
+            f"{brief(text, 40)} is not a whole number of at least {least} and at most "
+            f"{MOST_DIGITS} digits"
+        )
+    return number
+
+
+def _is_url(text: str) -> bool:
+    """Whether it is an address of a server, its port included."""
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # half a bracket, or a port that is none
+        return False

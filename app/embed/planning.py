@@ -14,6 +14,7 @@ from app.requests.bodies import check_wanted
 from app.requests.options import Choices
 from app.requests.record_ids import id_problem
 from app.requests.schemas import MAX_ID_LENGTH
+from converter.errors import brief
 from converter.tokenizer import DnaTokenizer
 
 _BLOCK = 2**20
@@ -130,7 +131,7 @@ class Planner:
             )
 
     def _no_such_record(self) -> str:
-        some = ", ".join(name[:40] for name in self.sequences.names[:3])
+        some = ", ".join(brief(name, 40) for name in self.sequences.names[:3])
         return f"the input has no record of this name. Its records are called {some} ..."
 
     def _around(self, interval: Interval, length: int) -> tuple[int, int]:

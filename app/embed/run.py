@@ -61,6 +61,8 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
                 write_table, options.output, source.sequences.names, planner.rows(), stamp
             )
             table = await threads.run(writing)
+        else:
+            table.require_within(source.sequences.names, source.sequences.lengths)
         stamp.require(table.stamp, options.output)
         return await _compute(options, table, stamp, model, threads, progress)
 
@@ -101,7 +103,7 @@ async def _start(
 
 
 def _planner(options: EmbedOptions, settings: Settings, source: Input, threads: Threads) -> Planner:
-    bed: Bed | None = read_bed(options.bed) if options.bed is not None else None
+    bed: Bed | None = read_bed(options.bed, threads.stop) if options.bed is not None else None
     return Planner(
         source.sequences,
         options.cut,

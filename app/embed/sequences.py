@@ -3,7 +3,8 @@
 Plain and bgzipped FASTA are read where they lie, by pysam (htslib): MIT, wheels for macOS arm64,
 BGZF built in, lines that end with LF or CR LF. (pyfaidx reads BGZF with Biopython only, and of a
 file of CR it makes empty records.) It is believed only where it finds what our own reader would:
-htslib leaves out empty records and repeated ids in silence, and miscounts where lines hold blanks.
+htslib leaves out empty records and repeated ids in silence, and letters that cannot be seen too, of
+which it then takes others into its count. So the bytes are looked at first.
 Everything else (gzip, FASTQ, GenBank, EMBL, lines of many lengths, CR, standard input) is read once
 as a stream, and its letters are kept in a temporary file, a byte a base.
 """
@@ -15,6 +16,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import IO, BinaryIO, Protocol
 
@@ -29,7 +31,9 @@ STDIN = "-"
 _BLOCK = 2**20
 # Nothing bounds a file of one's own; a record of more letters is none.
 _MOST = 2**40
-_WHITE_SPACE = " \t\n\r\v\f"
+# Of ASCII, what can be seen; and in titles also blanks, and letters of all languages.
+_LETTERS = bytes(range(0x21, 0x7F)) + b"\n"
+_IN_TITLES = _LETTERS + b" \t" + bytes(range(0x80, 0x100))
 
 
 class Sequences(Protocol):
@@ -150,7 +154,9 @@ def _indexed(
     with open_decoded(ReceivedBody(file, "", 0), _MOST, stop) as decoded:
         if not decoded.peek(1).startswith(b">"):
             return None
-        n_titles = _count_titles(decoded)
+        counted = _count_plain(decoded)
+    if counted is None:
+        return None
     pysam.set_verbosity(0)
     try:
         # The index is in memory once the file is open: nothing is left behind by a process that is
@@ -163,31 +169,43 @@ def _indexed(
     except (pysam.utils.SamtoolsError, UnicodeDecodeError, OSError, ValueError):
         return None
     resources.callback(sequences.close)
-    if len(sequences.names) != n_titles or not _is_plain(sequences, stop):
-        return None
-    return sequences
+    found = len(sequences.names), sum(sequences.lengths)
+    return sequences if found == counted and _is_whole(sequences, stop) else None
 
 
-def _count_titles(decoded: IO[bytes]) -> int:
-    count, before = 0, b"\n"
-    while block := decoded.read(_BLOCK):
-        count += (before + block).count(b"\n>")
-        before = block[-1:]
-    return count
+def _count_plain(decoded: IO[bytes]) -> tuple[int, int] | None:
+    """Titles and letters; None where bytes are such as htslib does not read as our own reader."""
+    n_titles = n_letters = 0
+    before, in_title = b"\n", False
+    while block := decoded.read(_BLOCK) + decoded.readline(_BLOCK):
+        text = before + block.replace(b"\r\n", b"\n")
+        if text.translate(None, _IN_TITLES):
+            return None
+        first, *others = text.split(b"\n>")
+        n_titles += len(others)
+        # What follows the first line of a piece is no title.
+        pieces = [first.partition(b"\n")[1:] if in_title else (first,)]
+        pieces += [piece.partition(b"\n")[1:] for piece in others]
+        letters = b"".join(chain.from_iterable(pieces))
+        if b"\n#" in letters or letters.translate(None, _LETTERS):
+            return None
+        n_letters += len(letters) - letters.count(b"\n")
+        in_title = b"\n" not in (others[-1] if others else first) and (in_title or bool(others))
+        before = b"\n" if text.endswith(b"\n") else b""
+    return n_titles, n_letters
 
 
-def _is_plain(sequences: Sequences, stop: threading.Event) -> bool:
-    """Whether letters lie as the index takes them to lie: no blanks, all of ASCII."""
+def _is_whole(sequences: Sequences, stop: threading.Event) -> bool:
+    """Whether the letters are found that the index counts."""
     for record, length in enumerate(sequences.lengths):
         for start in range(0, length, _BLOCK):
             check_wanted(stop)
             end = min(start + _BLOCK, length)
             try:
                 piece = sequences.fetch(record, start, end)
-            except ValueError:  # htslib's, where bytes are no text
+            except ValueError:  # htslib's
                 return False
-            white = any(space in piece for space in _WHITE_SPACE)
-            if len(piece) != end - start or white or not piece.isascii():
+            if len(piece) != end - start:
                 return False
     return True
 

@@ -12,11 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from app.embed.errors import InputError, TryAgainError, UsageError
+from app.embed.errors import InputError, TryAgainError, UsageError, full_disk_told
 from app.embed.sealed import open_sealed, sealed_writer
-from app.embed.windows_table import COLUMNS, KEY, WindowsTable
+from app.embed.windows_table import (
+    COLUMNS,
+    KEY,
+    NOT_SAID,
+    WindowsTable,
+    fields_of,
+    read_said,
+)
 from app.inference.engine import Features
-from converter.errors import is_full_disk
+from converter.errors import brief
 from converter.replacing import sweep_partials
 from converter.versions import own_version
 
@@ -50,14 +57,15 @@ class ShardStamp:
         if self == other:
             return
         if self.fingerprint != other.fingerprint:
-            what = f"another model ({other.model}, fingerprint {other.fingerprint})"
+            what = f"another model ({brief(f'{other.model}, fingerprint {other.fingerprint}')})"
         elif self.options != other.options:
             differing = {
                 name: value
                 for name, value in other.options.items()
                 if self.options.get(name) != value
             }
-            what = "other options (" + ", ".join(f"{k} {v}" for k, v in differing.items()) + ")"
+            told = brief(", ".join(f"{name} {value}" for name, value in differing.items()))
+            what = f"other options ({told})"
         elif self.input_sha256 != other.input_sha256:
             what = "another input file"
         else:
@@ -119,16 +127,12 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
     for left in folder.glob(f".{path.name}.*"):  # of a run that was killed
         left.unlink(missing_ok=True)
     columns = schema(stamp)
-    try:
-        with _parquet_writer(path, columns) as writer:
-            yield ShardWriter(writer, columns, stamp)
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        raise TryAgainError(
-            f"The disk of {folder} is full. Make room and run the same command again: shards that "
-            "are there stay, and it goes on with this one."
-        ) from error
+    told = full_disk_told(
+        folder,
+        "run the same command again: shards that are there stay, and it goes on with this one.",
+    )
+    with told, _parquet_writer(path, columns) as writer:
+        yield ShardWriter(writer, columns, stamp)
 
 
 def _parquet_writer(path: Path, columns: pa.Schema) -> AbstractContextManager[pq.ParquetWriter]:
@@ -217,17 +221,20 @@ def _has_windows_of(file: pq.ParquetFile, table: WindowsTable, number: int) -> b
 
 
 def _open(path: Path) -> pq.ParquetFile:
+    if not path.is_file():  # to open a pipe would be to wait for ever
+        raise UsageError(f"{path} is no file, and no shard can be there. Remove it.")
     try:
         file = open_sealed(path)
-        _stamp_of(file)
-    except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+        is_as_said = file.schema_arrow.equals(schema(_stamp_of(file)))  # metadata aside
+    except NOT_SAID as error:
         raise _damaged(path) from error
+    if not is_as_said:
+        raise _damaged(path)
     return file
 
 
 def _stamp_of(file: pq.ParquetFile) -> ShardStamp:
-    said = json.loads(file.schema_arrow.metadata[KEY])
-    return ShardStamp(**{name: said[name] for name in ShardStamp.__dataclass_fields__})
+    return ShardStamp(**fields_of(ShardStamp, read_said(file)))
 
 
 def _damaged(path: Path, what: str = "is damaged") -> InputError:
@@ -260,14 +267,9 @@ def merge(folder: Path, output: Path) -> int:
     if stamp.windows_sha256 != table.sha256:
         raise UsageError(f"The shards in {folder} were made with another windows.parquet.")
     sweep_partials(output)
-    try:
-        with _parquet_writer(output, schema(stamp)) as writer:
-            for number in numbers:
-                _copy(folder, number, stamp, table, writer)
-    except OSError as error:
-        if not is_full_disk(error):
-            raise
-        raise TryAgainError(f"The disk of {output} is full. Make room and merge again.") from error
+    with full_disk_told(output, "merge again."), _parquet_writer(output, schema(stamp)) as writer:
+        for number in numbers:
+            _copy(folder, number, stamp, table, writer)
     return table.n_windows
 
 

@@ -11,14 +11,18 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from app.embed.errors import InputError, UsageError
+from app.embed.errors import InputError, UsageError, full_disk_told
 from app.embed.sealed import open_sealed, sealed_writer
 from app.embed.windows import Refused, Row, Side
+from app.requests.record_ids import special_in_tables
+from converter.errors import brief
+from converter.json_files import UnreadableJsonError, parse_json_object
 from converter.replacing import replacement
 from converter.versions import own_version
 
@@ -47,6 +51,13 @@ _OPTIONS = {
     **{name: f"--{name}" for name in ("tokens", "overlap", "flank", "center", "ambiguous")},
 }
 _SCHEMA = pa.schema([*COLUMNS, _INDEX])
+# Bytes of what a file says of itself.
+_MOST_SAID = 2**20
+# What is raised where a file does not say what it should.
+NOT_SAID = (
+    *(pa.ArrowException, OSError, UnreadableJsonError),
+    *(KeyError, OverflowError, TypeError, ValueError),
+)
 _MOSTLY = 0.5  # of a window's letters
 _REFUSED_COLUMNS = ("record", "start", "end", "name", "code", "reason")
 
@@ -83,7 +94,41 @@ def _told(cut: dict[str, Any], other: dict[str, Any]) -> str:
     """What one has and the other has not, by the names of options."""
     differing = {name: value for name, value in cut.items() if other.get(name) != value}
     shown = [f"{_OPTIONS.get(name, name)} {value}" for name, value in sorted(differing.items())]
-    return ", ".join(shown) or "without these"
+    return brief(", ".join(shown)) or "without these"
+
+
+@dataclass(frozen=True)
+class _Counts:
+    """What a table says of itself beside its stamp."""
+
+    n_bases: int
+    n_refused: int
+    n_mostly_ambiguous: int
+    windows_sha256: str
+
+
+def read_said(file: pq.ParquetFile) -> dict[str, Any]:
+    """What a file of this program says of itself.
+
+    Raises:
+        as `NOT_SAID`: it is none.
+    """
+    return parse_json_object(file.metadata.metadata[KEY], _MOST_SAID)
+
+
+def fields_of(kind: type, said: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a dataclass out of what a file says.
+
+    Raises:
+        KeyError: one is missing. TypeError: one is of another type.
+    """
+    found = {}
+    for name, type_ in get_type_hints(kind).items():
+        if name in kind.__dataclass_fields__:  # type: ignore[attr-defined]
+            found[name] = said[name]
+            if type(said[name]) is not (get_origin(type_) or type_):
+                raise TypeError(name)
+    return found
 
 
 @dataclass(frozen=True)
@@ -136,16 +181,18 @@ class WindowsTable:
             raise InputError(f"{folder} has no {TABLE}: it is no folder of gena embed.")
         try:
             self._file = open_sealed(folder / TABLE)
-            said = json.loads(self._file.metadata.metadata[KEY])
-            stamp = {name: said[name] for name in TableStamp.__dataclass_fields__}
-            self.n_windows: int = self._file.metadata.num_rows
-            self.n_bases: int = said["n_bases"]
-            self.n_refused: int = said["n_refused"]
-            self.n_mostly_ambiguous: int = said["n_mostly_ambiguous"]
-            self.sha256: str = said["windows_sha256"]
-        except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
+            said = read_said(self._file)
+            self.stamp = TableStamp(**fields_of(TableStamp, said))
+            counts = fields_of(_Counts, said)
+        except NOT_SAID as error:
             raise self._damaged() from error
-        self.stamp = TableStamp(**stamp)
+        if not self._file.schema_arrow.equals(_SCHEMA):  # metadata aside
+            raise self._damaged()
+        self.n_windows: int = self._file.metadata.num_rows
+        self.n_bases: int = counts["n_bases"]
+        self.n_refused: int = counts["n_refused"]
+        self.n_mostly_ambiguous: int = counts["n_mostly_ambiguous"]
+        self.sha256: str = counts["windows_sha256"]
 
     @property
     def n_shards(self) -> int:
@@ -162,6 +209,31 @@ class WindowsTable:
             return Shard(number, self._file.read_row_group(number))
         except (pa.ArrowException, OSError) as error:
             raise self._damaged() from error
+
+    def require_within(self, names: Sequence[str], lengths: Sequence[int]) -> None:
+        """Compare the rows with the records of the input, of which they have to be stretches.
+
+        Args:
+            names, lengths: the id and the letters of each record.
+
+        Raises:
+            InputError: the table is damaged, or somebody made it of something else.
+        """
+        ids, ends = pa.array(names, pa.string()), np.array(lengths, np.int64)
+        for number in range(self.n_shards):
+            table = self.shard(number).table
+            index = table.column(_INDEX.name).to_numpy()
+            start, end = (table.column(name).to_numpy() for name in ("start", "end"))
+            if not ((index >= 0) & (index < len(ends))).all():
+                raise self._damaged()
+            is_stretch = (start >= 0) & (start < end) & (end <= ends[index])
+            strands = set(table.column("strand").unique().to_pylist())
+            if not (
+                is_stretch.all()
+                and strands <= set(get_args(Side))
+                and ids.take(pa.array(index)).equals(table.column("record").combine_chunks())
+            ):
+                raise self._damaged()
 
     def _damaged(self) -> InputError:
         return InputError(
@@ -183,10 +255,13 @@ def write_table(
 
     Raises:
         InputError: there are no rows: every stretch is refused.
-        OSError: there is no room.
+        TryAgainError: the disk is full.
     """
     refused: list[Refused] = []
-    with replacement(folder / REFUSED) as file:
+    with (
+        full_disk_told(folder, "run the same command again."),
+        replacement(folder / REFUSED) as file,
+    ):
         file.write(_tsv(_REFUSED_COLUMNS))
 
         def accepted() -> Iterator[Row]:
@@ -194,7 +269,7 @@ def write_table(
                 if isinstance(row, Row):
                     yield row
                     continue
-                file.write(_tsv(getattr(row, name) for name in _REFUSED_COLUMNS))
+                file.write(_tsv(_shown(getattr(row, name)) for name in _REFUSED_COLUMNS))
                 refused.append(row)
 
         found = accepted()
@@ -241,7 +316,7 @@ def _nothing_left(refused: list[Refused], folder: Path) -> InputError:
     first = refused[0]
     return InputError(
         f"Nothing of the input can be embedded; {len(refused)} stretches are refused, the first "
-        f"({first.record or 'without a name'}) because: {first.reason} All are in "
+        f"({brief(first.record, 60) or 'without a name'}) because: {first.reason} All are in "
         f"{folder / REFUSED}."
     )
 
@@ -266,7 +341,15 @@ def _update(digest: Any, table: pa.Table) -> None:
         digest.update(_tsv(row))
 
 
+def _shown(value: object) -> object:
+    """A cell for people: of a stranger's name nothing is computed, and nothing obeyed."""
+    if not isinstance(value, str):
+        return value
+    seen = "".join(letter if letter.isprintable() else "\ufffd" for letter in value)
+    return f"\\{seen}" if special_in_tables(seen) else seen
+
+
 def _tsv(cells: Iterable[object]) -> bytes:
-    """A line; ids and names hold neither tabs nor line breaks that could be mistaken."""
+    """A line; no cell has a line break."""
     texts = ("" if cell is None else str(cell).replace("\t", " ") for cell in cells)
     return ("\t".join(texts) + "\n").encode()

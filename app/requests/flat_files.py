@@ -22,6 +22,8 @@ BEGINNINGS: dict[bytes, FileKind] = {
 }
 
 _BYTE_ORDER_MARK = "\ufeff"
+# Of a line that is in memory at a time; only sequences of FASTA have longer ones.
+_LINE_PIECE = 2**24
 # White space that may come with a record, beside its bases.
 _SLACK = 2**20
 # Of an id in a title; another kind of space is a part of the id, and then refused.
@@ -68,11 +70,17 @@ def read_flat_file_into(
 
 
 class _Lines:
-    """Lines without their ends; `number` is that of the last one, from 1."""
+    """Lines without their ends, the longest in pieces.
+
+    Attributes:
+        number: of the last line, from 1.
+        continues: what was read last belongs to the line before it.
+    """
 
     def __init__(self, file: BufferedReader, kind: FileKind, max_bases: int, parts: Parts) -> None:
         self._text = TextIOWrapper(file, "utf-8", "replace", None)
         self.number = 0
+        self.continues = self._is_open = self._has_pieces = False
         self.parts = parts
         self._kind = kind
         self._max_bases = max_bases
@@ -82,11 +90,16 @@ class _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self._text.readline(self._limit)
+        line = self._text.readline(min(self._limit, _LINE_PIECE))
         if not line:
             raise StopIteration
-        self.number += 1
+        self.continues, self._is_open = self._is_open, not line.endswith("\n")
         self.check(len(line))
+        if not self.continues:
+            self.number += 1
+            self._has_pieces = self._kind == "fasta" and not line.startswith(">")
+        elif not self._has_pieces:
+            self.fail(f"it has more than {_LINE_PIECE} characters.")
         return line.removesuffix("\n").lstrip(_BYTE_ORDER_MARK)
 
     def expect(self) -> str:
@@ -134,7 +147,9 @@ def _read_fasta(lines: _Lines) -> Iterator[str]:
     title: str | None = None
     sequence = _Sequence(lines, lines.parts)
     for line in lines:
-        if line.startswith(">"):
+        if lines.continues:
+            sequence.add(line)
+        elif line.startswith(">"):
             if title is not None:
                 yield _id(title)
             title, sequence = line[1:], _Sequence(lines, lines.parts)

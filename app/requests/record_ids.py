@@ -23,6 +23,15 @@ _BLANK = frozenset(
     "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0"
     + "".join(map(chr, [*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)]))
 )
+# What a spreadsheet computes where a cell begins with it, in both widths, and what readers of
+# tables take for a quote, which hides the rest of the file up to the next one.
+_SPECIAL = frozenset("=+-@\uff1d\uff0b\uff0d\uff20\"'")
+
+
+def special_in_tables(text: str) -> str:
+    """The first letter of a cell where it is more than a letter there, else nothing."""
+    first = text.lstrip()[:1]
+    return first if first in _SPECIAL else ""
 
 
 def id_problem(record_id: str, number: int) -> ProblemError | None:

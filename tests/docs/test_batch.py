@@ -206,7 +206,7 @@ def test_the_reasons_are_those_of_the_planner(tmp_path: Path) -> None:
     choices = Choices(on_error="skip", overflow="window")
     codes = set()
     with open_input(str(tmp_path / "some.fa"), stop) as source:
-        for bed in (None, read_bed(tmp_path / "some.bed")):
+        for bed in (None, read_bed(tmp_path / "some.bed", threading.Event())):
             planner = Planner(source.sequences, Cut(), choices, 10, stop, bed)
             codes |= {row.code for row in planner.rows() if isinstance(row, Refused)}
     told = {cell.strip("`") for cell in table("Nothing is dropped in silence.")}

@@ -25,6 +25,11 @@ def small_disk(folder: Path, size: int = 2**20) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
+def make_read_only(disk: Path) -> None:
+    """As a disk with a lock, or a share of somebody else's."""
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+
+
 @contextmanager
 def files_of_at_most(size: int) -> Iterator[None]:
     """As with a quota, a write beyond so many bytes fails half-way, however large the disk is."""

@@ -3,6 +3,7 @@
 import gzip
 import random
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_intervals_with_flanks_strands_and_middles(tmp_path: Path) -> None:
         "chr2\t20\t20\tpoint",
     ]
     path.write_bytes(gzip.compress("\r\n".join(lines).encode()))
-    bed = read_bed(path)
+    bed = read_bed(path, threading.Event())
     chr1 = "ACGTTGCAAGGCTATTCGATTACAGATTAC"
     records = [("chr1", chr1), ("chr2", "G" * 40)]
     rows, refused = planned(records, Cut(flank=3), bed)
@@ -193,6 +194,9 @@ def test_intervals_with_flanks_strands_and_middles(tmp_path: Path) -> None:
     [
         ("chr1\t5", "at least three columns"),
         ("chrom\tchromStart\tchromEnd", "Begin that line with #"),
+        ("chr1\t-9\t8", "not whole numbers"),
+        ("chr1\t0\t" + "9" * 5_000, "of a genome's size"),
+        ("chr1\t0\t9\t" + "n" * 2**20, "more than 1048576 characters"),
         ("chr1\t9\t8", "ends before it begins"),
         ("chr1\t1\t9\tn\t0\t*", "strand"),
         ("", "no intervals"),
@@ -204,4 +208,27 @@ def test_a_bed_file_that_is_wrong_is_said_with_its_line(
     path = tmp_path / "x.bed"
     path.write_text(line + "\n")
     with pytest.raises(InputError, match=said):
-        read_bed(path)
+        read_bed(path, threading.Event())
+
+
+def test_a_bed_file_is_read_line_by_line(tmp_path: Path) -> None:
+    """Names may hold what Python takes for the end of a line, and comments what they like."""
+    path = tmp_path / "x.bed.gz"
+    comments = (b"#" + b"c" * 198 + b"\n") * 40_000
+    path.write_bytes(gzip.compress(comments + "chr1\t0\t5\ta\x0b\x85\u2028b\r\n".encode(), 1))
+    tracemalloc.start()
+    try:
+        (interval,) = read_bed(path, threading.Event()).intervals
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (interval.line, interval.name) == (40_001, "a\x0b\x85\u2028b")
+    assert peak < len(comments) / 4
+
+
+@pytest.mark.parametrize("cut", [slice(0, -5), slice(0, 40)])
+def test_a_bed_file_that_is_cut_is_told(tmp_path: Path, cut: slice) -> None:
+    path = tmp_path / "x.bed.gz"
+    path.write_bytes(gzip.compress(b"chr1\t0\t5\n" * 999)[cut] + b"\xff" * (cut.stop == 40))
+    with pytest.raises(InputError, match="gz: "):
+        read_bed(path, threading.Event())

@@ -2,7 +2,10 @@
 
 import gzip
 import io
+import random
 import threading
+import tracemalloc
+from contextlib import suppress
 from pathlib import Path
 
 import pysam
@@ -10,7 +13,8 @@ import pytest
 from Bio import SeqIO
 
 from app.embed.errors import InputError
-from app.embed.sequences import open_input
+from app.embed.sequences import Sequences, open_input
+from app.requests.flat_files import read_flat_file
 
 LINES = ["ACGTNacgtn", "GGGGGCCCCC", "TTA"]
 TWO = [(">chr1 first", LINES), (">chr2", ["ACGTACGTAC", "AC"])]
@@ -76,6 +80,95 @@ def test_blanks_within_lines_are_no_letters(tmp_path: Path) -> None:
     path = tmp_path / "blocks.fa"
     path.write_bytes(b">a\nACGT ACGT\nACGTAACGT\nA\n")
     check(path, [("a", "ACGTACGTACGTAACGTA")], indexed=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "letters"),
+    [
+        (b">a\nACGTACGT\nACG\x7f\n", "ACGTACGTACG\x7f"),
+        (b">a\nACGTACGT\nACG\xff\n", "ACGTACGTACG?"),
+        (b">a\nACGT\x1aACGA", "ACGT\x1aACGA"),
+        (b">a\nACGT\nAC\0G\n", "ACGTAC\0G"),
+    ],
+    ids=["DEL", "no UTF-8", "end of a DOS file", "NUL"],
+)
+def test_what_cannot_be_seen_is_refused_later_and_not_left_out(
+    tmp_path: Path, content: bytes, letters: str
+) -> None:
+    """htslib would give DNA without it, and shorter."""
+    path = tmp_path / "genome.fa"
+    path.write_bytes(content)
+    check(path, [("a", letters)], indexed=False)
+
+
+def test_the_index_gives_what_the_stream_gives(tmp_path: Path) -> None:
+    """Files of pieces that are regular, odd, or none of FASTA; where htslib is believed."""
+    draw = random.Random(0)
+    path = tmp_path / "genome.fa"
+    odd = (b"\r\n", b"\r", b"\n\n", b">b x", b"> c", b"\0", b"\v", b"\xff", b"*", b"\n#", b" ")
+    n_indexed = 0
+    for _ in range(200):
+        width = draw.choice((3, 10, 60))
+        letters = bytes(draw.choices(b"ACGTn", k=draw.randrange(100)))
+        lines = [letters[at : at + width] + b"\n" for at in range(0, len(letters), width)]
+        lines.insert(draw.randrange(len(lines) + 1), draw.choice(odd) * draw.randrange(2))
+        path.write_bytes(b">a\n" + b"".join(lines) + b">z\nAC\n" * draw.randrange(2))
+        with suppress(InputError), open_input(str(path), threading.Event()) as source:
+            n_indexed += source.indexed
+            if source.indexed:
+                streamed = read_text(path)
+                assert list(source.sequences.names) == [name for name, _ in streamed]
+                assert fetched(source.sequences) == [letters for _, letters in streamed]
+    assert 40 < n_indexed < 160
+
+
+def fetched(found: Sequences) -> list[str]:
+    return [found.fetch(index, 0, length) for index, length in enumerate(found.lengths)]
+
+
+def read_text(path: Path) -> list[tuple[str, str]]:
+    """By the reader that the service has."""
+    with path.open("rb") as file:
+        records = read_flat_file(io.BufferedReader(file), "fasta", 10**6)
+        return [(record.id, "".join(record.sequence.split())) for record in records]
+
+
+def test_a_line_of_many_bases_is_not_kept_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.requests.flat_files._LINE_PIECE", 2**16)
+    monkeypatch.setattr("app.embed.sequences._BLOCK", 2**16)
+    path = tmp_path / "line.fa.gz"
+    letters = "ACGTTGCA" * 2**20
+    path.write_bytes(gzip.compress(f">a\n{letters}\n>b\nAC\n".encode(), 1))
+    tracemalloc.start()
+    try:
+        with open_input(str(path), threading.Event()) as source:
+            _, peak = tracemalloc.get_traced_memory()
+            assert (list(source.sequences.names), list(source.sequences.lengths)) == (
+                ["a", "b"],
+                [len(letters), 2],
+            )
+            assert source.sequences.fetch(0, 2**16 - 4, 2**16 + 4) == "TGCAACGT"
+    finally:
+        tracemalloc.stop()
+    assert peak < len(letters) / 4
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b">" + b"a" * 200 + b"\nAC\n", b"@r\n" + b"A" * 200 + b"\n+\n" + b"I" * 200],
+    ids=["title", "FASTQ"],
+)
+def test_no_other_line_is_read_in_pieces(
+    tmp_path: Path, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.requests.flat_files._LINE_PIECE", 100)
+    path = tmp_path / "x.gz"
+    path.write_bytes(gzip.compress(content, mtime=0))
+    said = "more than 100 characters"
+    with pytest.raises(InputError, match=said), open_input(str(path), threading.Event()):
+        pass
 
 
 def test_gzip_and_other_formats(tmp_path: Path) -> None:
