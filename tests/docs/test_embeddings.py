@@ -2,10 +2,9 @@
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,11 @@ import pytest
 from converter.bundle.opening import Bundle
 from tests.support.pasted import COMMANDS, Block, put_command, run_block, sections
 from tests.support.paths import ROOT
+from tests.support.stand_in_arrow import install_stand_in, r_has_arrow
 
 PAGE = ROOT / "docs" / "embeddings.md"
 SECTIONS = sections(PAGE)
 FILES = "Files that are used here"
-# What stands in for R's package `arrow`, which Debian does not have: a table as it gives one.
-ARROW = """
-read_parquet <- function(path) {{
-  stopifnot(path == "places.parquet")
-  table <- data.frame(name = {names}, problem = NA_character_)
-  table$embedding <- {vectors}
-  table
-}}
-"""
 
 
 @dataclass(frozen=True)
@@ -162,26 +153,10 @@ def test_every_section_is_checked() -> None:
 
 @pytest.mark.parametrize("heading", CHECKS, ids=lambda heading: heading[:10].strip())
 def test_a_recipe_works_as_pasted(heading: str, made: Made) -> None:
-    blocks, skipped = SECTIONS[heading], ""
     if heading == "R":
         if not shutil.which("Rscript"):
             pytest.skip("R is not installed")
-        blocks, skipped = with_arrow(blocks, made)
-    CHECKS[heading](made, [made.run(block) for block in blocks])
-    if skipped:
-        pytest.skip(skipped)
-
-
-def with_arrow(blocks: list[Block], made: Made) -> tuple[list[Block], str]:
-    """Blocks with a stand-in where R has no package `arrow`, and the reason that tells so."""
-    arrow = "quit(status = !requireNamespace('arrow', quietly = TRUE))"
-    if subprocess.run(["Rscript", "--vanilla", "-e", arrow], check=False).returncode == 0:
-        return blocks, ""
-    rows = made.rows("places.parquet")
-    names = ", ".join(f'"{row["name"]}"' for row in rows)
-    vectors = ", ".join(f"c({', '.join(map(str, vector))})" for vector in made.vectors())
-    stand_in = ARROW.format(names=f"c({names})", vectors=f"list({vectors})")
-    assert blocks[0].code.startswith("library(arrow)\n")
-    code = blocks[0].code.replace("library(arrow)\n", stand_in)
-    reason = "R has no package arrow: a stand-in gave the table; the other blocks of R passed"
-    return [Block("r", code), *blocks[1:]], reason
+        if not r_has_arrow():
+            library = install_stand_in(made.folder / "r")
+            made = replace(made, environment={**made.environment, "R_LIBS": str(library)})
+    CHECKS[heading](made, [made.run(block) for block in SECTIONS[heading]])

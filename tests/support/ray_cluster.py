@@ -31,11 +31,12 @@ def two_nodes() -> Iterator[str]:
 
 
 def actors() -> list[int]:
-    """Process ids of the actors that hold a model, on this machine."""
-    return [pid for pid, title in _titles() if title.startswith("ray::MapWorker(")]
-
-
-def _titles() -> Iterator[tuple[int, str]]:
+    """Process ids of the cluster's actors that hold a model."""
+    own = f"RAY_TMPDIR={os.environ['RAY_TMPDIR']}".encode()
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # it ended
-            yield int(process.name), (process / "cmdline").read_bytes().decode(errors="replace")
+            title = (process / "cmdline").read_bytes()
+            if title.startswith(b"ray::MapWorker(") and own in (process / "environ").read_bytes():
+                found.append(int(process.name))
+    return found

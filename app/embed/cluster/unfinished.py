@@ -50,7 +50,7 @@ class UnfinishedWindows(Datasource):  # type: ignore[misc]  # Ray has no types
                 BlockMetadata(
                     num_rows=len(self._table.ids(shard)),
                     size_bytes=self._bytes(shard),
-                    input_files=[str(folder / TABLE)],
+                    input_files=(str(folder / TABLE),),
                     exec_stats=None,
                 ),
                 per_task_row_limit=per_task_row_limit,

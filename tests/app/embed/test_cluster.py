@@ -111,7 +111,7 @@ def kill_at_random(command: tuple[object, ...], folder: Path, n_shards: int) -> 
             until(lambda: not actors(), "the cluster ends what was begun", 60)
             process = start(*command)
         until(partial(has_actors_or_ended, process), "models are there", 60)
-        time.sleep(draw.uniform(0, 3))
+        time.sleep(draw.uniform(0, 2))
         find, ends = VICTIMS[number]
         victim = find(process.pid) if process.poll() is None else None
         if victim is None:
