@@ -25,7 +25,8 @@ from app.settings import Settings
 
 logger = logging.getLogger("gena.server")
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# The end of a terminal, too; it tells whoever runs in it more than once.
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # Past the grace period every waiting request has been answered with 503; this is for the bytes.
 _LAST_BYTES_SECONDS = 2
 
@@ -37,7 +38,7 @@ def serve(
     *,
     for_a_person: bool = False,
 ) -> State | None:
-    """Answer until SIGTERM or SIGINT; then finish what was accepted and return.
+    """Answer until SIGTERM, SIGINT or SIGHUP; then finish what was accepted and return.
 
     Args:
         for_a_person: who sits before a terminal, and would wait for a model that was mistyped. The
@@ -103,7 +104,8 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         self._loop = asyncio.get_running_loop()
         for number in _SIGNALS:
-            signal.signal(number, self.handle_exit)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # by `nohup`
+                signal.signal(number, self.handle_exit)
         # They are not given back: a second signal would otherwise end the process by itself while
         # the loop, the threads and the interpreter come to their end.
         atexit.register(_ignore_signals)
@@ -111,8 +113,10 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002
         if self.should_exit:
-            # The second signal. The children end with their life lines.
-            os._exit(128 + sig)
+            if sig != signal.SIGHUP:
+                # The second signal. The children end with their life lines.
+                os._exit(128 + sig)
+            return
         self.should_exit = True
         self._loop.call_soon_threadsafe(self._begin_stop)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.raw_http import read_answer
-from tests.support.running import Server, running
+from tests.support.running import STAND_IN_SERVER, Server, running
 from tests.support.scenarios import until
 from tests.support.stand_in_bundle import make_bundle
 
@@ -138,3 +138,26 @@ def test_a_second_signal_never_ends_the_process_by_itself(server: Server, pause:
     time.sleep(pause)
     server.process.send_signal(signal.SIGTERM)
     assert server.wait() in (0, 128 + signal.SIGTERM)
+
+
+def test_the_end_of_its_terminal_is_an_orderly_end(server: Server) -> None:
+    """The shell and the system tell it, so that the signal comes twice."""
+    request = b"POST /predict?ids=1,304,2&repeat=2 HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with connected(server, request) as client, client.makefile("rb") as stream:
+        until(lambda: "gena_open_flows 1" in server.http.get("/metrics").text, "it is computed")
+        for _ in range(2):
+            server.process.send_signal(signal.SIGHUP)
+            time.sleep(0.05)
+        assert stream.read(15) == b"HTTP/1.1 200 OK"
+    assert_orderly_end(server)
+
+
+def test_nohup_outlasts_the_terminal(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    command = ("sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *STAND_IN_SERVER)
+    with running(command, GENA_BUNDLE=str(bundle)) as server:
+        server.wait_for("ready")
+        server.process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert server.health()["status"] == "ready"
+        assert server.stop() == 0
