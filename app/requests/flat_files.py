@@ -85,6 +85,8 @@ class _Lines:
         self._kind = kind
         self._max_bases = max_bases
         self._limit = 2 * max_bases + _SLACK
+        # Of the file: an empty line is a byte, packed a thousandth of one, and takes a microsecond.
+        self._most_lines = max_bases + _SLACK
 
     def __iter__(self) -> Iterator[str]:
         return self
@@ -97,6 +99,8 @@ class _Lines:
         self.check(len(line))
         if not self.continues:
             self.number += 1
+            if self.number > self._most_lines:
+                self.fail(f"a file may have {self._most_lines} lines.")
             self._has_pieces = self._kind == "fasta" and not line.startswith(">")
         elif not self._has_pieces:
             self.fail(f"it has more than {_LINE_PIECE} characters.")
