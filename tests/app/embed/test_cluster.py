@@ -87,7 +87,8 @@ def test_killed_at_any_moment_the_result_is_that_of_a_run_without_ray(
     assert sum(each["event"] == "shard" for each in told) == len(shards(one_machine)) - n_made
 
     assert (cluster / "part-000000.parquet").stat().st_mtime_ns == made_before
-    assert merged(cluster).equals(merged(one_machine))
+    expected = pq.read_table(shards(one_machine)).replace_schema_metadata(None)
+    assert merged(cluster).equals(expected)
     ours, theirs = (pq.read_schema(shards(folder)[-1]) for folder in (cluster, one_machine))
     assert ours.equals(theirs, check_metadata=True)
     assert not [each for each in cluster.iterdir() if each.name.startswith(".part")]
