@@ -12,6 +12,7 @@ from converter.errors import BundleError
 from converter.fidelity.golden import Golden
 from converter.runtime.coreml import load_coreml_runtime
 from converter.runtime.loading import load_runtime
+from converter.runtime.protocol import RuntimeChoice
 from tests.support.bundles import build_small, flip_in_place
 
 STAND_IN = "tests.support.coreml_stand_in"
@@ -32,22 +33,26 @@ def opened(built: Path, tmp_path: Path) -> Bundle:
     return open_bundle(tmp_path / "b")
 
 
-def test_what_was_read_is_not_looked_up_again(opened: Bundle) -> None:
-    runtime = load_runtime(opened, runtime="mil", threads=1)
-    window = np.full((1, 128), 3, np.int32)
-    window[0, :60] = np.arange(60) + 5
-    before = runtime.predict_padded(window)
-    for name in opened.manifest.files:
-        flip_in_place(opened.path / name)
-    np.testing.assert_array_equal(runtime.predict_padded(window), before)
+@pytest.mark.parametrize("name", ["mil", "torch"])
+def test_what_was_read_is_not_looked_up_again(opened: Bundle, name: RuntimeChoice) -> None:
+    runtime = load_runtime(opened, runtime=name, threads=1)
+    window = np.arange(5, 65, dtype=np.int32)
+    (before,) = runtime.predict([window])
+    for file in opened.manifest.files:
+        flip_in_place(opened.path / file)
+    (after,) = runtime.predict([window])
+    np.testing.assert_array_equal(after, before)
     assert opened.tokenizer().encode("ACGT").ids.tolist()
 
 
+@pytest.mark.parametrize("runtime", ["mil", "torch"])
 @pytest.mark.parametrize("name", [TABLE, WEIGHTS, PROGRAM])
-def test_what_changes_before_it_is_read_is_refused(opened: Bundle, name: str) -> None:
+def test_what_changes_before_it_is_read_is_refused(
+    opened: Bundle, name: str, runtime: RuntimeChoice
+) -> None:
     flip_in_place(opened.path / name)
     with pytest.raises(BundleError, match=f"{name} was altered"):
-        load_runtime(opened, runtime="mil", threads=1)
+        load_runtime(opened, runtime=runtime, threads=1)
 
 
 def test_what_changes_while_a_library_reads_it_is_refused(
