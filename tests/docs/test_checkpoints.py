@@ -7,10 +7,9 @@ import pytest
 
 from converter.errors import UnsupportedModelError
 from converter.network.config import read_encoder_config
-from converter.network.gena_bert.config import GenaBertConfig
 from converter.network.heads import LeftOutHead, served_part
 from tests.support.paths import ROOT, SHARED
-from tools.seeded_checkpoints import config_dict
+from tools.published_checkpoints import CONVERTED, REFUSED
 from tools.seeded_moderngena import (
     MODERNGENA_BASE,
     MODERNGENA_LARGE,
@@ -38,23 +37,6 @@ def test_the_sentence_is_the_one_that_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("what", "config"),
-    [
-        ("gena-lm-bigbird-base-t2t", {"model_type": "big_bird"}),
-        ("gena-lm-bigbird-base-sparse", {"position_embedding_type": "rotary"}),
-        ("gena-lm-bigbird-base-sparse", {"sparse_attention": {"block": 64}}),
-    ],
-)
-def test_what_is_refused_is_refused_with_the_words_of_the_page(
-    what: str, config: dict[str, object]
-) -> None:
-    with pytest.raises(UnsupportedModelError) as refused:
-        read_encoder_config(config_dict(**config))
-    said = re.findall(r"`([^`]*)`", row(what)[1])
-    assert any(f"config.json says {words}" in str(refused.value) for words in said)
-
-
-@pytest.mark.parametrize(
     "config", [{"attention_bias": True}, {"hidden_activation": "silu"}], ids=str
 )
 def test_a_modernbert_of_other_parts_is_refused_with_the_words_of_the_page(
@@ -78,16 +60,26 @@ def test_the_sizes_of_moderngena_are_those_that_are_tested(
 
 @pytest.mark.skipif(not CONFIGS.is_dir(), reason="the official configurations are not here")
 @pytest.mark.parametrize(
-    ("file", "what"),
+    ("file", "name"),
     [
-        ("L12-H768-A12-V32k-preln.json", "gena-lm-bert-base"),
-        ("L12-H768-A12-V32k-preln-lastln.json", "gena-lm-bert-base-lastln-t2t"),
-        ("L24-H1024-A16-V32k-preln-lastln.json", "gena-lm-bert-large-t2t"),
+        ("L12-H768-A12-V32k-preln", "gena-lm-bert-base"),
+        ("L12-H768-A12-V32k-preln-lastln", "gena-lm-bert-base-lastln-t2t"),
+        ("L24-H1024-A16-V32k-preln-lastln", "gena-lm-bert-large-t2t"),
+        ("hf_bigbird_L12-H768-A12-V32k-L4096", "gena-lm-bigbird-base-t2t"),
+        ("L12-H768-A12-V32k-L4096-preln-sparse-rope", "gena-lm-bigbird-base-sparse-t2t"),
     ],
 )
-def test_the_sizes_and_norms_are_those_of_the_official_configurations(file: str, what: str) -> None:
-    config = GenaBertConfig.from_dict(json.loads((CONFIGS / file).read_text()))
-    _, sizes, norms, _ = row(what)
-    assert sizes == f"{config.num_hidden_layers}, {config.hidden_size}"
-    assert config.pre_layer_norm
-    assert config.last_layer_norm == norms.endswith("and one at the end")
+def test_what_is_known_of_published_checkpoints_is_what_they_were_trained_with(
+    file: str, name: str
+) -> None:
+    (known,) = (each.config for each in (*CONVERTED, *REFUSED) if each.name == name)
+    raw = json.loads((CONFIGS / f"{file}.json").read_text())
+    if known in [each.config for each in CONVERTED]:
+        assert read_encoder_config(known) == read_encoder_config(raw)
+        return
+    said = []
+    for config in (known, raw):
+        with pytest.raises(UnsupportedModelError) as refused:
+            read_encoder_config(config)
+        said.append(str(refused.value))
+    assert said[0] == said[1]
