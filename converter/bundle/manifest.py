@@ -299,7 +299,9 @@ def _records(folder: Path) -> dict[str, FileRecord]:
 def _first(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(map(str, first["loc"]))
-    return f"{brief(where, _BRIEF)}: {first['msg']}" if where else first["msg"]
+    # Of a value that is none of several, the library's words repeat it.
+    message = brief(first["msg"])
+    return f"{brief(where, _BRIEF)}: {message}" if where else message
 
 
 def _fingerprint(manifest: Manifest) -> str:

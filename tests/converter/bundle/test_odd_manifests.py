@@ -102,6 +102,7 @@ ODD: dict[str, Callable[[JsonObject], bytes]] = {
     "a window of no model": lambda m: stamped(m | {"lengths": [768], "functions": {"768": "main"}}),
     "a file of no name": edited("files", "a\0b", to={"sha256": "0" * 64, "size": 0}),
     "a file of a long name": edited("files", "b" * 10**5, to={"sha256": "0" * 64, "size": 0}),
+    "a family of no name": edited("config", "model_type", to="\x1b[31m" * 300),
     "a folder for a file": edited("files", ".", to={"sha256": "0" * 64, "size": 4096}),
     "a terminal's commands": edited("files", "\x1b[2J", to={"sha256": "0" * 64, "size": 0}),
 }
