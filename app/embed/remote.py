@@ -31,6 +31,8 @@ _AT_ONCE = 2
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TIMEOUT_SECONDS = 900.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _MOST_FAILURES = 0.5, 30.0, 8
+# What a service may say that it wants to be left alone.
+_LONGEST_TOLD = 600.0
 # Of the first contact: a mistyped address is heard of soon.
 _FIRST_FAILURES = 3
 _WORTH_ANOTHER_TRY = {408, 429, 502, 503, 504}
@@ -161,7 +163,7 @@ class RemoteService:
                 )
             try:
                 answers = read(content)
-            except (pa.ArrowException, OSError):
+            except (pa.ArrowException, OSError, AttributeError, KeyError, TypeError, ValueError):
                 await asyncio.sleep(_FIRST_PAUSE * 2**attempt)  # cut off on its way
                 continue
             if answers.keys() == set(part.indices):
@@ -199,7 +201,8 @@ class RemoteService:
             reason = _reason(error)
             if error.code in _WORTH_ANOTHER_TRY:
                 said = error.headers.get("Retry-After", "")
-                raise _UnansweredError(reason, float(said) if said.isdecimal() else None) from None
+                pause = min(float(said), _LONGEST_TOLD) if said.isdecimal() else None
+                raise _UnansweredError(reason, pause) from None
             raise InputError(f"{self._url} refuses this: {reason}") from None
         except (URLError, HTTPException, OSError) as error:
             raise _UnansweredError(brief(str(getattr(error, "reason", error)))) from None
@@ -218,7 +221,8 @@ def _read_answers(content: bytes) -> dict[int, Answer]:
     """Answers by the index of their windows; skipped ones have a problem.
 
     Raises:
-        pyarrow.ArrowException: it was cut off.
+        pyarrow.ArrowException: it was cut off; AttributeError, KeyError, TypeError, ValueError: it
+            is something else.
     """
     with pa.ipc.open_stream(content) as stream:
         metadata: dict[bytes, bytes] = stream.schema.metadata

@@ -41,10 +41,20 @@ def arrow(ids: range, skipped: tuple[str, ...] = ()) -> bytes:
     return sink.getvalue()
 
 
+def other_arrow() -> bytes:
+    """Of another program."""
+    table = pa.table({"features": pa.array([1.0])})
+    sink = io.BytesIO()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return sink.getvalue()
+
+
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Script], str]]:
     """Starts a service that answers as it is told to; its address."""
     monkeypatch.setattr(remote, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "_LONGEST_TOLD", 0.02)
     servers: list[ThreadingHTTPServer] = []
 
     def begin(script: Script) -> str:
@@ -117,6 +127,8 @@ async def test_a_busy_service_and_a_torn_answer_are_asked_again(
         ((200, {"X-Gena-Fingerprint": "other"}, arrow(range(2))), InputError, "another model"),
         ((503, {"Retry-After": "0"}, b"{}"), TryAgainError, "does not answer"),
         ((200, {}, b"half"), TryAgainError, "do not arrive whole"),
+        ((200, {}, other_arrow()), TryAgainError, "do not arrive whole"),
+        ((503, {"Retry-After": "9" * 400}, b"{}"), TryAgainError, "does not answer"),
     ],
 )
 @scenario
