@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-
 # Up to so many tokens a CPU computes all scores of a window at once sooner than tile by tile.
-_SHORT = 128
+_SHORT = 160
 
 
 @dataclass(frozen=True)
