@@ -68,6 +68,7 @@ def bare_seconds(bundle: Path, file: Path) -> tuple[float, int]:
     context = multiprocessing.get_context("spawn")
     child = context.Process(target=_bare, args=(bundle, file, theirs))
     child.start()
+    theirs.close()  # so that a child that failed is told, and not waited for
     seconds, n_windows = ours.recv()
     child.join()
     return float(seconds), int(n_windows)
