@@ -1,5 +1,6 @@
 """What many tests need and one conversion gives."""
 
+import gc
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,13 @@ from converter.bundle.opening import Bundle
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("long") is None)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def what_stays_is_not_looked_through() -> None:
+    """Spare the garbage collector the modules and tests: coremltools calls it for each package."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
