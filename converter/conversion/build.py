@@ -6,13 +6,11 @@ One ML program function a length. coremltools' and torch's chatter goes to the l
 import contextlib
 import dataclasses
 import functools
-import io
 import itertools
 import json
 import logging
 import tempfile
 import uuid
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from converter.conversion.toolchain import coremltools_quietly, hurrying
 from converter.network.families import family_of
 from converter.network.neural_attention import HEADS_TOGETHER, MASK_VALUE
 from converter.network.neural_engine import NeuralEngineEncoder, Scales
@@ -217,7 +216,7 @@ def _convert(
             ct.TensorType(name, tuple(example.shape), np.int32 if name == INPUT else np.float16)
             for name, example in examples.items()
         ]
-        with _hurrying():
+        with hurrying():
             model = ct.convert(
                 traced,
                 inputs=inputs,
@@ -229,32 +228,6 @@ def _convert(
                 skip_model_load=True,
             )
         return _compress(ct, model, options)
-
-
-@contextlib.contextmanager
-def _hurrying() -> Iterator[None]:
-    """coremltools without a third of its work, and without memory.
-
-    It validates the program after each of its passes; what comes in and what goes out is enough.
-    It also spells the program out for its debug log, which nobody reads. And it numbers operations
-    from where a compression, or a conversion that was broken off, has stopped in this process: here
-    from the start, so that equal networks are equal bytes.
-    """
-    from coremltools.converters.mil import Builder
-    from coremltools.converters.mil.mil import Program
-
-    Builder.name_count.clear()
-    validate, spell = Program.validate, Program.__str__
-
-    def at_the_ends(program: Any, check_essential_scope: bool = False) -> None:
-        if check_essential_scope:  # asked for by the front end and the back end only
-            validate(program, check_essential_scope)
-
-    Program.validate, Program.__str__ = at_the_ends, object.__repr__
-    try:
-        yield
-    finally:
-        Program.validate, Program.__str__ = validate, spell
 
 
 def _precision(ct: ModuleType, fp32_modules: tuple[str, ...]) -> Any:
@@ -339,28 +312,3 @@ def _fix_identifiers(package: Path) -> None:
     }
     manifest["rootModelIdentifier"] = fixed[manifest["rootModelIdentifier"]]
     file.write_text(json.dumps(manifest, indent=4, sort_keys=True))
-
-
-@contextlib.contextmanager
-def coremltools_quietly() -> Iterator[ModuleType]:
-    """coremltools, with what it and torch print kept from the user's terminal.
-
-    It warns on import off macOS, and draws progress bars on standard error; both go to the log.
-    """
-    chatter = io.StringIO()
-    logger = logging.getLogger("coremltools")
-    propagates, logger.propagate = logger.propagate, False
-    try:
-        with (
-            contextlib.redirect_stderr(chatter),
-            contextlib.redirect_stdout(chatter),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            import coremltools
-
-            yield coremltools
-    finally:
-        logger.propagate = propagates
-        for line in filter(None, map(str.strip, chatter.getvalue().splitlines())):
-            log.debug("coremltools: %s", line.rsplit("\r", 1)[-1])

@@ -62,7 +62,8 @@ def verify_package(
         UnknownOperationError, PackageError: the package cannot be executed.
     """
     exact = Executed(PackageExecutor(package), interface, golden)
-    audit = _audit(package, interface, golden)
+    longest = load_program(package).functions[interface.function(interface.default_length)]
+    audit = _audit(longest, interface, golden)
     fitting = exact.longest_that_fits()
     watched = {FULL_LENGTH: audit.observe}
     results = exact.results((fitting,), lambda done: progress(done / 2), watched)
@@ -78,7 +79,7 @@ def verify_package(
     return Report(
         gates=(re_authored, *gates) if re_authored else tuple(gates),
         activations=audit.activations(),
-        engine=engine_share(Graph(_longest(package, interface))),
+        engine=engine_share(Graph(longest)),
         half_norms=worst(FP16_OPERATIONS, _against(golden, norms)).worst,
         head=_head_figures(golden, halves, head) if head else None,
         layers=layers,
@@ -141,14 +142,9 @@ def _lengths_agree(results: Results, repeated: Results) -> dict[str, Figures]:
     return figures | again
 
 
-def _longest(package: Path, interface: PackageInterface) -> Function:
-    """The function for the longest window."""
-    return load_program(package).functions[interface.function(interface.default_length)]
-
-
-def _audit(package: Path, interface: PackageInterface, golden: Golden) -> Audit:
+def _audit(longest: Function, interface: PackageInterface, golden: Golden) -> Audit:
     return Audit(
-        _longest(package, interface),
+        longest,
         length=interface.default_length,
         n_tokens=golden.n_tokens(golden.index(FULL_LENGTH)),
         norms_before_layers=interface.config.norms_before_layers,

@@ -13,6 +13,14 @@ Head = Callable[[Tensor], Tensor]
 LOWEST = torch.finfo(torch.float32).min
 
 
+def embedding(rows: int, size: int) -> nn.Embedding:
+    """A table (rows, size) whose numbers are loaded.
+
+    `nn.Embedding` draws random ones, and on the meta device imports torch's compiler for that.
+    """
+    return nn.Embedding(rows, size, _weight=torch.empty(rows, size))
+
+
 class ReferenceEncoder(nn.Module):
     """A network as published, in fp32 with plain PyTorch layers. Inference only: no dropout.
 

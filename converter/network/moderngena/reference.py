@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from converter.network.moderngena.config import ModernGenaConfig
 from converter.network.moderngena.rotary import out_of_reach, rotary_tables, rotated
-from converter.network.reference import LOWEST, ReferenceEncoder
+from converter.network.reference import LOWEST, ReferenceEncoder, embedding
 
 
 class ModernGenaEncoder(ReferenceEncoder):
@@ -50,7 +50,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: ModernGenaConfig) -> None:
         super().__init__()
-        self.tok_embeddings = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.tok_embeddings = embedding(config.vocab_size, config.hidden_size)
         self.norm = _norm(config)
 
     def forward(self, input_ids: Tensor) -> Tensor:

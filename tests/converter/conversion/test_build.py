@@ -286,6 +286,8 @@ from converter.conversion.build import PackagePlan, build_package
 from converter.options import BuildOptions
 encoder = load_checkpoint(find_checkpoint(sys.argv[1])).encoder()
 build_package(encoder, BuildOptions(), PackagePlan(), Path(sys.argv[2]), lengths=(16,))
+assert not {"sklearn", "transformers"} & set(sys.modules), "a second for nothing"
+import transformers
 """
     result = subprocess.run(
         [sys.executable, "-c", code, str(tiny_checkpoint), str(tmp_path / "quiet.mlpackage")],

@@ -17,11 +17,11 @@ from converter.conversion.build import (
     _sizes,
     _tables,
     build_package,
-    coremltools_quietly,
     module_of,
     network_for,
     network_inputs,
 )
+from converter.conversion.toolchain import coremltools_quietly
 from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
 from converter.network.config import read_encoder_config
