@@ -6,12 +6,19 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from converter.bundle.manifest import EMBEDDINGS, GOLDEN, MANIFEST, PACKAGE, TOKENIZER
+from converter.bundle.manifest import (
+    EMBEDDINGS,
+    GOLDEN,
+    MANIFEST,
+    PACKAGE,
+    TOKENIZER,
+    is_of_macos,
+)
 from converter.bundle.room import disk_full
 from converter.errors import BundleError, is_full_disk
 from converter.paths import user_path
 
-_OWN_NAMES = {PACKAGE, TOKENIZER, GOLDEN, EMBEDDINGS, MANIFEST, ".DS_Store"}
+_OWN_NAMES = {PACKAGE, TOKENIZER, GOLDEN, EMBEDDINGS, MANIFEST}
 
 
 def beside(destination: Path, suffix: str) -> Path:
@@ -79,7 +86,8 @@ def refuse_strangers(folder: Path) -> None:
             return
         if not folder.is_dir():
             raise BundleError(f"{folder} is a file; a bundle is a folder.")
-        strangers = sorted(entry.name for entry in folder.iterdir() if entry.name not in _OWN_NAMES)
+        names = {entry.name for entry in folder.iterdir()} - _OWN_NAMES
+        strangers = sorted(name for name in names if not is_of_macos(name))
     except OSError as error:
         raise BundleError(f"{folder} cannot be read ({error.strerror}).") from error
     if strangers:

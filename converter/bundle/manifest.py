@@ -287,8 +287,17 @@ def write_manifest(
     return manifest
 
 
+def is_of_macos(name: str) -> bool:
+    """Whether a file is none of ours: macOS leaves them, the second kind on disks of other systems.
+
+    Those are companions of files and folders, for what such a disk cannot keep with them.
+    """
+    return name == ".DS_Store" or name.startswith("._")
+
+
 def _records(folder: Path) -> dict[str, FileRecord]:
-    names = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    found = (p for p in folder.rglob("*") if p.is_file() and not is_of_macos(p.name))
+    names = sorted(path.relative_to(folder).as_posix() for path in found)
     return {
         name: FileRecord(sha256=sha256_file(folder / name), size=(folder / name).stat().st_size)
         for name in names

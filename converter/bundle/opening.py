@@ -31,6 +31,7 @@ from converter.bundle.manifest import (
     FormatError,
     Manifest,
     ManifestError,
+    is_of_macos,
     parse_manifest,
 )
 from converter.digests import sha256_bytes, sha256_file
@@ -194,7 +195,7 @@ def _manifest_bytes(folder: Path) -> bytes:
     except OSError as error:
         raise BundleError(f"{folder / MANIFEST} cannot be read: {error.strerror}.") from error
     refuse_strangers(folder)
-    if folder.is_dir() and any(folder.iterdir()):
+    if folder.is_dir() and any(not is_of_macos(entry.name) for entry in folder.iterdir()):
         raise _damaged(folder, f"{MANIFEST} is missing")
     raise BundleMissingError(f"There is no bundle at {folder}. Build one with `gena convert`.")
 

@@ -57,6 +57,12 @@ def write_record(compiled: Path, check: DeviceCheck, system: System) -> None:
             replace_file(_file(compiled, check.compute_units), json.dumps(record).encode())
 
 
+def forget_record(compiled: Path, compute_units: str) -> None:
+    """The next one who wants to know checks again."""
+    with suppress(OSError):
+        _file(compiled, compute_units).unlink(missing_ok=True)
+
+
 def _file(compiled: Path, compute_units: str) -> Path:
     return compiled.with_name(f"{compute_units}.json")
 

@@ -9,8 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from converter.bundle.opening import Bundle
-from converter.errors import brief
-from converter.runtime.coreml_library import CoreMLLibrary
+from converter.runtime.coreml_library import CoreMLLibrary, words_of
 from converter.runtime.protocol import RuntimeUnavailableError
 from converter.user_cache import user_cache_folder
 
@@ -68,7 +67,7 @@ def _compile(package: Path, core_ml: CoreMLLibrary, destination: Path) -> None:
         core_ml.compile_package(package, destination)
     except Exception as error:  # whatever Core ML raises
         raise RuntimeUnavailableError(
-            f"Core ML cannot compile the package {package} ({brief(error, 300)}). Set "
+            f"Core ML cannot compile the package {package} ({words_of(error)}). Set "
             "GENA_RUNTIME=mil to compute without Core ML."
         ) from error
 

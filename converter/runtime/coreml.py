@@ -2,16 +2,16 @@
 
 import logging
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from converter.bundle.opening import Bundle
-from converter.runtime.check_records import read_record, write_record
+from converter.runtime.check_records import forget_record, read_record, write_record
 from converter.runtime.compiled_models import compiled_package, default_cache
-from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System
+from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System, words_of
 from converter.runtime.device_check import DeviceCheck, check_device
 from converter.runtime.guarded_library import library_named
 from converter.runtime.padded import PaddedRuntime
@@ -44,32 +44,81 @@ def load_coreml_runtime(
         RuntimeUnavailableError: the system is too old for the package, or no compute units
             give the right features.
     """
-    on_step = circumstances.on_step
     core_ml = library_named(library, circumstances)
     if circumstances.alone:
         core_ml.keep_frameworks_out()
     system = core_ml.system()
     _require_system(bundle, system)
-    on_step("Core ML compiles the package")
-    compiled = compiled_package(bundle, core_ml, cache or default_cache())
-    checks = []
-    for units in _candidates(bundle, compute_units, system):
-        check = read_record(compiled, units, system)
-        # Who asks for these and no others wants them tried.
-        if check is None or not (check.usable or compute_units == "auto"):
-            on_step(f"Core ML prepares the package for {units} and is checked")
-            # It has to be known before whoever waits for this step loses patience.
-            timeout = 0.9 * circumstances.step_seconds
-            check = check_device(bundle.path, compiled, units, library=library, timeout=timeout)
-            write_record(compiled, check, system)
-        checks.append(check)
-        if check.usable:
-            on_step(f"Core ML loads the package for {units}")
-            return CoreMLRuntime(bundle, core_ml, compiled, units, checks)
-        log.warning("compute units %s are not used: %s", units, check.detail)
-    # A compiled model that was damaged on disk must not fail for ever.
-    shutil.rmtree(compiled.parent, ignore_errors=True)
+    search = _Search(bundle, compute_units, library, core_ml, system, circumstances)
+    for _ in range(2):
+        circumstances.on_step("Core ML compiles the package")
+        compiled = compiled_package(bundle, core_ml, cache or default_cache())
+        was_well = search.knows_of_some(compiled)
+        checks: list[DeviceCheck] = []
+        runtime = search.first_that_works(compiled, checks)
+        if runtime is not None:
+            return runtime
+        # A compiled model that was damaged on disk must not fail for ever, nor this time.
+        shutil.rmtree(compiled.parent, ignore_errors=True)
+        if not was_well:
+            break
     raise _nothing_works(checks, compute_units)
+
+
+@dataclass(frozen=True)
+class _Search:
+    """For compute units that give the right features."""
+
+    bundle: Bundle
+    compute_units: str
+    library: str
+    core_ml: CoreMLLibrary
+    system: System
+    circumstances: Circumstances
+
+    def knows_of_some(self, compiled: Path) -> bool:
+        """Whether some were well when they were checked before."""
+        found = (read_record(compiled, units, self.system) for units in self._candidates())
+        return any(check is not None and check.usable for check in found)
+
+    def first_that_works(self, compiled: Path, checks: list[DeviceCheck]) -> "CoreMLRuntime | None":
+        """A runtime; `checks` gets what was found on the way."""
+        for units in self._candidates():
+            check = self._check(compiled, units)
+            checks.append(check)
+            if check.usable:
+                self.circumstances.on_step(f"Core ML loads the package for {units}")
+                # Whoever dies of it leaves no record, and these units are checked again.
+                forget_record(compiled, units)
+                try:
+                    runtime = CoreMLRuntime(self.bundle, self.core_ml, compiled, units, checks)
+                except RuntimeError as error:  # Core ML's
+                    detail = f"It was well in its check, and cannot be loaded: {words_of(error)}"
+                    checks[-1] = replace(check, outcome="failed", detail=detail)
+                else:
+                    write_record(compiled, check, self.system)
+                    return runtime
+            log.warning("compute units %s are not used: %s", units, checks[-1].detail)
+        return None
+
+    def _check(self, compiled: Path, units: str) -> DeviceCheck:
+        found = read_record(compiled, units, self.system)
+        # Who asks for these and no others wants them tried.
+        if found is not None and (found.usable or self.compute_units == "auto"):
+            return found
+        self.circumstances.on_step(f"Core ML prepares the package for {units} and is checked")
+        # It has to be known before whoever waits for this step loses patience.
+        timeout = 0.9 * self.circumstances.step_seconds
+        path, library = self.bundle.path, self.library
+        found = check_device(path, compiled, units, library=library, timeout=timeout)
+        write_record(compiled, found, self.system)
+        return found
+
+    def _candidates(self) -> list[str]:
+        if self.compute_units != "auto":
+            return [self.compute_units]
+        tuned = read_choice(self.bundle, self.system)
+        return list(dict.fromkeys([*([tuned] if tuned else []), *_AUTOMATIC]))
 
 
 def _nothing_works(checks: list[DeviceCheck], asked_for: str) -> RuntimeUnavailableError:
@@ -91,13 +140,6 @@ def _require_system(bundle: Bundle, system: System) -> None:
             f"This bundle needs macOS {needed}; this is {'.'.join(map(str, system.os_version))}. "
             "Convert the checkpoint with --target macos14, or set GENA_RUNTIME=mil."
         )
-
-
-def _candidates(bundle: Bundle, compute_units: str, system: System) -> list[str]:
-    if compute_units != "auto":
-        return [compute_units]
-    tuned = read_choice(bundle, system)
-    return list(dict.fromkeys([*([tuned] if tuned else []), *_AUTOMATIC]))
 
 
 class CoreMLRuntime(PaddedRuntime):

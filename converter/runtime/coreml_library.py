@@ -13,6 +13,8 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from converter.errors import brief
+
 Arrays = Mapping[str, NDArray[Any]]
 LIBRARY = __name__
 
@@ -56,6 +58,19 @@ class CoreMLLibrary(Protocol):
     def placement(
         self, compiled: Path, compute_units: str, function: str | None
     ) -> dict[str, int] | None: ...
+
+
+def words_of(error: Exception, limit: int = 500) -> str:
+    """What an error of Core ML says, on one line.
+
+    coremltools raises the dictionary that macOS has of it, as that is printed: the first line is a
+    brace.
+    """
+    text = str(error).strip()
+    if text.startswith("{"):
+        flat = " ".join(text.strip("{}; \n").split())
+        return brief(flat.removeprefix("NSLocalizedDescription = "), limit)
+    return brief(error, limit)
 
 
 def system() -> System:

@@ -35,7 +35,7 @@ from converter.fidelity.golden import Golden
 from converter.life_line import when_parent_ends
 from converter.measuring import peak_memory_mib, percentile
 from converter.package.interface import OUTPUT
-from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel
+from converter.runtime.coreml_library import Arrays, CoreMLLibrary, LoadedModel, words_of
 from converter.runtime.guarded_library import library_named
 from converter.runtime.protocol import ANY_PROCESS, Circumstances
 
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
         lengths = arguments.lengths or bundle.manifest.lengths
         answer = _predictions(bundle, compiled, units, library, lengths, arguments.repeats)
     except Exception as error:  # whatever Core ML raises is the finding
-        detail = f"{type(error).__name__}: {error}"[:500]
+        detail = f"{type(error).__name__}: {words_of(error)}"
         _say({"compute_units": units, "outcome": "failed", "detail": detail})
         return 0
     _say({"compute_units": units, **answer})

@@ -122,6 +122,14 @@ def _usable_device(device: Device, compute: Compute) -> str:
         raise RuntimeUnavailableError(
             "A CPU gains nothing by fp16. Set GENA_COMPUTE to fp32, or to bf16 where it has that."
         )
-    if device == "cpu" and compute == "bf16" and not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        raise RuntimeUnavailableError("This CPU does not compute in bf16. Set GENA_COMPUTE=fp32.")
+    if device == "cpu" and compute == "bf16" and not cpu_has_bf16():
+        raise RuntimeUnavailableError(
+            "PyTorch does not compute in bf16 on this CPU. Set GENA_COMPUTE=fp32."
+        )
     return device
+
+
+def cpu_has_bf16() -> bool:
+    """Whether PyTorch computes in bf16 on this CPU; for macOS it is built without what says so."""
+    supported = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", None)
+    return supported is not None and bool(supported())

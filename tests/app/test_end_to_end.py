@@ -16,6 +16,7 @@ import torch
 from converter.bundle.opening import Bundle
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
+from converter.runtime.torch_runtime import cpu_has_bf16
 from tests.support.bundles import build_small, flip_in_place
 from tests.support.running import NOTE_IMPORTS, Server, running
 from tests.support.scenarios import is_running, until
@@ -120,7 +121,7 @@ def test_the_end_in_the_middle_of_a_real_conversion(
 
 
 def test_features_in_less_than_fp32_are_another_fingerprints(tmp_path: Path) -> None:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not cpu_has_bf16():
         pytest.skip("this CPU does not compute in bf16")
     bundle = build_small(tmp_path / "b")
     serve = (*SERVE, "--bundle", str(bundle.path), "--threads", "1")

@@ -60,6 +60,12 @@ def compile_package(package: Path, compiled: Path) -> None:
 
 
 def load(compiled: Path, compute_units: str, function: str | None) -> LoadedModel:
+    if not list(compiled.rglob("weight.bin")):  # in the words of a Mac
+        raise RuntimeError(
+            '{\n    NSLocalizedDescription = "Error parsing MIL model: Could not open '
+            '/private/var/x/weights/weight.bin";\n    NSUnderlyingError = "Error Domain='
+            'com.apple.CoreML Code=110 \\"(null)\\"";\n}'
+        )
     note(f"load {compute_units} {function}")
     return _Model(compiled, function, behaviour().get(compute_units))
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -6,7 +7,7 @@ import numpy as np
 import pytest
 
 from converter.bundle import opening
-from converter.bundle.manifest import FORMAT
+from converter.bundle.manifest import FORMAT, PACKAGE
 from converter.bundle.opening import open_bundle, open_expected, undisturbed
 from converter.errors import BundleError, BundleMissingError, BundleReplacedError
 from tests.support.bundles import CONFIG, build, fill, leftovers
@@ -99,11 +100,29 @@ def test_a_bundle_of_a_later_format_says_so(tmp_path: Path) -> None:
         open_bundle(tmp_path / "b")
 
 
-def test_files_that_finder_leaves_do_no_harm(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [".DS_Store", "._manifest.json", "._package.mlpackage"])
+def test_files_that_macos_leaves_do_no_harm(tmp_path: Path, name: str) -> None:
     build(tmp_path / "b")
-    (tmp_path / "b" / ".DS_Store").write_text("x")
+    (tmp_path / "b" / name).write_text("x")
     open_bundle(tmp_path / "b")
     build(tmp_path / "b", content="rebuilt")
+    for entry in (tmp_path / "b").iterdir():  # as a person does in Finder, which leaves it again
+        shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    (tmp_path / "b" / name).write_text("x")
+    with pytest.raises(BundleMissingError):
+        open_bundle(tmp_path / "b")
+
+
+def test_a_disk_where_macos_puts_files_beside_ours_makes_no_other_bundle(tmp_path: Path) -> None:
+    data = tmp_path / "package" / "Data"
+    data.mkdir(parents=True)
+    (data / "weight.bin").write_text("weights")
+    elsewhere = fill(tmp_path / "b", package=data.parent)
+    (data / "._weight.bin").write_bytes(b"\0\5\x16\7")
+    here = fill(tmp_path / "usb", package=data.parent)
+    assert here.fingerprint == elsewhere.fingerprint
+    (tmp_path / "usb" / PACKAGE / "Data" / "._weight.bin").unlink()  # as on the next disk
+    open_bundle(tmp_path / "usb")
 
 
 def test_a_bundle_replaced_while_it_is_read_opens_as_the_new_one(

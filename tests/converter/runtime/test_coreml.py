@@ -14,6 +14,7 @@ import pytest
 from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import BundleReplacedError
 from converter.runtime.coreml import CoreMLRuntime, load_coreml_runtime
+from converter.runtime.coreml_library import LoadedModel
 from converter.runtime.mil import MilRuntime
 from converter.runtime.protocol import Circumstances, RuntimeUnavailableError
 from converter.runtime.tuned_choice import choice_file, write_choice
@@ -248,12 +249,78 @@ def test_a_compiled_folder_that_is_not_whole_is_made_again(bundle: Bundle, tmp_p
     assert log_of(tmp_path).count("compile") == 2
 
 
-def test_a_package_that_does_not_compile_is_one_sentence(
-    bundle: Bundle, tmp_path: Path, behave: Callable[..., None]
+@pytest.mark.usefixtures("behave")
+def test_a_compiled_model_that_lost_a_file_is_made_again_at_once(
+    bundle: Bundle, tmp_path: Path
 ) -> None:
-    behave(compile="Error reading protobuf spec.\nBacktrace: ...")
-    with pytest.raises(RuntimeUnavailableError, match="protobuf") as caught:
+    load(bundle, tmp_path)
+    for weights in (tmp_path / "cache").rglob("weight.bin"):  # as programs that clean up do
+        weights.unlink()
+    runtime = load(bundle, tmp_path)
+    assert outcomes(runtime) == [("CPU_AND_NE", "expected")]
+    runtime.warm_up()
+    assert log_of(tmp_path).count("compile") == 2
+
+
+def test_units_that_the_process_died_of_while_it_loaded_are_checked_again(
+    bundle: Bundle,
+    tmp_path: Path,
+    behave: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class DiedError(BaseException):
+        """Nothing catches it."""
+
+    def die(*_: object) -> None:
+        raise DiedError
+
+    load(bundle, tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(coreml_stand_in, "load", die)
+        with pytest.raises(DiedError):
+            load(bundle, tmp_path)
+    behave(CPU_AND_NE="crash")
+    found = outcomes(load(bundle, tmp_path))
+    assert found == [("CPU_AND_NE", "crashed"), ("CPU_AND_GPU", "expected")]
+
+
+def test_units_that_cannot_be_loaded_after_their_check_make_room_for_others(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behave: Callable[..., None]
+) -> None:
+    behave()
+    real = coreml_stand_in.load
+
+    def refuse(compiled: Path, units: str, function: str | None) -> LoadedModel:
+        if units == "CPU_AND_NE":  # in this process, and not in that of the check
+            raise RuntimeError('{\n    NSLocalizedDescription = "No memory";\n}')
+        return real(compiled, units, function)
+
+    monkeypatch.setattr(coreml_stand_in, "load", refuse)
+    runtime = load(bundle, tmp_path)
+    assert outcomes(runtime) == [("CPU_AND_NE", "failed"), ("CPU_AND_GPU", "expected")]
+    assert '"No memory"' in runtime.device_checks[0]["detail"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "said"),
+    [
+        ("Error reading protobuf spec.\nBacktrace: ...", "(Error reading protobuf spec.)"),
+        # So does coremltools on a Mac.
+        (
+            '{\n    NSLocalizedDescription = "Failed to parse the model.";\n'
+            '    NSUnderlyingError = "Error Domain=com.apple.CoreML Code=110";\n}',
+            '("Failed to parse the model."; NSUnderlyingError = '
+            '"Error Domain=com.apple.CoreML Code=110")',
+        ),
+    ],
+)
+def test_a_package_that_does_not_compile_is_one_sentence(
+    bundle: Bundle, tmp_path: Path, behave: Callable[..., None], raised: str, said: str
+) -> None:
+    behave(compile=raised)
+    with pytest.raises(RuntimeUnavailableError) as caught:
         load(bundle, tmp_path)
+    assert said in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "Backtrace" not in str(caught.value)
 

@@ -4,6 +4,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from converter.fidelity.golden import Golden
 from converter.runtime.loading import load_runtime
 from converter.runtime.mil import MilRuntime
 from converter.runtime.protocol import RuntimeUnavailableError
-from converter.runtime.torch_runtime import TorchRuntime
+from converter.runtime.torch_runtime import TorchRuntime, cpu_has_bf16
 from tests.support.bundles import build_small
 
 
@@ -126,7 +127,7 @@ def test_golden_windows_that_it_misses_are_an_error(bundle: Bundle, tmp_path: Pa
 
 
 def test_bf16_is_flagged_with_its_figure(bundle: Bundle) -> None:
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not cpu_has_bf16():
         pytest.skip("this CPU does not compute in bf16")
     runtime = load_runtime(bundle, runtime="torch", compute="bf16", threads=1)
     (check,) = runtime.device_checks or ()
@@ -135,8 +136,17 @@ def test_bf16_is_flagged_with_its_figure(bundle: Bundle) -> None:
     json.dumps(check)
 
 
-def test_a_cpu_without_bf16_says_so(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
+@pytest.mark.parametrize(
+    "operations",
+    [
+        pytest.param(SimpleNamespace(_is_mkldnn_bf16_supported=lambda: False), id="old"),
+        pytest.param(SimpleNamespace(), id="of a Mac, where PyTorch has no oneDNN"),
+    ],
+)
+def test_a_cpu_without_bf16_says_so(
+    operations: SimpleNamespace, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.ops, "mkldnn", operations)
     with pytest.raises(RuntimeUnavailableError, match="GENA_COMPUTE=fp32"):
         load_runtime(bundle, runtime="torch", compute="bf16")
 
