@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from converter.checkpoint.hub import fetch_snapshot
+from converter.checkpoint.hub import fetch_files, fetch_first
 from converter.digests import sha256_file
 from converter.errors import CheckpointError, CheckpointUnavailableError, brief_repr
 from converter.paths import existing_folder
@@ -37,8 +37,8 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+", re.ASCII)
 
 
 @dataclass(frozen=True)
-class CheckpointFiles:
-    """Where a checkpoint's files lie on this machine.
+class SmallFiles:
+    """Where a checkpoint's files beside the weights lie on this machine.
 
     Attributes:
         source: the hub id, or the name of the folder, as a person would say it.
@@ -49,6 +49,12 @@ class CheckpointFiles:
     commit: str | None
     config: Path
     tokenizer: Path
+
+
+@dataclass(frozen=True)
+class CheckpointFiles(SmallFiles):
+    """Where all files of a checkpoint lie on this machine."""
+
     weights: Path
 
     @cached_property
@@ -74,6 +80,18 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
         revision: branch, tag or commit of a hub id.
 
     Raises:
+        As `find_small_files` and `find_weights`.
+    """
+    return find_weights(find_small_files(model, revision))
+
+
+def find_small_files(model: str, revision: str | None = None) -> SmallFiles:
+    """Locate what a checkpoint holds beside its weights: seconds, where those take minutes.
+
+    Args:
+        model, revision: as `find_checkpoint` takes them.
+
+    Raises:
         CheckpointUnavailableError: it is not here and cannot be fetched.
         CheckpointError: a file is missing, or not what the hub announced.
         UnusablePathError: it is a path that this system cannot have.
@@ -84,10 +102,7 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
         if revision is not None:
             raise CheckpointError(f"{model} is a folder; a revision goes with a hub id only.")
         source = model if shipped else folder.resolve().name
-        try:
-            return _in_folder(folder, source, commit=None)
-        except OSError as error:  # the folder is there, and may not be looked into
-            raise _unreadable(folder, error) from error
+        return _small_files(folder, source, commit=None)
     if shipped is not None:
         raise CheckpointUnavailableError(
             f"{model} ships with the project's source, and {shipped} is not here. "
@@ -100,27 +115,49 @@ def find_checkpoint(model: str, revision: str | None = None) -> CheckpointFiles:
         )
     if revision is not None and not (revision.isprintable() and len(revision) < 256):
         raise CheckpointUnavailableError(f"{brief_repr(revision)} is no revision of a model.")
-    snapshot = fetch_snapshot(model, revision, (_CONFIG, _TOKENIZER), _WEIGHTS)
-    return _in_folder(snapshot, source=model, commit=snapshot.name)
+    snapshot = fetch_files(model, revision, (_CONFIG, _TOKENIZER))
+    return _small_files(snapshot, source=model, commit=snapshot.name)
 
 
-def _in_folder(folder: Path, source: str, commit: str | None) -> CheckpointFiles:
-    for name in (_CONFIG, _TOKENIZER):
-        if not (folder / name).is_file():
-            raise CheckpointError(f"{source}: {name} is missing in {folder}.")
-    weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
-    if weights is None:
-        raise CheckpointError(f"{source}: neither {' nor '.join(_WEIGHTS)} is in {folder}.")
-    most = {folder / _CONFIG: MOST_CONFIG_BYTES, folder / _TOKENIZER: MOST_TOKENIZER_BYTES}
-    for path, size in {**most, weights: _MOST_WEIGHTS_BYTES}.items():
-        if path.stat().st_size > size:
-            raise CheckpointError(f"{path} is larger than the {size} bytes that it may have.")
-        _require_no_stand_in(path)
-    return CheckpointFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER, weights)
+def find_weights(small: SmallFiles) -> CheckpointFiles:
+    """Locate the weights that belong to files of a checkpoint, fetching them where needed.
+
+    Raises:
+        CheckpointUnavailableError: they are not here and cannot be fetched.
+        CheckpointError: there are none, or they are not what the hub announced.
+    """
+    folder = small.config.parent
+    if small.commit is not None:
+        fetch_first(small.source, small.commit, _WEIGHTS)
+    try:
+        weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
+        if weights is None:
+            raise CheckpointError(
+                f"{small.source}: neither {' nor '.join(_WEIGHTS)} is in {folder}."
+            )
+        _require_plausible(weights, _MOST_WEIGHTS_BYTES)
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+    return CheckpointFiles(small.source, small.commit, small.config, small.tokenizer, weights)
 
 
-def _require_no_stand_in(path: Path) -> None:
-    """Raise where a file holds what was answered or kept in its place."""
+def _small_files(folder: Path, source: str, commit: str | None) -> SmallFiles:
+    most = {_CONFIG: MOST_CONFIG_BYTES, _TOKENIZER: MOST_TOKENIZER_BYTES}
+    try:
+        for name in most:
+            if not (folder / name).is_file():
+                raise CheckpointError(f"{source}: {name} is missing in {folder}.")
+        for name, size in most.items():
+            _require_plausible(folder / name, size)
+    except OSError as error:  # the folder is there, and may not be looked into
+        raise _unreadable(folder, error) from error
+    return SmallFiles(source, commit, folder / _CONFIG, folder / _TOKENIZER)
+
+
+def _require_plausible(path: Path, most_bytes: int) -> None:
+    """Raise where a file is too large, or holds what was answered or kept in its place."""
+    if path.stat().st_size > most_bytes:
+        raise CheckpointError(f"{path} is larger than the {most_bytes} bytes that it may have.")
     with path.open("rb") as file:
         start = file.read(_LOOKED_AT).lstrip()
     if start.startswith(_LFS_POINTER):

@@ -31,15 +31,11 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
 
 
-def fetch_snapshot(
-    repo_id: str, revision: str | None, required: tuple[str, ...], weights: tuple[str, ...]
-) -> Path:
-    """Bring a checkpoint's files into the hub's cache, unless they are there.
+def fetch_files(repo_id: str, revision: str | None, names: tuple[str, ...]) -> Path:
+    """Bring files of a checkpoint into the hub's cache, unless they are there.
 
     Args:
         revision: branch, tag or commit; the main branch when None.
-        required: names of files, all of which are needed.
-        weights: names of files, the first existing one of which is needed.
 
     Returns:
         The folder that holds them, all of one commit; its name is the commit.
@@ -50,17 +46,29 @@ def fetch_snapshot(
     """
     for name, value in _PATIENCE.items():
         os.environ.setdefault(name, value)
-    first = Path(_download(repo_id, required[0], revision))
+    first = Path(_download(repo_id, names[0], revision))
     snapshot = first.parent
-    files = [first]
-    files += [Path(_download(repo_id, name, snapshot.name)) for name in required[1:]]
-    files.append(_first_weights(repo_id, snapshot.name, weights))
+    files = [first, *(Path(_download(repo_id, name, snapshot.name)) for name in names[1:])]
     for file in files:
         _verify(file, repo_id)
     return snapshot
 
 
-def _first_weights(repo_id: str, commit: str, names: tuple[str, ...]) -> Path:
+def fetch_first(repo_id: str, commit: str, names: tuple[str, ...]) -> Path:
+    """Bring the first of these files that exists beside those of `fetch_files`.
+
+    Args:
+        commit: the name of their folder.
+
+    Raises:
+        CheckpointUnavailableError, CheckpointError: as `fetch_files`; there is none of them.
+    """
+    file = _first(repo_id, commit, names)
+    _verify(file, repo_id)
+    return file
+
+
+def _first(repo_id: str, commit: str, names: tuple[str, ...]) -> Path:
     from huggingface_hub import try_to_load_from_cache
 
     # What is here already needs no question to the hub, which may be out of reach.

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from converter.bundle.manifest import Manifest
-from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS
+from converter.checkpoint.files import DEFAULT_MODEL, SHIPPED_MODELS, SmallFiles
 from converter.commands.command_line import Subparsers, default_bundle
 from converter.commands.precision_text import precision_lines
 from converter.conversion.progress import ProgressKind, progress_display
@@ -51,7 +51,8 @@ def add_command(subparsers: Subparsers) -> None:
         "--progress",
         choices=get_args(ProgressKind),
         default="bar",
-        help="json: a line a step on standard output; ends when standard input closes",
+        help="json: a line a step on standard output, and one once the tokenizer is at hand; ends "
+        "when standard input closes",
     )
     parser.set_defaults(func=_run)
 
@@ -96,13 +97,18 @@ def _run(args: argparse.Namespace) -> int:
                 require_no_interrupt()
                 show(stage, fraction, message)
 
-            bundle = convert(
-                args.model,
-                revision=args.revision,
-                output=output,
-                options=options,
-                on_progress=on_progress,
-            )
+            try:
+                bundle = convert(
+                    args.model,
+                    revision=args.revision,
+                    output=output,
+                    options=options,
+                    on_progress=on_progress,
+                    on_described=_tell if args.progress == "json" else lambda _: None,
+                )
+            except Exception:
+                require_no_interrupt()  # a library may have made something else of it
+                raise
     except GenaError as error:
         if args.progress != "json":
             raise
@@ -115,6 +121,12 @@ def _run(args: argparse.Namespace) -> int:
     else:
         print(f"{bundle.path}\n{_summary(manifest)}")
     return 0
+
+
+def _tell(small: SmallFiles) -> None:
+    """Where a program finds what it can count tokens with, while the rest takes its time."""
+    files = {"config": str(small.config), "tokenizer": str(small.tokenizer)}
+    print_json({"described": {"source": small.source, **files}})
 
 
 def _interrupt() -> None:

@@ -1,42 +1,23 @@
-"""The whole way, once: checkpoint -> package -> verified -> published bundle."""
+"""The whole way, once: checkpoint -> package -> verified -> published bundle.
 
-import logging
-import platform
-import shutil
-from collections.abc import Hashable
+What is small is fetched and checked before the weights are, and before torch, which takes seconds,
+is imported.
+"""
+
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from converter.bundle.destination import usable_destination
-from converter.bundle.manifest import EMBEDDINGS, GOLDEN, PACKAGE, TOKENIZER, write_manifest
 from converter.bundle.opening import Bundle, open_bundle
-from converter.bundle.room import require_temporary_folder, saying_full_disk
+from converter.bundle.room import require_temporary_folder
 from converter.bundle.store import build_lock, building_folder, publish
-from converter.checkpoint.files import CheckpointFiles, find_checkpoint
-from converter.conversion.build import PackagePlan, build_package, re_authored
-from converter.conversion.planning import Candidate, Source, candidates
+from converter.checkpoint.files import CheckpointFiles, SmallFiles, find_small_files, find_weights
 from converter.conversion.progress import OnProgress
-from converter.conversion.scaling import checked_scales
 from converter.errors import BundleError, CheckpointError
-from converter.fidelity.gates import Verdict
-from converter.fidelity.golden import Golden
-from converter.fidelity.report import Report
-from converter.fidelity.verify import verify_package
-from converter.fidelity.windows import make_golden, require_real_tokens
-from converter.network.loading import Checkpoint, load_checkpoint
-from converter.network.neural_engine import Scales
+from converter.network.description import read_description
 from converter.options import BuildOptions
-from converter.package.interface import PackageInterface
-from converter.tokenizer import DnaTokenizer
-from converter.versions import DISTRIBUTION, installed_versions
-
-log = logging.getLogger(__name__)
-
-# Distributions whose versions stand in the manifest.
-_RECORDED = (DISTRIBUTION, "coremltools", "torch", "numpy", "tokenizers")
 
 
 def convert(
@@ -46,12 +27,14 @@ def convert(
     revision: str | None = None,
     options: BuildOptions | None = None,
     on_progress: OnProgress = lambda *_: None,
+    on_described: Callable[[SmallFiles], None] = lambda _: None,
 ) -> Bundle:
     """Build a verified bundle, or return the one that is there already.
 
     Args:
         model: hub id, shipped model or folder, as `find_checkpoint` takes it.
         output: the bundle's folder.
+        on_described: called once configuration and tokenizer are at hand, and belong together.
 
     Raises:
         CheckpointError: the checkpoint is missing, damaged or of another architecture.
@@ -63,7 +46,10 @@ def convert(
     destination = usable_destination(output)
     require_temporary_folder()
     on_progress("fetch", 0.0, f"Looking for {model}")
-    files = find_checkpoint(model, revision)
+    small = find_small_files(model, revision)
+    read_description(small)
+    on_described(small)
+    files = find_weights(small)
     on_progress("fetch", 1.0, f"{model} is at hand")
 
     def waiting() -> None:
@@ -74,16 +60,7 @@ def convert(
         if current is not None:
             on_progress("publish", 1.0, "The bundle is up to date")
             return current
-        on_progress("read", 0.0, f"Reading {files.weights.name}")
-        before = files.sha256
-        checkpoint = load_checkpoint(files)
-        options.require_possible(checkpoint.config.intermediate_size)
-        needed = _disk_space(checkpoint, in_fp32=options.precision == "fp32")
-        with building_folder(destination, needed) as building:
-            _build(checkpoint, options, building, on_progress)
-            _require_same(files, before)
-            on_progress("publish", 0.5, "Publishing the bundle")
-            publish(building, destination)
+        _build(files, options, destination, on_progress)
     bundle = open_bundle(destination)
     on_progress("publish", 1.0, f"Published {destination}")
     return bundle
@@ -98,15 +75,23 @@ def _current_bundle(folder: Path, files: CheckpointFiles, options: BuildOptions)
     return None
 
 
-def _disk_space(checkpoint: Checkpoint, *, in_fp32: bool) -> int:
-    """Bytes that a build takes at most.
+def _build(
+    files: CheckpointFiles, options: BuildOptions, destination: Path, on_progress: OnProgress
+) -> None:
+    """Build a bundle and publish it."""
+    from converter.conversion.filling import disk_space, fill_bundle
+    from converter.network.loading import load_checkpoint
 
-    The package is there twice while it is saved, and coremltools keeps its copy to the end; a third
-    time while the weights of all lengths are written.
-    """
-    values = sum(tensor.numel() for tensor in checkpoint.weights.values())
-    package = values * (4 if in_fp32 else 2)
-    return int(1.02 * 3 * package) + 8 * 2**20
+    on_progress("read", 0.0, f"Reading {files.weights.name}")
+    before = files.sha256
+    checkpoint = load_checkpoint(files)
+    options.require_possible(checkpoint.config.intermediate_size)
+    needed = disk_space(checkpoint, in_fp32=options.precision == "fp32")
+    with building_folder(destination, needed) as building:
+        fill_bundle(checkpoint, options, building, on_progress)
+        _require_same(files, before)
+        on_progress("publish", 0.5, "Publishing the bundle")
+        publish(building, destination)
 
 
 def _require_same(files: CheckpointFiles, before: dict[str, str]) -> None:
@@ -115,161 +100,3 @@ def _require_same(files: CheckpointFiles, before: dict[str, str]) -> None:
         raise CheckpointError(
             f"{files.source}: its files were changed while they were converted. Convert again."
         )
-
-
-@dataclass(frozen=True)
-class _Planned:
-    """What a checkpoint and the options come to, before a package is built.
-
-    Attributes:
-        source: the network as published.
-    """
-
-    checkpoint: Checkpoint
-    options: BuildOptions
-    source: Source
-    golden: Golden
-    scales: Scales
-
-
-def _build(
-    checkpoint: Checkpoint, options: BuildOptions, building: Path, on_progress: OnProgress
-) -> None:
-    """Fill a folder with a bundle that passed its gates; its manifest is written last."""
-    planned = _plan(checkpoint, options, building)
-    on_progress("read", 1.0, "The re-authored network agrees with the reference")
-    tries = candidates(planned.source, planned.golden, options, planned.scales, on_progress)
-    verdicts: dict[Hashable, Verdict] = {}
-    for candidate in tries:
-        if not candidate.accepts(verdicts.get(candidate.package, candidate.least)):
-            continue  # it was built before
-        on_progress("convert", 0.0, candidate.message)
-        _write_package(planned, candidate, building, on_progress)
-        on_progress("verify", 0.0, "Comparing the saved package with the reference")
-        report = _verify(planned, candidate, building, on_progress)
-        verdicts[candidate.package] = report.flag
-        if candidate.accepts(report.flag):
-            break
-        log.warning("%s package: %s", candidate.chosen, _shortfall(report))
-    # The last candidate stands or falls by its own figures.
-    report.require()
-    _write_manifest(planned, candidate, report, building)
-
-
-def _plan(checkpoint: Checkpoint, options: BuildOptions, building: Path) -> _Planned:
-    """Write the tokenizer and the golden windows, and measure what the package needs."""
-    tokenizer = DnaTokenizer(checkpoint.files.tokenizer, model_max_length=checkpoint.config.window)
-    _require_matching_tokenizer(tokenizer, checkpoint)
-    require_real_tokens(tokenizer)
-    shutil.copyfile(checkpoint.files.tokenizer, building / TOKENIZER)
-    reference = checkpoint.encoder()
-    golden = make_golden(reference, tokenizer)
-    golden.save(building / GOLDEN)
-    if not np.isfinite(golden.reference).all():
-        raise CheckpointError(
-            f"{checkpoint.files.source}: the reference network gives NaN or infinity."
-        )
-    scales, re_authored = checked_scales(reference, golden, options)
-    return _Planned(checkpoint, options, Source(reference, re_authored), golden, scales)
-
-
-def _require_matching_tokenizer(tokenizer: DnaTokenizer, checkpoint: Checkpoint) -> None:
-    config, source = checkpoint.config, checkpoint.files.source
-    if tokenizer.vocab_size > config.vocab_size:
-        raise CheckpointError(
-            f"{source}: tokenizer.json has {tokenizer.vocab_size} tokens, the network "
-            f"only {config.vocab_size}. They do not belong together."
-        )
-    if tokenizer.pad_id != config.pad_token_id:
-        raise CheckpointError(
-            f"{source}: config.json pads with {config.pad_token_id}, tokenizer.json "
-            f"with {tokenizer.pad_id}. They do not belong together."
-        )
-    if config.max_position_embeddings < config.window:
-        raise CheckpointError(
-            f"{source}: the network has {config.max_position_embeddings} positions; "
-            f"windows of {config.window} tokens need as many."
-        )
-
-
-def _write_package(
-    planned: _Planned, candidate: Candidate, building: Path, on_progress: OnProgress
-) -> None:
-    options, scales = planned.options, planned.scales
-    config, files = planned.checkpoint.config, planned.checkpoint.files
-    plan = PackagePlan(
-        scales=scales,
-        fp32_modules=candidate.fp32_modules,
-        # Where the files came from stands in the manifest: it is no part of what is computed.
-        description=(
-            f"{planned.checkpoint.family.title}, DNA language model, "
-            f"{config.num_hidden_layers} layers of {config.hidden_size}. "
-            "Token ids in, last hidden states out."
-        ),
-        metadata={
-            **{f"{name}_sha256": digest for name, digest in files.sha256.items()},
-            "precision": candidate.chosen,
-        },
-    )
-    shutil.rmtree(building / PACKAGE, ignore_errors=True)
-    needed = _disk_space(planned.checkpoint, in_fp32=candidate.chosen != "fp16")
-    with saying_full_disk(building, needed):
-        build_package(
-            candidate.source.network,
-            options,
-            plan,
-            building / PACKAGE,
-            progress=lambda fraction: on_progress("convert", fraction, "Converting to Core ML"),
-        )
-    if options.embedding == "host":
-        table = re_authored(candidate.source.network, config.window, options, scales).host_table()
-        np.save(building / EMBEDDINGS, table.half().numpy())
-
-
-def _verify(
-    planned: _Planned, candidate: Candidate, building: Path, on_progress: OnProgress
-) -> Report:
-    config, options, table = planned.checkpoint.config, planned.options, None
-    if options.embedding == "host":
-        table = np.load(building / EMBEDDINGS)
-    return verify_package(
-        building / PACKAGE,
-        PackageInterface(config, options.functions(config.window), table),
-        planned.golden,
-        compressed=options.compressed,
-        arranged=options.layout != "published",
-        re_authored=candidate.source.re_authored,
-        head=planned.checkpoint.masked_language_model_head(),
-        progress=lambda fraction: on_progress("verify", fraction, "Comparing the saved package"),
-    )
-
-
-def _write_manifest(
-    planned: _Planned, candidate: Candidate, report: Report, building: Path
-) -> None:
-    options, files = planned.options, planned.checkpoint.files
-    config = planned.checkpoint.config
-    graph = {
-        "embedding": options.embedding,
-        "ffn_chunks": options.ffn_chunks,
-        "residual_scale_log2": planned.scales.residual_log2,
-        "value_scale_log2": planned.scales.value_log2,
-        "gate_scale_log2": planned.scales.gate_log2,
-    }
-    write_manifest(
-        building,
-        model=files.source,
-        commit=files.commit,
-        checkpoint_sha256=files.sha256,
-        config=config,
-        left_out=planned.checkpoint.left_out,
-        functions=options.functions(config.window),
-        options=options,
-        precision=candidate.as_dict(),
-        fidelity={**report.as_dict(), "graph": graph},
-        versions={"python": platform.python_version(), **installed_versions(_RECORDED)},
-    )
-
-
-def _shortfall(report: Report) -> str:
-    return "; ".join(r.sentence() for r in report.gates if r.verdict != "expected")

@@ -1,11 +1,14 @@
 """A published `config.json` -> the configuration of its family. No torch in here."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field
 
+from converter.checkpoint.files import MOST_CONFIG_BYTES
 from converter.errors import CheckpointError, UnsupportedModelError, brief_repr
+from converter.json_files import UnreadableJsonError, read_json_object
 from converter.network.gena_bert.config import GenaBertConfig
 from converter.network.moderngena.config import ModernGenaConfig
 
@@ -17,6 +20,27 @@ _FAMILIES: dict[str, type[GenaBertConfig] | type[ModernGenaConfig]] = {
 }
 # Tokens that models of these families read at a time, ascending.
 WINDOWS = tuple(sorted({family.window for family in _FAMILIES.values()}))
+
+
+def read_config(path: Path) -> AnyEncoderConfig:
+    """Parse and validate a `config.json`.
+
+    Raises:
+        UnsupportedModelError, CheckpointError: as `read_raw_config` and `read_encoder_config`.
+    """
+    return read_encoder_config(read_raw_config(path))
+
+
+def read_raw_config(path: Path) -> dict[str, Any]:
+    """Parse a `config.json`.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds no JSON object.
+    """
+    try:
+        return read_json_object(path, MOST_CONFIG_BYTES)
+    except UnreadableJsonError as error:
+        raise CheckpointError(f"{path} {error}.") from error
 
 
 def read_encoder_config(raw: Mapping[str, Any]) -> AnyEncoderConfig:

@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from converter.checkpoint.files import MOST_CONFIG_BYTES, CheckpointFiles
+from converter.checkpoint.files import CheckpointFiles
 from converter.checkpoint.tensors import StoredTensors, read_tensors, why_not_numbers
 from converter.errors import CheckpointError, brief
-from converter.json_files import UnreadableJsonError, read_json_object
-from converter.network.config import AnyEncoderConfig, read_encoder_config
+from converter.network.config import AnyEncoderConfig, read_encoder_config, read_raw_config
 from converter.network.families import family_of
 from converter.network.family import Family
 from converter.network.heads import LeftOutHead
@@ -81,7 +80,7 @@ def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
         UnsupportedModelError: the configuration asks for another architecture.
         CheckpointError: a file is damaged or not what the configuration says.
     """
-    raw = _read_raw_config(files.config)
+    raw = read_raw_config(files.config)
     config = read_encoder_config(raw)
     family = family_of(config)
     tensors = read_tensors(files.weights, family.names.prefix)
@@ -93,22 +92,6 @@ def load_checkpoint(files: CheckpointFiles) -> Checkpoint:
         head=_head_weights(tensors, config, family),
         left_out=_heads(tensors, weights, raw, family, files.weights),
     )
-
-
-def read_config(path: Path) -> AnyEncoderConfig:
-    """Parse and validate a `config.json`.
-
-    Raises:
-        UnsupportedModelError, CheckpointError: as `read_encoder_config`.
-    """
-    return read_encoder_config(_read_raw_config(path))
-
-
-def _read_raw_config(path: Path) -> dict[str, Any]:
-    try:
-        return read_json_object(path, MOST_CONFIG_BYTES)
-    except UnreadableJsonError as error:
-        raise CheckpointError(f"{path} {error}.") from error
 
 
 def _encoder_weights(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -57,6 +58,16 @@ def test_what_is_to_be_ignored_is_ignored_and_handlers_come_back() -> None:
     assert others == {each: signal.getsignal(each) for each in others}
 
 
+@pytest.mark.parametrize("module", ["converter.conversion.filling", "torch"])
+def test_an_interrupt_while_the_heavy_libraries_are_imported_is_no_traceback(
+    tmp_path: Path, module: str
+) -> None:
+    arguments = ["convert", "--model=gena-mini", f"--output={tmp_path / 'b'}", "--progress=none"]
+    ended = interrupted_at(module, *arguments)
+    assert (ended.returncode, ended.stderr) == (130, "interrupted; nothing was published\n")
+    assert [path.name for path in tmp_path.iterdir()] == [".b.lock"]
+
+
 def test_none_tears_what_a_library_does_at_the_exit() -> None:
     code = """
     import atexit, os, signal
@@ -84,21 +95,27 @@ def test_none_tears_what_a_library_does_at_the_exit() -> None:
     ],
 )
 def test_an_interrupt_before_anything_is_begun_is_no_traceback(command: str, module: str) -> None:
+    ended = interrupted_at(module, command)
+    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")
+
+
+def interrupted_at(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command that gets an interrupt when it begins to import a module."""
     code = """
     import os, signal, sys
 
     class Interrupt:
         def find_spec(self, name, *_):
-            if name == sys.argv[2]:
+            if name == sys.argv[1]:
                 os.kill(os.getpid(), signal.SIGINT)
 
     sys.meta_path.insert(0, Interrupt())
     from app.cli import main
 
-    sys.exit(main([sys.argv[1]]))
+    sys.exit(main(sys.argv[2:]))
     """
-    ended = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code), command, module],
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), module, *arguments],
         cwd=ROOT,
         env={**os.environ, "GENA_PORT": "0"},
         capture_output=True,
@@ -106,4 +123,3 @@ def test_an_interrupt_before_anything_is_begun_is_no_traceback(command: str, mod
         timeout=60,
         check=False,
     )
-    assert (ended.returncode, ended.stderr) == (-signal.SIGINT, "")

@@ -81,7 +81,7 @@ def test_an_impossible_output_is_one_sentence_before_anything_is_fetched(
     def fetching(*_: object) -> None:
         raise AssertionError("it looked for the checkpoint")
 
-    monkeypatch.setattr("converter.conversion.convert.find_checkpoint", fetching)
+    monkeypatch.setattr("converter.conversion.convert.find_small_files", fetching)
     make, says = IMPOSSIBLE[kind]
     output = make(tmp_path)
     before = sorted(tmp_path.rglob("*"))

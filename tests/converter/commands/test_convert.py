@@ -23,6 +23,7 @@ from converter.conversion.convert import convert
 from converter.errors import BundleError, GenaError
 from converter.options import BuildOptions
 from converter.runtime.loading import load_runtime
+from tests.support.hub import Hub, serving
 from tests.support.paths import ROOT, SHARED
 from tools.seeded_checkpoints import BERT_BASE, make_checkpoint
 
@@ -50,11 +51,11 @@ def start(scratch: Path) -> Iterator[Start]:
     """Starts `python -m converter`; whatever still runs at the end is killed."""
     children: list[subprocess.Popen[str]] = []
 
-    def start_child(*arguments: str | Path) -> subprocess.Popen[str]:
+    def start_child(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
         child = subprocess.Popen(
             [sys.executable, "-m", "converter", *map(str, arguments)],
             cwd=ROOT,
-            env={**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "TMPDIR": str(scratch), "OMP_NUM_THREADS": "1", **environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -110,7 +111,10 @@ def test_progress_is_json_lines_and_the_last_one_is_the_bundle(
     assert child.stdout is not None
     lines = [json.loads(line) for line in child.stdout]
     assert child.wait(60) == 0
-    *steps, last = lines
+    described = {name: str(checkpoint / f"{name}.json") for name in ("config", "tokenizer")}
+    first, told, *later, last = lines
+    assert told == {"described": {"source": checkpoint.name, **described}}
+    steps = [first, *later]
     assert list(dict.fromkeys(step["stage"] for step in steps)) == list(STAGES)
     for step in steps:
         assert step.keys() == {"stage", "fraction", "message"}
@@ -145,6 +149,28 @@ def test_an_error_is_the_last_line_and_the_exit_status(start: Start, tmp_path: P
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("config.json", b'{"model_type": "gpt2"}', "supports only bert, modernbert"),
+        ("tokenizer.json", b"{}", "no GENA-LM tokenizer file"),
+    ],
+)
+def test_what_is_refused_for_a_small_file_is_refused_before_weights_are_fetched(
+    start: Start, checkpoint: Path, tmp_path: Path, name: str, content: bytes, says: str
+) -> None:
+    files = {path.name: path.read_bytes() for path in checkpoint.iterdir()}
+    with serving(Hub(files | {name: content})) as hub:
+        child = start(
+            *convert_arguments(Path("lab/model"), tmp_path / "out"),
+            **hub.environment, HF_HOME=str(tmp_path / "hub"),
+        )  # fmt: skip
+        assert child.stdout is not None
+        *_, last = [json.loads(line) for line in child.stdout]
+    assert says in last["error"]["message"]
+    assert not [path for _, path, _ in hub.requests if "pytorch_model" in path]
+
+
 @pytest.mark.parametrize("stage", ["convert", "verify"])
 def test_it_ends_when_its_parent_is_gone(
     start: Start, checkpoint: Path, tmp_path: Path, scratch: Path, stage: str
@@ -175,6 +201,25 @@ def test_an_interrupt_leaves_nothing_behind(
     assert list(scratch.iterdir()) == []
 
 
+def interrupted() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)  # the handler runs here, or has run
+
+
+def test_what_a_library_makes_of_an_interrupt_is_an_interrupt(
+    checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def importing(*_: Any, **__: Any) -> None:
+        try:
+            interrupted()
+        except KeyboardInterrupt:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr("converter.conversion.convert.convert", importing)
+    assert main(["convert", "--model", str(checkpoint), "--progress", "none"]) == 130
+    assert capsys.readouterr().err.startswith("interrupted; ")
+
+
 def test_an_interrupt_that_a_library_swallows_is_not_lost(
     checkpoint: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -182,8 +227,7 @@ def test_an_interrupt_that_a_library_swallows_is_not_lost(
 
     def swallowing(*_: Any, on_progress: Callable[[str, float, str], None], **__: Any) -> None:
         with contextlib.suppress(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)  # the handler runs here, or has run
+            interrupted()
         on_progress("publish", 0.5, "Publishing the bundle")
         published.append(True)
 

@@ -132,7 +132,8 @@ def test_a_branch_that_moves_meanwhile_gives_a_bundle_of_one_commit(
         for name, seed in (("first", 0), ("second", 9))
     ]
     answers = iter(commits)
-    monkeypatch.setattr("converter.checkpoint.files.fetch_snapshot", lambda *_: next(answers))
+    monkeypatch.setattr("converter.checkpoint.files.fetch_files", lambda *_: next(answers))
+    monkeypatch.setattr("converter.checkpoint.files.fetch_first", lambda *_: None)
     bundle = convert("lab/model", output=tmp_path / "out", options=ONE_LENGTH)
     assert (bundle.manifest.model, bundle.manifest.commit) == ("lab/model", "first")
     assert bundle.manifest.matches(find_checkpoint(str(commits[0])))

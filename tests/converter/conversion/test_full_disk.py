@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-import converter.conversion.convert as conversion
 from converter.cli import main
+from converter.conversion import filling
 from tests.support.small_disk import files_of_at_most, fill_up, small_disk
 from tools.seeded_checkpoints import make_checkpoint
 
@@ -31,13 +31,13 @@ def converted(checkpoint: Path, output: Path) -> int:
 
 def once_it_begins(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something when the first package is about to be written."""
-    real = conversion.build_package
+    real = filling.build_package
 
     def build_package(*arguments: Any, **more: Any) -> None:
         act()
         real(*arguments, **more)
 
-    monkeypatch.setattr(conversion, "build_package", build_package)
+    monkeypatch.setattr(filling, "build_package", build_package)
 
 
 def assert_one_sentence(said: str, folder: Path) -> None:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from converter.checkpoint.files import find_checkpoint
 from converter.errors import CheckpointError, UnsupportedModelError
-from converter.network.loading import Checkpoint, load_checkpoint, read_config
+from converter.network.config import read_config
+from converter.network.loading import Checkpoint, load_checkpoint
 from tools.seeded_checkpoints import make_checkpoint
 
 WORDS = "embeddings.word_embeddings.weight"
