@@ -9,7 +9,7 @@ from fastapi import Depends, FastAPI, Request
 from app.errors import ProblemError
 from app.inference.cache import WindowCache
 from app.metrics import Metrics
-from app.model.lifecycle import Lifecycle, ServedModel
+from app.model.lifecycle import Lifecycle, OpenedModel, ServedModel
 from app.model.state import ModelUnavailableError
 from app.settings import Settings
 
@@ -48,8 +48,8 @@ async def get_ready_model(services: "ServicesDep") -> ServedModel:
     return services.lifecycle.ready_model()
 
 
-async def get_opened_model(services: "ServicesDep") -> ServedModel:
-    """Dependency: the model, loaded or not; raises as `Lifecycle.opened_model`."""
+async def get_opened_model(services: "ServicesDep") -> OpenedModel:
+    """Dependency: the model, converted and loaded or not; raises as `Lifecycle.opened_model`."""
     return services.lifecycle.opened_model()
 
 
@@ -77,4 +77,4 @@ def stopping_problem() -> ProblemError:
 
 ServicesDep = Annotated[Services, Depends(get_services)]
 ReadyModelDep = Annotated[ServedModel, Depends(get_ready_model)]
-OpenedModelDep = Annotated[ServedModel, Depends(get_opened_model)]
+OpenedModelDep = Annotated[OpenedModel, Depends(get_opened_model)]

@@ -48,7 +48,9 @@ HEADERS: dict[str, HeaderKind] = {
         "Of the request, as the log has it; the client's own where it sent one."
     ),
     MODEL: HeaderKind("The model that answered."),
-    FINGERPRINT: HeaderKind("Of weights, tokenizer and package."),
+    FINGERPRINT: HeaderKind(
+        "Of weights, tokenizer and package; none while /tokenize answers before these are there."
+    ),
     TOKENS: HeaderKind("Rows computed, the specials included."),
     UNKNOWN: HeaderKind("[UNK] among them."),
     WINDOWS: HeaderKind("Windows computed."),

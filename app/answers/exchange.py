@@ -12,7 +12,7 @@ from fastapi import Request
 
 from app.dependencies import Services
 from app.errors import deadline_exceeded
-from app.model.lifecycle import ServedModel
+from app.model.lifecycle import OpenedModel
 from app.requests.limits import Limits
 from app.requests.options import conflict
 from app.requests.validation import shown
@@ -30,7 +30,7 @@ class Exchange:
         ProblemError: 422 options.conflict, an option is given twice in the query.
     """
 
-    def __init__(self, request: Request, model: ServedModel, services: Services) -> None:
+    def __init__(self, request: Request, model: OpenedModel, services: Services) -> None:
         self.request = request
         self.model = model
         self.settings = services.settings

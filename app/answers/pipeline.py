@@ -24,6 +24,7 @@ from app.inference.engine import Predictor, feature_blocks
 from app.inference.prepare import prepare
 from app.inference.records import PreparedRequest
 from app.model.flow import Flow
+from app.model.lifecycle import ServedModel
 from app.requests.bodies import ReceivedBody, open_decoded, receive_body
 from app.requests.options import conflict
 
@@ -31,8 +32,13 @@ from app.requests.options import conflict
 _MOST_BYTES_OF_IDS = 2**14
 
 
-async def answer(exchange: Exchange, reader: Reader) -> Response:
+async def answer(
+    exchange: Exchange, reader: Reader, predicting: ServedModel | None = None
+) -> Response:
     """The answer to a request, or its beginning.
+
+    Args:
+        predicting: the exchange's model; None where nothing is predicted.
 
     Raises:
         ProblemError: what is wrong with the request; 429 queue.full; 504 deadline.exceeded; what
@@ -43,8 +49,8 @@ async def answer(exchange: Exchange, reader: Reader) -> Response:
         received = await receive_body(exchange.request)
         resources.callback(received.close)
         flow = None
-        if reader.uses_model:
-            place = exchange.model.open_flow(exchange.settings.deadline_seconds)
+        if predicting is not None:
+            place = predicting.open_flow(exchange.settings.deadline_seconds)
             flow = await resources.enter_async_context(place)
         writer = await exchange.in_thread(
             partial(_read_and_prepare, exchange, reader, received), bulk=received.is_bulk
@@ -70,10 +76,7 @@ def _read_and_prepare(
             observe=partial(exchange.metrics.observe_stage, "tokenizing"),
         )
     exchange.stages["tokenize"] = prepared.tokenizing_seconds
-    manifest = model.manifest
-    plan = AnswerPlan(
-        manifest.model, model.fingerprint, manifest.hidden_size, model.tokenizer, prepared
-    )
+    plan = AnswerPlan(model.name, model.fingerprint, model.hidden_size, model.tokenizer, prepared)
     return reading.writer(plan)
 
 
@@ -139,7 +142,7 @@ class _Computation:
         yield writer.begin()
         if self._flow is not None:
             predictor = Predictor(
-                self._flow, self._exchange.cache, plan.fingerprint, plan.tokenizer
+                self._flow, self._exchange.cache, self._flow.fingerprint, plan.tokenizer
             )
             try:
                 async with aclosing(feature_blocks(plan.prepared, predictor)) as blocks:
@@ -196,12 +199,13 @@ def _headers(exchange: Exchange, plan: AnswerPlan, ids: str | None) -> dict[str,
     prepared = plan.prepared
     stamp = {
         headers.MODEL: quote(plan.model, safe="/:@ "),
-        headers.FINGERPRINT: plan.fingerprint,
         "Vary": "Accept",
         headers.TOKENS: str(prepared.n_tokens),
         headers.UNKNOWN: str(prepared.n_unknown),
         headers.WINDOWS: str(prepared.n_windows),
     }
+    if plan.fingerprint is not None:
+        stamp[headers.FINGERPRINT] = plan.fingerprint
     if not prepared.single:
         stamp[headers.RECORDS] = str(len(prepared.records))
     if prepared.skipped:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from io import BufferedReader
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 from pydantic import BaseModel
 
@@ -15,7 +15,7 @@ from app.answers.registry import WRITERS
 from app.answers.tokens_writer import TokensWriter
 from app.answers.writer import AnswerPlan, Writer
 from app.errors import ProblemError
-from app.model.lifecycle import ServedModel
+from app.model.lifecycle import OpenedModel
 from app.requests.bodies import ReceivedBody
 from app.requests.limits import Limits
 from app.requests.options import Choices, TokenizeOptions, choose, conflict, options_from_form
@@ -43,9 +43,6 @@ class Reading:
 class Reader(Protocol):
     """How a route reads its requests."""
 
-    # Whether there is something to predict.
-    uses_model: ClassVar[bool]
-
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         """What the body asks for. Runs in a thread.
 
@@ -71,7 +68,6 @@ class SequencesReader:
     options: BaseModel
     schema: type[SubmittedSequences]
     always_list: bool = False
-    uses_model: ClassVar[bool] = True
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
@@ -101,7 +97,6 @@ class TokenizeReader:
     """Sequences whose tokens are wanted, of any length: to count is what this is for."""
 
     options: TokenizeOptions
-    uses_model: ClassVar[bool] = False
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         submission, choices = _read_sequences(
@@ -113,8 +108,6 @@ class TokenizeReader:
 
 class OpenAIReader:
     """What OpenAI's clients send: texts, or lists of token ids."""
-
-    uses_model: ClassVar[bool] = True
 
     def read(self, exchange: Exchange, received: ReceivedBody, file: BufferedReader) -> Reading:
         body = read_only_json(received, OpenAIEmbeddingsBody, file, exchange.limits)
@@ -142,15 +135,15 @@ def _read_sequences(
     return submission, choose(*places)
 
 
-def check_model(name: str, model: ServedModel) -> None:
+def check_model(name: str, model: OpenedModel) -> None:
     """Raise 404 model.unknown unless a model of this name is served, with its owner or without."""
-    served = model.manifest.model
+    served = model.name
     if name not in (served, served.rpartition("/")[2]):
         raise ProblemError("model.unknown", f"Served is {served}.", param="model")
 
 
-def _check_dimensions(body: OpenAIEmbeddingsBody, model: ServedModel) -> None:
-    hidden_size = model.manifest.hidden_size
+def _check_dimensions(body: OpenAIEmbeddingsBody, model: OpenedModel) -> None:
+    hidden_size = model.hidden_size
     if body.dimensions not in (None, hidden_size):
         raise ProblemError(
             "request.invalid",

@@ -31,18 +31,25 @@ _BYTES_OF_TEXT = 11
 
 @dataclass(frozen=True)
 class AnswerPlan:
-    """What an answer will hold, and what it says of itself beside the features."""
+    """What an answer will hold, and what it says of itself beside the features.
+
+    Attributes:
+        fingerprint: None of a model that is being converted, which tells no features.
+    """
 
     model: str
-    fingerprint: str
+    fingerprint: str | None
     hidden_size: int
     tokenizer: DnaTokenizer
     prepared: PreparedRequest
 
     @property
     def stamp(self) -> dict[str, str]:
-        """Which weights, tokenizer and package make it."""
-        return {"model": self.model, "fingerprint": self.fingerprint}
+        """Which weights, tokenizer and package make it, as far as they are there."""
+        stamp = {"model": self.model}
+        if self.fingerprint is not None:
+            stamp["fingerprint"] = self.fingerprint
+        return stamp
 
     @property
     def dtype(self) -> np.dtype[Any]:

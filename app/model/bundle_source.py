@@ -13,8 +13,9 @@ from app.settings import Settings
 from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import Bundle, open_bundle
 from converter.bundle.store import tidy
-from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
-from converter.errors import BundleError, BundleMissingError, CheckpointError
+from converter.checkpoint.files import SHIPPED_MODELS, SmallFiles, find_checkpoint
+from converter.errors import BundleError, BundleMissingError, CheckpointError, GenaError
+from converter.network.description import read_description
 from converter.options import macos_here
 from converter.paths import existing_folder
 from converter.tokenizer import DnaTokenizer
@@ -30,12 +31,30 @@ class ServedBundle:
     tokenizer: DnaTokenizer
 
 
+@dataclass(frozen=True)
+class AwaitedModel:
+    """A model that is being converted, as far as its tokenizer goes. Nobody has verified it yet.
+
+    Attributes:
+        fingerprint: there is none before there is a package.
+    """
+
+    name: str
+    hidden_size: int
+    tokenizer: DnaTokenizer
+    fingerprint: None = None
+
+
 class BundleSource:
     """Finds, checks and, where that is needed, builds the bundle for these settings.
 
     Args:
         tell: called with every change of the state.
         convert_command: what the converter's process is.
+
+    Attributes:
+        awaited: of the checkpoint that is being converted, once the converter has checked what it
+            says of itself; None as soon as there is a bundle, or a failure.
     """
 
     def __init__(
@@ -49,6 +68,7 @@ class BundleSource:
         self._metrics = metrics
         self._tell = tell
         self._convert_command = convert_command
+        self.awaited: AwaitedModel | None = None
 
     async def prepare(self) -> ServedBundle:
         """The bundle, opened and checked; converted first where that is needed.
@@ -57,6 +77,12 @@ class BundleSource:
             ConversionError: the checkpoint could not be converted.
             GenaError: the bundle or the checkpoint cannot be used.
         """
+        try:
+            return await self._prepare()
+        finally:
+            self.awaited = None
+
+    async def _prepare(self) -> ServedBundle:
         given = self._settings.bundle
         if given is not None:
             await asyncio.to_thread(tidy, given)
@@ -122,11 +148,28 @@ class BundleSource:
 
         conversions = self._metrics.conversions
         try:
-            await convert(model, revision, folder, on_progress, self._convert_command)
+            await convert(
+                model, revision, folder, on_progress, self._await_model, self._convert_command
+            )
         except ConversionError:
             conversions.labels(result="failed").inc()
             raise
         conversions.labels(result="done").inc()
+
+    async def _await_model(self, files: SmallFiles) -> None:
+        """Open the tokenizer while the rest is converted.
+
+        Where it cannot be read any more, there is none: the converter, which reads it again, says
+        why.
+        """
+        try:
+            described = await asyncio.to_thread(read_description, files)
+        except GenaError as error:
+            logger.warning("Tokens are not counted before the end of the conversion: %s", error)
+            return
+        hidden_size = described.config.hidden_size
+        self.awaited = AwaitedModel(files.source, hidden_size, described.tokenizer)
+        logger.info("tokens are counted")
 
 
 def _read(folder: Path) -> ServedBundle:

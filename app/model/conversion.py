@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,15 @@ from app.model.children import (
     signal_child,
     start_child,
 )
+from converter.checkpoint.files import SmallFiles
 
 logger = logging.getLogger("gena.conversion")
 
 CONVERT_COMMAND = module_command("converter", "convert", "--progress", "json")
 _INTERRUPTS, _INTERRUPT_SECONDS = 6, 2.0
+
+OnProgress = Callable[[str, float, str], None]
+OnDescribed = Callable[[SmallFiles], Awaitable[None]]
 
 
 class ConversionError(Exception):
@@ -45,13 +49,15 @@ async def convert(
     model: str,
     revision: str | None,
     output: Path,
-    on_progress: Callable[[str, float, str], None],
+    on_progress: OnProgress,
+    on_described: OnDescribed,
     command: Sequence[str] = CONVERT_COMMAND,
 ) -> None:
     """Convert and publish a bundle. When this is cancelled, the child is ended first.
 
     Args:
         on_progress: called with stage, fraction (0 to 1) and a message.
+        on_described: awaited once the converter has checked configuration and tokenizer.
 
     Raises:
         ConversionError: the converter refused, or its process died.
@@ -73,7 +79,7 @@ async def convert(
     logger.info("conversion started", extra={"pid": process.pid})
     stderr = asyncio.create_task(log_lines(process.stderr, logger))
     try:
-        last = await _read_progress(process.stdout, on_progress)
+        last = await _read_progress(process.stdout, on_progress, on_described)
         await gone(process, stderr)
     finally:
         await _end(process)
@@ -90,13 +96,22 @@ async def convert(
 
 
 async def _read_progress(
-    stream: asyncio.StreamReader, on_progress: Callable[[str, float, str], None]
+    stream: asyncio.StreamReader, on_progress: OnProgress, on_described: OnDescribed
 ) -> dict[str, Any]:
     last: dict[str, Any] = {}
     async for line in lines(stream):
         match _parse(line):
             case {"stage": stage, "fraction": fraction, "message": message}:
                 on_progress(stage, fraction, message)
+            case {
+                "described": {
+                    "source": str(source),
+                    "commit": str() | None as commit,
+                    "config": str(config),
+                    "tokenizer": str(tokenizer),
+                }
+            }:
+                await on_described(SmallFiles(source, commit, Path(config), Path(tokenizer)))
             case {"error": {"code": _, "message": _, "may_pass": _}} | {"bundle": _} as last:
                 pass
             case _:

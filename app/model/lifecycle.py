@@ -20,10 +20,11 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from app.metrics import Metrics
 from app.model.advice import advice_for, lasts
-from app.model.bundle_source import BundleSource, ServedBundle
+from app.model.bundle_source import AwaitedModel, BundleSource, ServedBundle
 from app.model.conversion import CONVERT_COMMAND, ConversionError
 from app.model.flow import Flow
 from app.model.process import MODEL_COMMAND, ModelLoadError, ModelProcess
@@ -66,11 +67,23 @@ class ServedModel:
     scheduler: Scheduler
     fingerprint: str
 
+    @property
+    def name(self) -> str:
+        return self.manifest.model
+
+    @property
+    def hidden_size(self) -> int:
+        return self.manifest.hidden_size
+
     def open_flow(self, deadline_seconds: float) -> AbstractAsyncContextManager[Flow]:
         """A place in the queue for what was prepared with this model (`Scheduler.open_flow`)."""
         return self.scheduler.open_flow(
             self.fingerprint, self.tokenizer.model_max_length, deadline_seconds
         )
+
+
+# What a request needs that predicts nothing.
+OpenedModel: TypeAlias = ServedModel | AwaitedModel
 
 
 class Lifecycle:
@@ -160,16 +173,24 @@ class Lifecycle:
             raise self._unavailable()
         return model
 
-    def opened_model(self) -> ServedModel:
-        """What requests use that predict nothing: it is there as soon as the bundle is open.
+    def opened_model(self) -> OpenedModel:
+        """What requests use that predict nothing. It is there as soon as the bundle is open, and
+        while one is built as soon as the checkpoint's tokenizer is.
 
         Raises:
-            ModelUnavailableError: no bundle is, or the service stops.
+            ModelUnavailableError: neither is, or the service stops.
         """
-        model = self._opened()
-        if model is None or self._state.status == "stopping":
-            return self.ready_model()
-        return model
+        return self._tokenizing() or self.ready_model()
+
+    @property
+    def tokenizes(self) -> bool:
+        """Whether there is an `opened_model`."""
+        return self._tokenizing() is not None
+
+    def _tokenizing(self) -> OpenedModel | None:
+        if self._state.status == "stopping":
+            return None
+        return self._opened() or self._source.awaited
 
     def _opened(self) -> ServedModel | None:
         served, fingerprint = self._served, self.fingerprint

@@ -40,4 +40,4 @@ async def embeddings(
     ```
     """
     reader = SequencesReader(options, EmbeddingsBody, always_list=True)
-    return await answer(Exchange(request, model, services), reader)
+    return await answer(Exchange(request, model, services), reader, model)

@@ -48,4 +48,4 @@ async def features(
     ```
     """
     reader = SequencesReader(options, FeaturesBody)
-    return await answer(Exchange(request, model, services), reader)
+    return await answer(Exchange(request, model, services), reader, model)

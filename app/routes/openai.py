@@ -56,7 +56,7 @@ async def openai_embeddings(
     client.embeddings.create(model="AIRI-Institute/gena-lm-bert-base", input=["ATGGCGTACGTTAGC"])
     ```
     """
-    return await answer(Exchange(request, model, services), OpenAIReader())
+    return await answer(Exchange(request, model, services), OpenAIReader(), model)
 
 
 @router.head("/v1/models", include_in_schema=False)
@@ -83,7 +83,7 @@ async def openai_model(name: str, model: ReadyModelDep) -> Response:
 
 
 def _described(model: ServedModel) -> dict[str, Any]:
-    served = model.manifest.model
+    served = model.name
     owner = served.rpartition("/")[0] or "gena-coreml"
     # When it was made is not known: equal bundles are equal whenever they are built.
     return {"id": served, "object": "model", "created": 0, "owned_by": owner}

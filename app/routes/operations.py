@@ -73,6 +73,7 @@ class Health(BaseModel):
     revision: str | None = None
     commit: str | None = None
     fingerprint: str | None = Field(None, examples=["0123456789abcdef"])
+    tokenizes: bool = Field(description="Whether POST /tokenize answers: sooner than the rest.")
     fidelity: str | None = Field(
         None,
         description="expected, or flagged: published although it is less faithful than expected, "
@@ -98,6 +99,7 @@ _HEALTH_EXAMPLES = {
         "model": "gena-mini",
         "serves": "the encoder; left out: masked-language-model head",
         "fingerprint": "0123456789abcdef",
+        "tokenizes": True,
         "fidelity": "expected",
         "runtime": {
             "name": "coreml",
@@ -112,6 +114,7 @@ _HEALTH_EXAMPLES = {
         "status": "converting",
         "message": "Converting AIRI-Institute/gena-lm-bert-base.",
         "model": "AIRI-Institute/gena-lm-bert-base",
+        "tokenizes": True,
         "restarts": 0,
         "progress": {"stage": "convert", "fraction": 0.4},
     },
@@ -220,6 +223,7 @@ def _health(lifecycle: Lifecycle, settings: Settings) -> Health:
         revision=settings.revision,
         commit=manifest.commit if manifest else None,
         fingerprint=lifecycle.fingerprint,
+        tokenizes=lifecycle.tokenizes,
         fidelity=_fidelity(manifest, settings) if manifest else None,
         runtime=RuntimeFacts.model_validate(runtime, from_attributes=True) if runtime else None,
         restarts=lifecycle.restarts,

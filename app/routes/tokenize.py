@@ -34,7 +34,8 @@ async def tokenize(
 ) -> Response:
     """Ids with [CLS] and [SEP], tokens, and the bases that each covers, of any length.
 
-    It answers as soon as the bundle is open, also while its model is loaded.
+    It answers as soon as the tokenizer is at hand, also while the model is converted or loaded.
+    Until it is converted there is no `fingerprint`.
 
     ```
     curl http://127.0.0.1:8000/tokenize -H 'Content-Type: text/plain' -d ATGGCGTACGTTAGC

@@ -126,7 +126,7 @@ def _run(args: argparse.Namespace) -> int:
 def _tell(small: SmallFiles) -> None:
     """Where a program finds what it can count tokens with, while the rest takes its time."""
     files = {"config": str(small.config), "tokenizer": str(small.tokenizer)}
-    print_json({"described": {"source": small.source, **files}})
+    print_json({"described": {"source": small.source, "commit": small.commit, **files}})
 
 
 def _interrupt() -> None:

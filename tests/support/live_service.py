@@ -116,7 +116,7 @@ class ReferenceModel:
 class ReadyLifecycle:
     """A lifecycle that is ready from the start."""
 
-    runtime, restarts, retry_after = None, 0, 0.0
+    runtime, restarts, retry_after, tokenizes = None, 0, 0.0, True
 
     def __init__(self, settings: Settings, truth: Truth, model: ReferenceModel) -> None:
         self.metrics = Metrics()

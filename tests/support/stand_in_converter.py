@@ -1,12 +1,14 @@
 """The converter's process without a converter: same command line, same lines of progress.
 
-The file `convert_orders` beside the output says what it does, one line a run:
-`fail`, `die`, `wait` (until it is ended, or its parent is gone) or nothing.
+It tells where the tokenizer of a folder lies. The file `convert_orders` beside the output says what
+it does then, one line a run: `fail`, `die`, `wait` (until it is ended, or its parent is gone) or
+nothing; with `hold` before that, not until there is a file `go` beside the output.
 """
 
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 from tests.support.stand_in_bundle import make_bundle
@@ -29,6 +31,10 @@ def main() -> int:
         orders.write_text(rest)
     say(stage="fetch", fraction=0.0, message="Fetching the checkpoint")
     print("chatter of a library", file=sys.stderr, flush=True)
+    checkpoint = Path(arguments.model)
+    if checkpoint.is_dir():
+        files = {name: str(checkpoint / f"{name}.json") for name in ("config", "tokenizer")}
+        say(described={"source": checkpoint.name, "commit": None, **files})
     debris = arguments.output.parent / "building"
     debris.mkdir(exist_ok=True)
     try:
@@ -36,6 +42,9 @@ def main() -> int:
         if order == "wait":
             sys.stdin.read()
             return 1
+        while order.startswith("hold") and not (arguments.output.parent / "go").exists():
+            time.sleep(0.01)
+        order = order.removeprefix("hold").removeprefix(", ")
         if order == "die":
             return 3
         if order == "fail":

@@ -99,7 +99,7 @@ def _object(required: list[str], properties: dict[str, Any]) -> dict[str, Any]:
 
 
 def _several(
-    record: dict[str, Any], always: list[str], head: dict[str, Any], *more_head: str
+    record: dict[str, Any], always: list[str], head: dict[str, Any], required: list[str]
 ) -> dict[str, Any]:
     """A list of records.
 
@@ -107,10 +107,10 @@ def _several(
         record: properties of one of them.
         always: those of these that every record has.
         head: properties of the answer, beside the stamp and the list.
-        more_head: those of these that every answer has.
+        required: those of head and stamp that every answer has.
     """
     return _object(
-        [*_STAMP, *more_head, "records", "skipped"],
+        [*required, "records", "skipped"],
         {
             **_STAMP,
             **head,
@@ -126,14 +126,15 @@ def _several(
 _FEATURES_SCHEMA = {
     "anyOf": [
         _object([*_STAMP, *_ALWAYS], {**_STAMP, **_POOLING, **_DESCRIBED}),
-        _several(_DESCRIBED, _ALWAYS, _POOLING),
+        _several(_DESCRIBED, _ALWAYS, _POOLING, [*_STAMP]),
     ]
 }
-_VECTORS_SCHEMA = _several(_VECTOR, _ALWAYS, _POOLING, "pooling")
+_VECTORS_SCHEMA = _several(_VECTOR, _ALWAYS, _POOLING, [*_STAMP, "pooling"])
+# While a model is converted, there is no fingerprint to tell.
 _TOKENS_SCHEMA = {
     "anyOf": [
-        _object([*_STAMP, *_TOKENS], {**_STAMP, **_TOKENS, "warning": _WARNING}),
-        _several({**_TOKENS, "warning": _WARNING}, [*_TOKENS], {}),
+        _object(["model", *_TOKENS], {**_STAMP, **_TOKENS, "warning": _WARNING}),
+        _several({**_TOKENS, "warning": _WARNING}, [*_TOKENS], {}, ["model"]),
     ]
 }
 _OPENAI_SCHEMA = _object(

@@ -42,10 +42,14 @@ def telling(path: Path) -> list[str]:
     return [sys.executable, "-c", code]
 
 
+async def ignore(_: object) -> None:
+    """What a converter tells beside its progress."""
+
+
 @scenario
 async def test_the_converter_gets_the_hubs_token_and_no_other_secret(told: Path) -> None:
     with pytest.raises(ConversionError):
-        await convert("--foo", "-r", Path("-o"), lambda *_: None, telling(told))
+        await convert("--foo", "-r", Path("-o"), lambda *_: None, ignore, telling(told))
     arguments, environment = json.loads(told.read_text())
     assert arguments == ["--model=--foo", "--output=-o", "--revision=-r"]
     assert {name for name in SECRETS if name in environment} == {
@@ -94,7 +98,7 @@ def test_threads_that_wait_spin_briefly_unless_the_user_has_said_how(
 @scenario
 async def test_a_model_that_is_called_like_an_option_is_one_that_does_not_exist() -> None:
     with pytest.raises(ConversionError) as refused:
-        await convert("--help", None, Path("-o"), lambda *_: None)
+        await convert("--help", None, Path("-o"), lambda *_: None, ignore)
     assert refused.value.code == "checkpoint.unavailable"
     assert "'--help'" in str(refused.value)
 

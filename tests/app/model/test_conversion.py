@@ -10,20 +10,27 @@ from pathlib import Path
 import pytest
 
 from app.model.conversion import ConversionError, convert
+from converter.checkpoint.files import SmallFiles
 from tests.support.scenarios import is_running, scenario
 
 DONE = '{"bundle": "here", "fingerprint": "0"}'
 
 
-async def said(script: str, folder: Path) -> list[tuple[str, float, str]]:
-    """Progress of a converter that is a script; it finds `say`, which prints a line."""
-    heard: list[tuple[str, float, str]] = []
+async def said(script: str, folder: Path) -> list[tuple[object, ...]]:
+    """What a converter tells that is a script; it finds `say`, which prints a line."""
+    heard: list[tuple[object, ...]] = []
     command = [
         sys.executable,
         "-c",
         f"import functools; say = functools.partial(print, flush=True)\n{script}",
     ]
-    await convert("lab/model", None, folder / "out", lambda *each: heard.append(each), command)
+
+    async def on_described(files: SmallFiles) -> None:
+        heard.append(("described", files))
+
+    await convert(
+        "lab/model", None, folder / "out", lambda *each: heard.append(each), on_described, command
+    )
     return heard
 
 
@@ -39,12 +46,21 @@ async def test_what_is_no_progress_is_passed_over(tmp_path: Path) -> None:
         '{"stage": "fetch"}',
         '{"error": "no object"}',
         "[" * 5000,
+        '{"described": {"source": "lab/model", "config": "c", "tokenizer": "t"}}',
+        '{"described": {"source": "lab/model", "commit": 1, "config": "c", "tokenizer": "t"}}',
         '{"stage": "fetch", "fraction": 0.5, "message": "Fetching"}',
         DONE,
         "a library says goodbye",
     ]
     heard = await said(f"for line in {lines!r}: say(line)", tmp_path)
     assert heard == [("fetch", 0.5, "Fetching")]
+
+
+@scenario
+async def test_where_the_tokenizer_lies_is_heard(tmp_path: Path) -> None:
+    line = '{"described": {"source": "lab/model", "commit": "a1", "config": "c", "tokenizer": "t"}}'
+    heard = await said(f"say({line!r}); say({DONE!r})", tmp_path)
+    assert heard == [("described", SmallFiles("lab/model", "a1", Path("c"), Path("t")))]
 
 
 @scenario

@@ -113,7 +113,7 @@ def test_progress_is_json_lines_and_the_last_one_is_the_bundle(
     assert child.wait(60) == 0
     described = {name: str(checkpoint / f"{name}.json") for name in ("config", "tokenizer")}
     first, told, *later, last = lines
-    assert told == {"described": {"source": checkpoint.name, **described}}
+    assert told == {"described": {"source": checkpoint.name, "commit": None, **described}}
     steps = [first, *later]
     assert list(dict.fromkeys(step["stage"] for step in steps)) == list(STAGES)
     for step in steps:
