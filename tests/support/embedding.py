@@ -1,16 +1,20 @@
 """`gena embed` as people run it, and the records it is run on."""
 
+import io
 import os
 import random
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 
+from app.cli import main
 from tests.support.paths import ROOT
 
 # At how many moments a run is killed; more of them by hand: GENA_EMBED_KILLS=50.
@@ -40,18 +44,23 @@ def start(*arguments: object, **more: str) -> subprocess.Popen[str]:
 def run(
     *arguments: object, stdin: bytes | None = None, **more: str
 ) -> subprocess.CompletedProcess[str]:
-    """A run to its end."""
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        cwd=ROOT,
-        env=environment(**more),
-        input=b"" if stdin is None else stdin,
-        capture_output=True,
-        timeout=240,
-    )
-    return subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
-    )
+    """A run to its end, in this process: to start one takes longer than most runs.
+
+    The model has a process of its own as ever.
+    """
+    command = ["embed", *map(str, arguments)]
+    output, errors = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(output), redirect_stderr(errors):
+        for name in set(os.environ) - set(environment()):
+            patch.delenv(name)
+        for name, value in environment(**more).items():
+            patch.setenv(name, value)
+        patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin or b"")))
+        try:
+            status = main(command)
+        except SystemExit as end:  # of argparse
+            status = cast(int, end.code)
+    return subprocess.CompletedProcess(command, status, output.getvalue(), errors.getvalue())
 
 
 def child_of(pid: int) -> int | None:

@@ -250,18 +250,17 @@ def test_how_it_ends_says_what_to_do(
     assert not (tmp_path / "v").exists()
 
 
-def test_a_plan_writes_nothing(tmp_path: Path, tiny_bundle: Bundle) -> None:
+def test_a_plan_writes_nothing(tmp_path: Path, tiny_bundle: Bundle, service: Server) -> None:
     path = tmp_path / "genome.fa"
     write_fasta(path, [9_000, 300])
     folder = tmp_path / "v"
-    command = (path, "-o", folder, "--bundle", tiny_bundle.path, "--windows", 500, "--dry-run")
-    done = run(*command)
+    command = (path, "-o", folder, "--windows", 500, "--dry-run")
+    done = run(*command, "--url", service.url)
     assert done.returncode == 0, done.stderr
     assert "windows  19, of 9300 bases in all" in done.stdout
+    made = run(*command, "--bundle", tiny_bundle.path, "--json")
     (plan,) = [
-        event
-        for event in map(json.loads, run(*command, "--json").stdout.splitlines())
-        if event["event"] == "plan"
+        event for event in map(json.loads, made.stdout.splitlines()) if event["event"] == "plan"
     ]
     assert (plan["windows"], plan["bases"]) == (19, 9_300)
     tokenizer = tiny_bundle.tokenizer()
@@ -331,12 +330,10 @@ def test_a_signal_ends_it_at_once_and_says_how_to_go_on(
     assert child is None or not Path(f"/proc/{child}").exists()
 
 
-def test_a_full_disk_is_one_sentence_and_nothing_is_lost(
-    tmp_path: Path, tiny_bundle: Bundle
-) -> None:
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(tmp_path: Path, service: Server) -> None:
     path = tmp_path / "genome.fa"
     write_fasta(path, [8_000])
-    options = ("--bundle", tiny_bundle.path, "--windows", 20, "--shard-windows", 100, "--yes")
+    options = ("--url", service.url, "--windows", 20, "--shard-windows", 100, "--yes")
     assert run(path, "-o", tmp_path / "whole", *options).returncode == 0
     with small_disk(tmp_path / "disk") as disk:
         filler = fill_up(disk, but=80_000)
