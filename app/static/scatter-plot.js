@@ -1,12 +1,12 @@
 /* The map of records: one dot each. It zooms and moves, and a lasso takes dots together. */
 
 import { cssColour, keepDrawn } from './canvas.js';
+import { followKeys, followPointers, placeOn, zoomKeys } from './gestures.js';
 import { hideTip, showTip } from './tip.js';
 
 const MARGIN = { top: 18, right: 22, bottom: 30, left: 30 };
 const NAMED_UP_TO = 24;
 const REACH = 18;
-const DRAG_FROM = 4;
 const ROUND_UP_TO = 1500; // dots that are drawn round; of more, squares
 const FADED = 0.16;
 
@@ -27,22 +27,23 @@ export class ScatterPlot {
     this.colours = [];
     this.lassoing = false;
     this.outline = [];
-    this.drag = null;
     this.redraw = keepDrawn(canvas, (...place) => this.draw(...place));
     canvas.tabIndex = 0;
     canvas.setAttribute('role', 'slider');
     canvas.setAttribute('aria-valuemin', '1');
-    canvas.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener('pointerdown', (event) => this.press(event));
-    canvas.addEventListener('pointermove', (event) => this.move(event));
-    canvas.addEventListener('pointerup', (event) => this.release(event));
-    canvas.addEventListener('pointercancel', () => this.drop());
-    canvas.addEventListener('pointerleave', () => this.leave());
+    followPointers(canvas, {
+      onZoom: (factor, place) => this.zoom(factor, place),
+      onPan: (x, y) => this.pan(x, y),
+      onClick: (event) => this.click(event),
+      onHover: (event) => this.hover(event),
+      onLeave: () => this.leave(),
+      ownDrag: (event) => (this.lassoing || event.shiftKey ? this.lasso(event) : null),
+    });
     canvas.addEventListener('dblclick', (event) => {
       const index = this.nearest(event);
       if (index !== null) this.onOpen(index);
     });
-    canvas.addEventListener('keydown', (event) => this.key(event));
+    followKeys(canvas, () => this.keys());
     canvas.addEventListener('focus', () => this.redraw());
     canvas.addEventListener('blur', () => this.redraw());
   }
@@ -103,18 +104,19 @@ export class ScatterPlot {
 
   /** Zoom by a factor around a place of the canvas, in CSS pixels; its middle where none is given. */
   zoom(factor, place) {
-    const { width, height } = this.canvas.getBoundingClientRect();
-    const [x, y] = place ?? [width / 2, height / 2];
+    const [x, y] = place ?? [this.canvas.clientWidth / 2, this.canvas.clientHeight / 2];
     const scale = Math.min(200, Math.max(1, this.scale * factor));
     const by = scale / this.scale;
     this.shift = [x - (x - this.shift[0]) * by, y - (y - this.shift[1]) * by];
     this.scale = scale;
     if (scale === 1) this.shift = [0, 0];
+    hideTip(); // of a dot that is elsewhere now
     this.redraw();
   }
 
   pan(x, y) {
     if (this.scale > 1) this.shift = [this.shift[0] + x, this.shift[1] + y];
+    hideTip();
     this.redraw();
   }
 
@@ -243,75 +245,43 @@ export class ScatterPlot {
     ];
   }
 
-  placeOf(event) {
-    const box = this.canvas.getBoundingClientRect();
-    return { place: [event.clientX - box.left, event.clientY - box.top], box };
-  }
-
   nearest(event) {
-    if (!this.count) return null;
-    const { place, box } = this.placeOf(event);
-    const position = this.layout(box.width, box.height);
+    const [left, top] = placeOn(this.canvas, event);
+    const position = this.layout(this.canvas.clientWidth, this.canvas.clientHeight);
     let [best, distance] = [null, REACH];
     for (let index = 0; index < this.count; index += 1) {
       const [x, y] = position(index);
-      const away = Math.hypot(x - place[0], y - place[1]);
+      const away = Math.hypot(x - left, y - top);
       if (away < distance) [best, distance] = [index, away];
     }
     return best;
   }
 
-  wheel(event) {
-    if (!this.count) return;
-    if (event.ctrlKey || event.metaKey) {
-      this.zoom(Math.exp(-event.deltaY / 200), this.placeOf(event).place);
-    } else if (Math.abs(event.deltaX) > Math.abs(event.deltaY)) this.pan(-event.deltaX, 0);
-    else return; // the page scrolls
-    event.preventDefault();
-  }
-
-  press(event) {
-    if (!this.count || event.button > 0) return;
-    const { place } = this.placeOf(event);
-    this.drag = { start: place, last: place, moved: false, lasso: this.lassoing || event.shiftKey };
-    this.canvas.setPointerCapture(event.pointerId);
-  }
-
-  move(event) {
-    const { place } = this.placeOf(event);
-    if (!this.drag) return this.hover(event);
-    const [x, y] = place;
-    if (Math.hypot(x - this.drag.start[0], y - this.drag.start[1]) >= DRAG_FROM) this.drag.moved = true;
-    if (this.drag.moved && this.drag.lasso) {
-      if (!this.outline.length) this.outline.push(this.drag.start);
-      this.outline.push(place);
+  /* A press that draws around dots: those inside are selected. */
+  lasso(event) {
+    const outline = [placeOn(this.canvas, event)];
+    const end = (done) => {
+      this.outline = [];
+      if (done) this.onSelect(this.within(outline));
       this.redraw();
-    } else if (this.drag.moved) this.pan(x - this.drag.last[0], y - this.drag.last[1]);
-    this.drag.last = place;
-    hideTip();
-    return undefined;
+    };
+    const move = (to) => {
+      outline.push(placeOn(this.canvas, to));
+      this.outline = outline;
+      hideTip();
+      this.redraw();
+    };
+    return { move, end };
   }
 
-  release(event) {
-    const { drag, outline } = this;
-    this.drop();
-    if (!drag) return;
-    if (drag.moved && drag.lasso) this.onSelect(this.within(outline));
-    if (drag.moved) return;
+  click(event) {
     const index = this.nearest(event);
     if (index !== null) this.pick(index);
   }
 
-  drop() {
-    this.drag = null;
-    this.outline = [];
-    this.redraw();
-  }
-
   /* Records whose dots lie inside an outline. */
   within(outline) {
-    const box = this.canvas.getBoundingClientRect();
-    const position = this.layout(box.width, box.height);
+    const position = this.layout(this.canvas.clientWidth, this.canvas.clientHeight);
     const inside = new Set();
     for (let index = 0; index < this.count; index += 1) {
       if (contains(outline, position(index))) inside.add(index);
@@ -339,11 +309,13 @@ export class ScatterPlot {
     this.onPick(index);
   }
 
-  key(event) {
-    if (!this.count || event.ctrlKey || event.metaKey || event.altKey) return;
+  keys() {
     const last = this.count - 1;
-    const go = (index) => () => { this.cursor = Math.min(last, Math.max(0, index)); };
-    const keys = {
+    const go = (index) => () => {
+      this.cursor = Math.min(last, Math.max(0, index));
+      this.say();
+    };
+    return {
       ArrowLeft: go(this.cursor - 1),
       ArrowUp: go(this.cursor - 1),
       ArrowRight: go(this.cursor + 1),
@@ -353,16 +325,8 @@ export class ScatterPlot {
       Enter: () => this.onOpen(this.cursor),
       ' ': () => this.pick(this.cursor),
       s: () => this.toggle(this.cursor),
-      '+': () => this.zoom(1.5),
-      '=': () => this.zoom(1.5),
-      '-': () => this.zoom(1 / 1.5),
-      0: () => this.whole(),
+      ...zoomKeys((factor) => this.zoom(factor), () => this.whole()),
     };
-    const action = keys[event.key];
-    if (!action) return;
-    action();
-    this.say();
-    event.preventDefault();
   }
 
   toggle(index) {

@@ -13,6 +13,8 @@ const AROUND = 150; // bases on either side of a place that is gone to
 const SETTLED = 150; // milliseconds without a movement, after which panels follow
 const ZOOM = 2;
 const SAME_PLACE = 0.1; // of a window: how far from the same place in another one
+/* A base or two, as genome browsers write them: chr1:1,200-1,480, 1200..1480, 1200 1480. */
+const RANGE = /^(?:[^\s:]*[^\s:\d,][^\s:]*:)?\s*([\d,]*\d)(?:(?:\s*(?:-|–|\.\.|:)\s*|\s+)([\d,]*\d))?$/;
 const LETTERS = 18; // of a stretch that are written out
 const signed = (value, digits) => value.toFixed(digits).replace('-', '−');
 
@@ -242,21 +244,22 @@ export class StripView {
     const { from, to, said } = this.placeOf(text.trim());
     find('goto-text').textContent = said;
     if (from === undefined) return;
+    const [first, end] = this.data.tokensIn(from, to);
+    if (first < end) this.jump(this.data.places[first]);
+    // A range is asked about as a whole.
+    if (first < end && to - from > 1) this.ask(first, end);
+    // After the choice, which brings its token into view: that may begin before the range.
     const room = Math.max(0, AROUND - (to - from) / 2);
     this.strip.look(from - room, to + room);
-    const [first, end] = this.data.tokensIn(from, to);
-    if (first === end) return;
-    this.jump(this.data.places[first]);
-    // A range is asked about as a whole, the view of it included.
-    if (to - from > 1) this.ask(first, end);
   }
 
   placeOf(text) {
     const { bases, record } = this.data;
-    const range = /^([\d,]+)(?:\s*(?:-|–|\.\.|:)\s*([\d,]+))?$/.exec(text);
+    const range = RANGE.exec(text);
     if (range) {
-      const [first, last = first] = range.slice(1).map((part) => part && Number(part.replaceAll(',', '')));
-      if (first < 1 || last < first || first > bases) {
+      const ends = range.slice(1).filter(Boolean).map((part) => Number(part.replaceAll(',', '')));
+      const [first, last] = [Math.min(...ends), Math.max(...ends)];
+      if (first < 1 || first > bases) {
         return { said: `This sequence has bases 1 to ${format(bases)}.` };
       }
       return { from: first - 1, to: Math.min(last, bases), said: '' };

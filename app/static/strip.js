@@ -4,6 +4,7 @@
  * keyboards and screen readers the canvas is a slider whose value is the chosen token. */
 
 import { cssColour, keepDrawn } from './canvas.js';
+import { followKeys, followPointers, placeOn, zoomKeys } from './gestures.js';
 import { drawRuler, drawTokens } from './tracks.js';
 import { hideTip, showTip } from './tip.js';
 
@@ -13,8 +14,6 @@ const TOKENS = 22;
 const LABEL = 19;
 const GAP = 7;
 const CLOSEST = 30; // bases that stay in view
-const DRAG_FROM = 4; // pixels from which a press is a drag
-const STEP = 1.5; // of zooming by a key or a button
 
 /** @typedef {object} Track
  * @property {number} height
@@ -41,14 +40,15 @@ export class Strip {
     canvas.tabIndex = 0;
     canvas.setAttribute('role', 'slider');
     canvas.setAttribute('aria-valuemin', '1');
-    canvas.addEventListener('wheel', (event) => this.wheel(event), { passive: false });
-    canvas.addEventListener('pointerdown', (event) => this.press(event));
-    canvas.addEventListener('pointermove', (event) => this.move(event));
-    canvas.addEventListener('pointerup', (event) => this.release(event));
-    canvas.addEventListener('pointercancel', () => this.pointers.clear());
-    canvas.addEventListener('pointerleave', () => this.leave());
-    canvas.addEventListener('keydown', (event) => this.key(event));
-    this.pointers = new Map();
+    followPointers(canvas, {
+      onZoom: (factor, place) => this.zoom(factor, this.at(place).base),
+      onPan: (x) => this.pan((-x * this.span) / canvas.clientWidth),
+      onClick: (event) => this.click(event),
+      onHover: (event) => this.hover(event),
+      onLeave: () => this.leave(),
+      ownDrag: (event) => this.press(event),
+    });
+    followKeys(canvas, (event) => this.keys(event));
   }
 
   /** @param {import('./record-data.js').RecordData} data @param {Track[]} tracks */
@@ -74,6 +74,7 @@ export class Strip {
     const span = Math.min(bases, Math.max(Math.min(CLOSEST, bases), to - from));
     const first = Math.min(bases - span, Math.max(0, (from + to - span) / 2));
     this.view = { from: first, to: first + span };
+    hideTip(); // of a token that is elsewhere now
     this.redraw();
     this.onView(this.view);
   }
@@ -181,71 +182,35 @@ export class Strip {
     context.fillRect(this.data.starts[this.chosen] * scale - 1, 0, 2, 11);
   }
 
-  at(event) {
-    const box = this.canvas.getBoundingClientRect();
-    const share = (event.clientX - box.left) / box.width;
+  at([x, y]) {
+    const share = x / this.canvas.clientWidth;
     return {
       base: this.view.from + share * this.span,
       overall: share * this.data.bases,
-      overview: event.clientY - box.top < OVERVIEW,
-      width: box.width,
+      overview: y < OVERVIEW,
     };
   }
 
   tokenUnder(event) {
-    const { base, overview } = this.at(event);
+    const { base, overview } = this.at(placeOn(this.canvas, event));
     if (overview) return null;
     const token = this.data.tokenAt(base);
     return token < this.data.count && this.data.starts[token] <= base ? token : null;
   }
 
-  wheel(event) {
-    if (!this.data) return;
-    const sideways = event.shiftKey ? event.deltaY || event.deltaX : event.deltaX;
-    const { base, width } = this.at(event);
-    if (event.ctrlKey || event.metaKey) this.zoom(Math.exp(-event.deltaY / 200), base);
-    else if (Math.abs(sideways) > Math.abs(event.shiftKey ? 0 : event.deltaY)) {
-      this.pan((sideways * this.span) / width);
-    } else return; // the page scrolls
-    event.preventDefault();
-  }
-
+  /* On the overview, a press moves the view there. */
   press(event) {
-    if (!this.data || event.button > 0) return;
-    const { overview, overall } = this.at(event);
-    if (overview) this.look(overall - this.span / 2, overall + this.span / 2);
-    this.pointers.set(event.pointerId, { x: event.clientX, startX: event.clientX, moved: overview, overview });
-    this.canvas.setPointerCapture(event.pointerId);
+    const { overview } = this.at(placeOn(this.canvas, event));
+    if (!overview) return null;
+    const move = (to) => {
+      const { overall } = this.at(placeOn(this.canvas, to));
+      this.look(overall - this.span / 2, overall + this.span / 2);
+    };
+    move(event);
+    return { move, end: () => {} };
   }
 
-  move(event) {
-    if (!this.data) return;
-    const pointer = this.pointers.get(event.pointerId);
-    if (!pointer) return this.hover(event);
-    const { width, overall } = this.at(event);
-    if (Math.abs(event.clientX - pointer.startX) >= DRAG_FROM) pointer.moved = true;
-    if (pointer.overview) this.look(overall - this.span / 2, overall + this.span / 2);
-    else if (this.pointers.size === 2) this.pinch(event, pointer);
-    else if (pointer.moved) this.pan(((pointer.x - event.clientX) * this.span) / width);
-    pointer.x = event.clientX;
-    hideTip();
-    return undefined;
-  }
-
-  /* Two fingers: their distance zooms. */
-  pinch(event, pointer) {
-    const [other] = [...this.pointers.values()].filter((each) => each !== pointer);
-    const before = Math.abs(pointer.x - other.x);
-    const after = Math.abs(event.clientX - other.x);
-    if (before > 8 && after > 8) this.zoom(after / before, this.at(event).base);
-    other.moved = true;
-    pointer.moved = true;
-  }
-
-  release(event) {
-    const pointer = this.pointers.get(event.pointerId);
-    this.pointers.delete(event.pointerId);
-    if (!pointer || pointer.moved) return;
+  click(event) {
     const token = this.tokenUnder(event);
     if (token === null) return;
     if (event.shiftKey) this.onExtend(token);
@@ -265,8 +230,7 @@ export class Strip {
     this.redraw();
   }
 
-  key(event) {
-    if (!this.data || event.ctrlKey || event.metaKey || event.altKey) return;
+  keys({ shiftKey }) {
     const step = (by) => () => {
       const token = Math.min(this.data.count - 1, Math.max(0, this.chosen + by));
       this.onChoose(token);
@@ -275,22 +239,15 @@ export class Strip {
     const quarter = this.span / 4;
     const middle = this.chosen < 0 ? undefined : this.data.starts[this.chosen];
     const inView = middle >= this.view.from && middle <= this.view.to ? middle : undefined;
-    const keys = {
-      ArrowLeft: event.shiftKey ? () => this.pan(-quarter) : step(-1),
-      ArrowRight: event.shiftKey ? () => this.pan(quarter) : step(1),
+    return {
+      ArrowLeft: shiftKey ? () => this.pan(-quarter) : step(-1),
+      ArrowRight: shiftKey ? () => this.pan(quarter) : step(1),
       PageUp: () => this.pan(-this.span),
       PageDown: () => this.pan(this.span),
       Home: step(-this.data.count),
       End: step(this.data.count),
-      '+': () => this.zoom(STEP, inView),
-      '=': () => this.zoom(STEP, inView),
-      '-': () => this.zoom(1 / STEP, inView),
-      0: () => this.look(0, this.data.bases),
+      ...zoomKeys((factor) => this.zoom(factor, inView), () => this.look(0, this.data.bases)),
     };
-    const action = keys[event.key];
-    if (!action) return;
-    action();
-    event.preventDefault();
   }
 
   say() {

@@ -138,6 +138,21 @@ def test_places_and_bases_are_found(ready: Any) -> None:
     assert in_view(ready)[0] < 200 < in_view(ready)[1]
 
 
+def test_a_range_is_shown_as_it_was_asked_for(ready: Any, service: Server) -> None:
+    show(ready, LONG)
+    _, offsets = own_rows(service, LONG)
+    # From the middle of a token, which begins before the range.
+    first = next(int(start) + 2 for start, end in offsets if start > 1000 and end - start > 3)
+    last = first + 799
+    ways = ("{}-{}", "chr7:{}-{}", "{}..{}", "{} {}", "NC_000001.11:{}:{}", "{1}-{0}")
+    for way in (way.format(first, last) for way in ways):
+        ready.locator("#strip-all").click()
+        ready.locator("#goto").fill(way)
+        ready.keyboard.press("Enter")
+        assert in_view(ready) == [first, last], way
+        expect(ready.locator("#goto-text")).to_be_empty()
+
+
 def test_the_strip_zooms_and_moves_by_wheel_drag_and_keys(ready: Any) -> None:
     show(ready, LONG)
     strip = ready.locator("#strip")
