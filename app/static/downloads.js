@@ -87,8 +87,8 @@ export function showCommand(panel, command, subject) {
   panel.replaceChildren(pre, actions);
 }
 
-/* The clipboard needs https or this machine; elsewhere the command is marked for copying. */
-async function copy(text, element) {
+/** Copy a text. The clipboard needs https or this machine; elsewhere `element` is marked for copying. */
+export async function copy(text, element) {
   try {
     await navigator.clipboard.writeText(text);
     return true;

@@ -1,20 +1,23 @@
 /* The strip of one record: its tracks, what is most like the chosen token, going to a place. */
 
 import { bestRuns } from './alike.js';
-import { fileName, save, savePng, shortest, tsv } from './downloads.js';
-import { find, format, touched } from './page.js';
+import { copy, fileName, save, savePng, shortest, tsv } from './downloads.js';
+import { find, format, plural, touched } from './page.js';
+import { findPlace } from './places.js';
+import { toFasta } from './sequence.js';
+import { listStretches } from './stretches.js';
 import { Strip } from './strip.js';
 import { drawBand, drawBars, drawGc, mixed, toPixels } from './tracks.js';
+import { atSeam, peaks, unlikeness } from './unlike.js';
 
 const ALIKE = 5;
 const ELSEWHERE = 3; // at least, of which the place is no reason
 const LOOKED_AT = 60;
+const UNLIKE = 3;
 const AROUND = 150; // bases on either side of a place that is gone to
 const SETTLED = 150; // milliseconds without a movement, after which panels follow
 const ZOOM = 2;
 const SAME_PLACE = 0.1; // of a window: how far from the same place in another one
-/* A base or two, as genome browsers write them: chr1:1,200-1,480, 1200..1480, 1200 1480. */
-const RANGE = /^(?:[^\s:]*[^\s:\d,][^\s:]*:)?\s*([\d,]*\d)(?:(?:\s*(?:-|–|\.\.|:)\s*|\s+)([\d,]*\d))?$/;
 const LETTERS = 18; // of a stretch that are written out
 const signed = (value, digits) => value.toFixed(digits).replace('-', '−');
 
@@ -43,6 +46,7 @@ export class StripView {
     find('strip-tsv').addEventListener('click', () => save(
       tsv(this.table()), fileName(this.data.record.id, '.tracks.tsv'), 'text/tab-separated-values'));
     find('strip-png').addEventListener('click', () => this.picture());
+    find('region-copy').addEventListener('click', () => this.copyRegion());
     this.jump = onChoose;
   }
 
@@ -56,6 +60,8 @@ export class StripView {
     this.colours = null;
     this.similarity = new Float32Array(data.count);
     this.range = [0, 1];
+    this.unlike = unlikeness(data);
+    this.showUnlike();
     let largest = 0;
     for (const norm of data.norms) largest = Math.max(largest, norm);
     find('goto-text').textContent = '';
@@ -78,6 +84,7 @@ export class StripView {
         draw: (context, box, view) => drawBars(
           context, box, pixels(this.similarity, box, view), this.range, Math.max(0, this.range[0])),
       },
+      this.unlike && this.unlikeTrack(pixels),
       {
         height: 34,
         label: () => `Length of the features: 0 to ${largest.toPrecision(3)}`,
@@ -95,7 +102,17 @@ export class StripView {
         label: () => 'GC content: 0 to 100 %, over 50 bases or a pixel',
         draw: (context, box, view) => drawGc(context, box, this.data, view),
       },
-    ];
+    ].filter(Boolean);
+  }
+
+  unlikeTrack(pixels) {
+    let [low, high] = [1, 1];
+    for (const value of this.unlike) [low, high] = [Math.min(low, value), Math.max(high, value)];
+    return {
+      height: 34,
+      label: () => `Unlike the rest: ${low.toFixed(1)} to ${high.toFixed(1)} times the usual`,
+      draw: (context, box, view) => drawBars(context, box, pixels(this.unlike, box, view), [low, high], 1),
+    };
   }
 
   colourLabel() {
@@ -133,7 +150,30 @@ export class StripView {
     this.range = [low, 1];
     this.strip.mark(this.region);
     this.showAlike();
+    this.showRegion();
     this.say();
+  }
+
+  /* What is chosen, as text that can be taken along. */
+  showRegion() {
+    const [first, end] = this.region;
+    find('region').hidden = first < 0;
+    if (first < 0) return;
+    const [from, to] = [this.data.starts[first], this.data.ends[end - 1]];
+    const gc = this.data.gcContent(from, to);
+    const facts = [this.bases(first, end - 1), plural(end - first, 'token'), plural(to - from, 'base')];
+    if (!Number.isNaN(gc)) facts.push(`GC ${Math.round(100 * gc)} %`);
+    find('region-text').textContent = `Chosen: ${facts.join(', ')}`;
+    find('region-said').textContent = '';
+  }
+
+  async copyRegion() {
+    const [first, end] = this.region;
+    const [from, to] = [this.data.starts[first], this.data.ends[end - 1]];
+    const { id, sequence, named } = this.data.record;
+    const fasta = toFasta([{ id: `${named ? id : 'sequence'}:${from + 1}-${to}`, sequence: sequence.slice(from, to) }]);
+    const copied = await copy(fasta, find('region-text'));
+    find('region-said').textContent = copied ? 'Copied.' : 'This browser does not let a page copy here.';
   }
 
   /* What similarity is to. */
@@ -158,6 +198,7 @@ export class StripView {
       this.data.name(place),
       this.bases(token),
       `similarity ${signed(this.similarity[token], 2)}`,
+      ...(this.unlike ? [`unlike the rest ${this.unlike[token].toFixed(1)}`] : []),
       `length ${this.data.norms[token].toPrecision(3)}`,
     ];
     if (!Number.isNaN(gc)) parts.push(`GC ${Math.round(100 * gc)} % around it`);
@@ -202,20 +243,25 @@ export class StripView {
   }
 
   listed(words, runs) {
-    if (!runs.length) return [];
-    const head = document.createElement('span');
-    head.className = 'soft';
-    head.textContent = words;
-    return [head, ...runs.map(({ first, end, mean, beside }) => {
-      const button = document.createElement('button');
-      button.type = 'button';
-      button.className = 'link';
-      const letters = this.data.record.sequence.slice(this.data.starts[first], this.data.ends[end - 1]);
-      const shown = letters.length > LETTERS ? `${letters.slice(0, LETTERS)}…` : letters;
-      button.textContent = `${shown}, ${this.bases(first, end - 1)} (${signed(mean, 2)}${beside})`;
-      button.addEventListener('click', () => this.visit(first, end));
-      return button;
-    })];
+    return listStretches(words, runs.map(({ first, end, mean, beside }) => ({
+      text: `${this.letters(first, end)}, ${this.bases(first, end - 1)} (${signed(mean, 2)}${beside})`,
+      onClick: () => this.visit(first, end),
+    })));
+  }
+
+  letters(first, end) {
+    const all = this.data.record.sequence.slice(this.data.starts[first], this.data.ends[end - 1]);
+    return all.length > LETTERS ? `${all.slice(0, LETTERS)}…` : all;
+  }
+
+  /* The stretches that are most unlike the rest, as ways to choose them. */
+  showUnlike() {
+    const found = this.unlike ? peaks(this.unlike, UNLIKE) : [];
+    find('unlike').replaceChildren(...listStretches('Most unlike the rest:', found.map(({ first, end, peak }) => ({
+      text: `${this.bases(first, end - 1)} (${peak.toFixed(1)} times the usual`
+        + `${atSeam(this.data, first, end) ? ', at the edge of a window' : ''})`,
+      onClick: () => this.take(first, end),
+    }))));
   }
 
   /* What else makes a stretch like the one that was asked about: where it stands. */
@@ -239,9 +285,20 @@ export class StripView {
       ? `${this.bases(first, end - 1)}, GC ${Math.round(100 * this.data.gcContent(from, to))} %` : this.describe(first);
   }
 
+  /* Choose a stretch, and look at it with some of its surroundings. */
+  take(first, end) {
+    const [from, to] = [this.data.starts[first], this.data.ends[end - 1]];
+    const room = Math.max(AROUND, to - from);
+    this.jump(this.data.places[first]);
+    this.ask(first, end);
+    this.strip.look(from - room, to + room);
+    find('goto-text').textContent = '';
+  }
+
   /** A position, a range, or bases to be found after the chosen token. */
   goTo(text) {
-    const { from, to, said } = this.placeOf(text.trim());
+    const after = this.strip.chosen < 0 ? 0 : this.data.ends[this.strip.chosen];
+    const { from, to, said } = findPlace(text.trim(), this.data.record.sequence, after);
     find('goto-text').textContent = said;
     if (from === undefined) return;
     const [first, end] = this.data.tokensIn(from, to);
@@ -253,38 +310,15 @@ export class StripView {
     this.strip.look(from - room, to + room);
   }
 
-  placeOf(text) {
-    const { bases, record } = this.data;
-    const range = RANGE.exec(text);
-    if (range) {
-      const ends = range.slice(1).filter(Boolean).map((part) => Number(part.replaceAll(',', '')));
-      const [first, last] = [Math.min(...ends), Math.max(...ends)];
-      if (first < 1 || first > bases) {
-        return { said: `This sequence has bases 1 to ${format(bases)}.` };
-      }
-      return { from: first - 1, to: Math.min(last, bases), said: '' };
-    }
-    const motif = text.toUpperCase().replaceAll('U', 'T');
-    if (!/^[ACGTRYSWKMBDHVN]+$/.test(motif)) {
-      return { said: 'Write a base (120), a range (120-480), or bases to find (TATAAT).' };
-    }
-    const after = this.strip.chosen < 0 ? 0 : this.data.ends[this.strip.chosen];
-    const next = record.sequence.indexOf(motif, after);
-    const at = next < 0 ? record.sequence.indexOf(motif) : next;
-    if (at < 0) return { said: `${motif} does not occur on this strand.` };
-    const where = `bases ${format(at + 1)}–${format(at + motif.length)}`;
-    return { from: at, to: at + motif.length, said: `${motif}: ${where}. Enter again finds the next.` };
-  }
-
   /* A line a token; bases 0-based and half-open, as the API counts. */
   table() {
-    const head = ['token', 'first_base', 'end_base', 'similarity', 'length', 'red', 'green', 'blue', 'gc'];
+    const head = ['token', 'first_base', 'end_base', 'similarity', 'unlike', 'length', 'red', 'green', 'blue', 'gc'];
     const rows = Array.from(this.data.places, (place, token) => {
       const [first, end] = [this.data.starts[token], this.data.ends[token]];
       const colours = [0, 1, 2].map((c) => (this.colours ? shortest(this.colours.colours[3 * token + c]) : ''));
       const gc = this.data.gcContent(first - 25, end + 25);
       return [this.data.text(place), first, end, shortest(this.similarity[token]),
-        shortest(this.data.norms[token]), ...colours, Number.isNaN(gc) ? '' : gc.toFixed(4)];
+        this.unlike ? shortest(this.unlike[token]) : '', shortest(this.data.norms[token]), ...colours, Number.isNaN(gc) ? '' : gc.toFixed(4)];
     });
     return [head, ...rows];
   }
