@@ -1,7 +1,5 @@
 /* What is seen, as files, and as the command that gives the same. */
 
-import { cssColour } from './canvas.js';
-import { drawBand } from './legend.js';
 import { toFasta, wrapLines } from './sequence.js';
 import { needsKey } from './service.js';
 
@@ -61,85 +59,77 @@ export function curlCommand(path, records, { fasta, output, file }) {
   return `${[...lines, "--data-binary @- <<'END'"].join(' \\\n  ')}\n${text}END\n`;
 }
 
-/** Fill a panel with a command, for what `subject` names, and a button that copies it. */
-export function showCommand(panel, command, subject) {
-  const pre = document.createElement('pre');
-  const code = document.createElement('code');
-  code.textContent = command;
-  pre.append(code);
-  pre.tabIndex = 0;
-  pre.setAttribute('role', 'region');
-  pre.setAttribute('aria-label', `curl command for ${subject}`);
-  const button = document.createElement('button');
-  button.type = 'button';
-  button.className = 'quiet';
-  button.textContent = 'Copy';
-  const said = document.createElement('span');
-  said.className = 'soft';
-  said.setAttribute('role', 'status');
-  button.addEventListener('click', async () => {
-    const copied = await copy(command, code);
-    said.textContent = copied ? 'Copied.' : 'Marked: copy it with the keyboard.';
-  });
-  const actions = document.createElement('p');
-  actions.className = 'actions';
-  actions.append(button, said);
-  panel.replaceChildren(pre, actions);
+/** @typedef {{title: string, code: string}} Block what gives or reads a result, and in which language */
+
+/**
+ * Fill a panel with code to paste, each block with a button that copies it.
+ *
+ * @param {Block[]} blocks
+ * @param {string} subject what they give
+ */
+export function showCode(panel, blocks, subject) {
+  panel.replaceChildren(...blocks.flatMap(({ title, code }) => {
+    const head = document.createElement('p');
+    head.className = 'soft';
+    head.textContent = title;
+    const pre = document.createElement('pre');
+    const shown = document.createElement('code');
+    shown.textContent = code;
+    pre.append(shown);
+    pre.tabIndex = 0;
+    pre.setAttribute('role', 'region');
+    pre.setAttribute('aria-label', `${title}, for ${subject}`);
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.className = 'quiet';
+    button.textContent = 'Copy';
+    const said = document.createElement('span');
+    said.className = 'soft';
+    said.setAttribute('role', 'status');
+    button.addEventListener('click', async () => {
+      const copied = await copy(code, shown);
+      said.textContent = copied ? 'Copied.' : 'Marked: copy it with the keyboard.';
+    });
+    const actions = document.createElement('p');
+    actions.className = 'actions';
+    actions.append(button, said);
+    return [head, pre, actions];
+  }));
 }
 
-/** Copy a text. The clipboard needs https or this machine; elsewhere `element` is marked for copying. */
-export async function copy(text, element) {
+/* As R reads a table of this page: a name such as NA is one, and quotes and # are letters. */
+const AS_TEXT = 'quote = "", comment.char = "", na.strings = ""';
+
+/** How the vectors of records are computed and read elsewhere. @returns {Block[]} */
+export const codeOfVectors = (command) => [
+  { title: 'The same vectors, in a terminal', code: command },
+  {
+    title: 'The tsv in R, and a heat map of it',
+    code: `vectors <- read.delim("vectors.tsv", row.names = "id", ${AS_TEXT})\nheatmap(as.matrix(vectors))\n`,
+  },
+  { title: 'The npy in Python', code: 'import numpy as np\n\nvectors = np.load("vectors.npy")  # a row a record\n' },
+];
+
+/** How the features of one record are computed and read elsewhere. @returns {Block[]} */
+export const codeOfFeatures = (command, id) => [
+  { title: 'The same features, in a terminal', code: command },
+  {
+    title: 'The tsv in R: a row a token, the features from the seventh column on',
+    code: `tokens <- read.delim("${fileName(id, '.features.tsv')}", ${AS_TEXT})\nfeatures <- as.matrix(tokens[, -(1:6)])\n`,
+  },
+  {
+    title: 'The npy in Python: windows, rows of a window, features',
+    code: `import numpy as np\n\nfeatures = np.load("${fileName(id, '.features.npy')}")\n`,
+  },
+];
+
+/** Copy a text. The clipboard needs https or this machine; elsewhere what holds it is marked. */
+export async function copy(text, element = null) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
   } catch {
-    window.getSelection().selectAllChildren(element);
+    if (element) window.getSelection().selectAllChildren(element);
     return false;
   }
-}
-
-const PICTURE = { width: 1400, margin: 40, title: 34, line: 26, band: 18 };
-
-/**
- * A plot with its title, its key and what it was made from, as a PNG file.
- *
- * @param {{draw: Function, aspect: number, title: string, note: string, name: string,
- *   legend?: {kind: string, labels: string[]}}} picture `draw(context, width, height)`
- */
-export function savePng({ draw, aspect, title, note, name, legend }) {
-  const { width, margin, line, band } = PICTURE;
-  const inner = width - 2 * margin;
-  const plotHeight = Math.round(inner / aspect);
-  const top = margin + PICTURE.title + 16;
-  const below = top + plotHeight + 24;
-  const height = below + (legend ? band + 2 * line : 0) + line + margin / 2;
-  const canvas = document.createElement('canvas');
-  canvas.width = width;
-  canvas.height = height;
-  const context = canvas.getContext('2d');
-  const sans = cssColour('--sans');
-  context.fillStyle = cssColour('--panel');
-  context.fillRect(0, 0, width, height);
-  context.fillStyle = cssColour('--ink');
-  context.font = `600 26px ${sans}`;
-  context.fillText(title, margin, margin + 24, inner);
-  context.save();
-  context.beginPath();
-  context.rect(margin, top, inner, plotHeight);
-  context.clip();
-  context.translate(margin, top);
-  draw(context, inner, plotHeight);
-  context.restore();
-  context.fillStyle = cssColour('--soft');
-  context.font = `18px ${sans}`;
-  if (legend) {
-    drawBand(context, legend.kind, margin, below, inner, band);
-    legend.labels.forEach((label, index) => {
-      context.textAlign = ['left', 'center', 'right'][index];
-      context.fillText(label, margin + (inner * index) / 2, below + band + line);
-    });
-  }
-  context.textAlign = 'left';
-  context.fillText(note, margin, height - margin / 2 - 4, inner);
-  canvas.toBlob((blob) => save([blob], name, 'image/png'), 'image/png');
 }

@@ -306,7 +306,7 @@ find('key-form').addEventListener('submit', (event) => {
   editor.count();
   submit();
 });
-for (const name of ['map-curl', 'result-curl']) {
+for (const name of ['map-code', 'result-code']) {
   find(name).addEventListener('click', ({ currentTarget }) => {
     const panel = find(`${name}-panel`);
     panel.hidden = !panel.hidden;

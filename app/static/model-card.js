@@ -38,6 +38,10 @@ const shortName = (model) => model.split('/').at(-1);
 /** What stands beside every result of a model that is not for science. */
 export const caution = (model) => (isMini(model) ? [`${shortName(model)} is not for science`] : []);
 
+/** What made a result, under its picture. */
+export const madeBy = ({ model, fingerprint }, ...more) =>
+  [model, `fingerprint ${fingerprint}`, ...more, ...caution(model)].join(', ');
+
 const isMini = (model) => shortName(model) === 'gena-mini';
 
 /**

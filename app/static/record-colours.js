@@ -16,6 +16,10 @@ const varies = (field) => {
   return low < high;
 };
 
+/* A column with one value for all, or with another for each, shows nothing as colours. */
+const tellsApart = (field) => (field.kind === 'number' ? varies(field)
+  : (({ size }) => size > 1 && size < field.values.length)(new Set(field.values)));
+
 export class RecordColours {
   /** @param {{onChange: () => void, onClass: (indices: Set<number>) => void}} options `onClass`: a
    *   class of the legend was clicked */
@@ -34,11 +38,15 @@ export class RecordColours {
     });
   }
 
-  /** Offer what these records have. Labels that were pasted before are used again. */
-  show(records) {
+  /**
+   * Offer what these records have. Labels that were pasted before are used again.
+   *
+   * @param {import('./record-fields.js').Field[]} measured what else is known of them
+   */
+  show(records, measured) {
     this.records = records;
     this.composition = compositionFields(records);
-    this.fields = [...this.composition, ...headerFields(records)];
+    this.fields = [...this.composition, ...measured, ...headerFields(records)];
     this.labelled = [];
     find('labels-said').textContent = '';
     if (this.labels) this.useLabels(this.labels);
@@ -62,7 +70,8 @@ export class RecordColours {
       ? `; ${plural(unknown.length, 'name is', 'names are')} none of theirs, such as ${unknown[0].slice(0, 40)}` : '';
     find('labels-said').textContent = `${format(matched)} of ${plural(this.records.length, 'record')} `
       + `have a label${missing}.`;
-    this.offer(fields.length ? fields[0].name : find('colour-by').value || this.fields[0].name);
+    const telling = fields.find(tellsApart) ?? fields[0];
+    this.offer(telling?.name ?? (find('colour-by').value || this.fields[0].name));
     if (matched) find('scatter').scrollIntoView({ block: 'nearest' });
   }
 
@@ -85,6 +94,7 @@ export class RecordColours {
     const { field, records } = this;
     if (!field) {
       this.colours = records.map((_, index) => recordColour(index));
+      this.key = null;
       find('map-legend').replaceChildren();
     } else if (field.kind === 'class') this.byClass(classesOf(field));
     else this.byNumber(scaled(field));
@@ -93,23 +103,25 @@ export class RecordColours {
 
   byClass({ names, counts, of }) {
     this.colours = Array.from(of, (number) => (number < 0 ? missingColour() : recordColour(number)));
-    const items = names.map((name, number) => this.classItem(recordColour(number), name, counts[number],
-      (index) => of[index] === number));
+    const classes = names.map((name, number) => ({ colour: recordColour(number), name, count: counts[number], number }));
     const none = of.reduce((sum, number) => sum + (number < 0 ? 1 : 0), 0);
-    if (none) items.push(this.classItem(missingColour(), 'none', none, (index) => of[index] < 0));
-    find('map-legend').replaceChildren(...items);
+    if (none) classes.push({ colour: missingColour(), name: 'none', count: none, number: -1 });
+    const items = classes.map(({ colour, name, count, number }) => (
+      { colour, text: `${name} (${format(count)})`, number }));
+    this.key = { items };
+    find('map-legend').replaceChildren(...items.map((item) => this.classItem(item, of)));
   }
 
-  classItem(colour, name, count, belongs) {
+  classItem({ colour, text, number }, of) {
     const item = document.createElement('button');
     item.type = 'button';
     item.className = 'quiet key';
     const swatch = document.createElement('span');
     swatch.className = 'swatch';
     swatch.style.background = colour;
-    item.append(swatch, `${name} (${format(count)})`);
+    item.append(swatch, text);
     item.addEventListener('click', () => this.onClass(new Set(
-      this.records.map((_, index) => index).filter(belongs))));
+      this.records.map((_, index) => index).filter((index) => of[index] === number))));
     return item;
   }
 
@@ -123,6 +135,7 @@ export class RecordColours {
     canvas.setAttribute('aria-hidden', 'true');
     drawBand(canvas.getContext('2d'), 'ordered', 0, 0, 220, 10);
     const short = (value) => format(Number(value.toPrecision(4)));
+    this.key = low < high ? { kind: 'ordered', labels: [short(low), '', short(high)] } : null;
     const [left, right, all] = [short(low), short(high), `${short(low)}, all of them`].map((text) => {
       const span = document.createElement('span');
       span.textContent = text;

@@ -2,12 +2,13 @@
  * mosaic, the heat map, the similarities. */
 
 import { absoluteMaximum, absoluteQuantile } from './analysis.js';
-import { fileName, save, savePng, showCommand } from './downloads.js';
+import { codeOfFeatures, fileName, save, showCode } from './downloads.js';
 import { featureTable } from './feature-table.js';
 import { Legend } from './legend.js';
 import { MatrixPlot, mosaicShape } from './matrix-plot.js';
-import { caution } from './model-card.js';
+import { caution, madeBy } from './model-card.js';
 import { find, format, plural, touched } from './page.js';
+import { savePng } from './picture.js';
 import { RecordData } from './record-data.js';
 import { StripView } from './strip-view.js';
 import { TokensView } from './tokens-view.js';
@@ -84,7 +85,7 @@ export class RecordView {
       `${format(data.hidden)} features each`,
       ...caution(features.model),
     ].join(' · ');
-    showCommand(find('result-curl-panel'), command, 'the features');
+    showCode(find('result-code-panel'), codeOfFeatures(command, record.id), 'the features');
     for (const place of document.querySelectorAll('.window-tokens')) {
       place.textContent = format(data.length - 2);
     }
@@ -259,13 +260,12 @@ export class RecordView {
     find('result-tsv').addEventListener('click', async () =>
       save(await featureTable(this.data), name('.features.tsv'), 'text/tab-separated-values'));
     const subject = () => (this.record.named ? this.record.id : 'Sequence');
-    const note = () => `${this.features.model}, fingerprint ${this.features.fingerprint}`;
     const bind = (id, plot, title, suffix, aspect) => find(`${id}-png`).addEventListener('click', () =>
       savePng({
         draw: (...place) => plot.drawCells(...place),
         aspect: aspect ?? plot.columns / plot.rows,
         title: `${subject()} · ${title()}`,
-        note: note(),
+        note: madeBy(this.features),
         name: name(suffix()),
         legend: { kind: this.legends[id].kind, labels: this.legends[id].labels },
       }));

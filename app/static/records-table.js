@@ -87,7 +87,7 @@ export class RecordsTable {
     const download = button('quiet', 'npy', () => this.onDownload(index));
     download.setAttribute('aria-label', `Vector of ${id} as npy`);
     const near = button('quiet', 'alike', () => this.onPick(index));
-    near.setAttribute('aria-label', `Records most like ${id}`);
+    near.setAttribute('aria-label', `Records most alike to ${id}`);
     const cell = document.createElement('td');
     cell.className = 'actions-cell';
     cell.append(near, download);

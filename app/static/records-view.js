@@ -1,20 +1,25 @@
 /* Several records: a map of their vectors, a table of them, and what is taken from both. */
 
 import { onThemeChange } from './colours.js';
-import { fileName, isSpecial, save, savePng, shortest, showCommand, tsv } from './downloads.js';
-import { caution } from './model-card.js';
+import { codeOfVectors, copy, fileName, isSpecial, save, shortest, showCode, tsv } from './downloads.js';
+import { caution, madeBy } from './model-card.js';
 import { nearest, norms } from './neighbours.js';
 import { toNpy } from './npy.js';
 import { find, format, plural } from './page.js';
+import { savePng } from './picture.js';
 import { Projection } from './projection.js';
 import { RecordColours } from './record-colours.js';
 import { button, RecordsTable } from './records-table.js';
 import { ScatterPlot } from './scatter-plot.js';
 import { toFasta } from './sequence.js';
+import { listStretches } from './stretches.js';
+import { unlikeRecords } from './unlike.js';
 
 const NEAREST = 10;
 const TABLE = 'text/tab-separated-values';
 const ZOOM = 1.5;
+const ODD = 5;
+const UNLIKE = 'unlike the rest, times the usual';
 
 export class RecordsView {
   /**
@@ -67,14 +72,21 @@ export class RecordsView {
     find('scatter-png').addEventListener('click', () => savePng({
       draw: (...place) => this.map.draw(...place),
       aspect: 4 / 3,
-      title: `${plural(this.records.length, 'record')} · ${this.projection.name}`,
-      note: `${this.vectors.model}, fingerprint ${this.vectors.fingerprint}, ${this.pooling}`,
+      title: [plural(this.records.length, 'record'), this.projection.name,
+        ...(this.colours.field ? [`coloured by ${this.colours.field.name}`] : [])].join(' · '),
+      note: madeBy(this.vectors, `pooling ${this.pooling}`),
       name: 'map.png',
+      legend: this.colours.key,
     }));
     find('selected-fasta').addEventListener('click', () => save(
       [toFasta(this.selectedIndices().map((index) => this.records[index]))], 'selected.fa', 'text/x-fasta'));
     find('selected-tsv').addEventListener('click', () =>
       save(tsv(this.selectedTable()), 'selected.tsv', TABLE));
+    find('selected-names').addEventListener('click', async () => {
+      const names = this.selectedIndices().map((index) => `${this.records[index].id}\n`).join('');
+      const copied = await copy(names);
+      find('selection-said').textContent = copied ? 'Copied.' : 'This browser does not let a page copy here.';
+    });
     find('selected-clear').addEventListener('click', () => this.select(new Set()));
   }
 
@@ -92,13 +104,15 @@ export class RecordsView {
     this.lengths = norms(vectors.values, records.length, this.hidden);
     find('map-result').hidden = false;
     this.describeResult();
-    showCommand(find('map-curl-panel'), command, 'the vectors');
+    showCode(find('map-code-panel'), codeOfVectors(command), 'the vectors');
     find('find-record').value = '';
     find('near').replaceChildren();
     this.colours.field = null;
     this.map.chosen = null;
     this.place(...points);
-    this.colours.show(records);
+    this.unlike = unlikeRecords(vectors.values, records.length, this.hidden);
+    this.showUnlike();
+    this.colours.show(records, this.unlike ? [{ name: UNLIKE, kind: 'number', values: Array.from(this.unlike) }] : []);
     this.table.show({
       records, counts: vectors.counts, gc: this.colours.gc, colourOf: (index) => this.colours.colours[index],
     });
@@ -119,6 +133,16 @@ export class RecordsView {
     find('map-title').textContent = alone ? 'One vector' : plural(records.length, 'record');
     find('map-facts').textContent = facts.join(' · ');
     find('map-panel').hidden = alone;
+  }
+
+  /* The records that are most unlike the rest. */
+  showUnlike() {
+    const odd = this.unlike ? Array.from(this.unlike.keys())
+      .sort((left, right) => this.unlike[right] - this.unlike[left]).slice(0, ODD) : [];
+    find('unlike-records').replaceChildren(...listStretches('Most unlike the rest:', odd.map((index) => ({
+      text: `${this.records[index].id} (${this.unlike[index].toFixed(1)} times the usual)`,
+      onClick: () => this.pick(index),
+    }))));
   }
 
   hide() {
@@ -165,6 +189,7 @@ export class RecordsView {
     this.selected = indices;
     find('selection').hidden = !indices.size;
     find('selection-text').textContent = `${plural(indices.size, 'record is', 'records are')} selected:`;
+    find('selection-said').textContent = '';
     this.map.emphasise(indices, this.found);
   }
 

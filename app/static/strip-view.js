@@ -1,8 +1,10 @@
 /* The strip of one record: its tracks, what is most like the chosen token, going to a place. */
 
 import { bestRuns } from './alike.js';
-import { copy, fileName, save, savePng, shortest, tsv } from './downloads.js';
+import { copy, fileName, save, shortest, tsv } from './downloads.js';
+import { madeBy } from './model-card.js';
 import { find, format, plural, touched } from './page.js';
+import { savePng } from './picture.js';
 import { findPlace } from './places.js';
 import { toFasta } from './sequence.js';
 import { listStretches } from './stretches.js';
@@ -172,7 +174,7 @@ export class StripView {
     const [from, to] = [this.data.starts[first], this.data.ends[end - 1]];
     const { id, sequence, named } = this.data.record;
     const fasta = toFasta([{ id: `${named ? id : 'sequence'}:${from + 1}-${to}`, sequence: sequence.slice(from, to) }]);
-    const copied = await copy(fasta, find('region-text'));
+    const copied = await copy(fasta);
     find('region-said').textContent = copied ? 'Copied.' : 'This browser does not let a page copy here.';
   }
 
@@ -331,7 +333,7 @@ export class StripView {
       draw: (context, width) => this.strip.draw(context, width, height, { plain: true }),
       aspect: 1320 / height,
       title: `${record.named ? record.id : 'Sequence'} · bases ${format(Math.floor(from) + 1)}–${format(Math.ceil(to))}`,
-      note: `${features.model}, fingerprint ${features.fingerprint}`,
+      note: madeBy(features),
       name: fileName(record.id, '.tracks.png'),
     });
   }

@@ -1,4 +1,4 @@
-/* Stretches of a record that are unlike the rest of it. */
+/* What is unlike the rest: stretches of a record, and records among others. */
 
 /** Tokens on either side that are taken together with one: alone, it says little of where it stands. */
 const REACH = 8;
@@ -27,10 +27,10 @@ export function unlikeness(data) {
     }
     if (token >= WIDTH - 1) distances[token - WIDTH + 1] = Math.sqrt(square);
   }
-  const usual = distances.slice().sort()[distances.length >> 1] || 1;
+  const times = inUsual(distances);
   // At the ends, what is taken together lies to one side.
-  const around = (token) => Math.min(distances.length - 1, Math.max(0, token - REACH));
-  return Float32Array.from({ length: count }, (_, token) => distances[around(token)] / usual);
+  const around = (token) => Math.min(times.length - 1, Math.max(0, token - REACH));
+  return Float32Array.from({ length: count }, (_, token) => times[around(token)]);
 }
 
 /**
@@ -60,3 +60,29 @@ export function peaks(values, count) {
 /** Whether a stretch touches the first or last tokens of a window, which are a little apart anyway. */
 export const atSeam = ({ firstTokens }, first, end) =>
   firstTokens.some((seam) => first < seam + REACH && end > seam - REACH);
+
+/** With fewer records, none is usual. */
+const FEWEST_RECORDS = 10;
+
+/**
+ * How far each record's vector lies from the mean of all, in multiples of what is usual (the median).
+ *
+ * @param {Float32Array} values rows x columns
+ * @returns {Float32Array | null} a value a record; null where there are too few
+ */
+export function unlikeRecords(values, rows, columns) {
+  if (rows < FEWEST_RECORDS) return null;
+  const mean = new Float64Array(columns);
+  for (let at = 0; at < rows * columns; at += 1) mean[at % columns] += values[at] / rows;
+  return inUsual(Float32Array.from({ length: rows }, (_, row) => {
+    let square = 0;
+    for (let k = 0; k < columns; k += 1) square += (values[row * columns + k] - mean[k]) ** 2;
+    return Math.sqrt(square);
+  }));
+}
+
+function inUsual(distances) {
+  const sorted = distances.slice().sort();
+  const usual = (sorted[(sorted.length - 1) >> 1] + sorted[sorted.length >> 1]) / 2 || 1;
+  return distances.map((distance) => distance / usual);
+}

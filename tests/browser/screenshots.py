@@ -73,7 +73,7 @@ def take_ready_states(browser: Any, server: Server) -> None:
     page.locator("#text").fill(two_kinds(80))
     page.locator("#run").click()
     page.locator("#records tbody tr").first.wait_for()
-    page.get_by_role("button", name="Records most like g7", exact=True).click()
+    page.get_by_role("button", name="Records most alike to g7", exact=True).click()
     page.locator("#scatter").scroll_into_view_if_needed()
     save(page, "map", of="#map-result", below=None)
 

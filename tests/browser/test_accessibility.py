@@ -69,8 +69,8 @@ def test_axe_finds_nothing(visit: Callable[..., Visit], service: Server, scheme:
     run(page)
     page.get_by_role("button", name="one", exact=True).click()
     page.locator("#result:not([hidden])").wait_for()
-    page.locator("#map-curl").click()
-    page.locator("#result-curl").click()
+    page.locator("#map-code").click()
+    page.locator("#result-code").click()
     check()
 
 
@@ -81,6 +81,6 @@ def test_a_phone_has_no_sideways_scroll(visit: Callable[..., Visit], service: Se
     run(page)
     page.get_by_role("button", name="cro", exact=True).click()
     page.locator("#result:not([hidden])").wait_for()
-    page.locator("#result-curl").click()
+    page.locator("#result-code").click()
     wide = page.evaluate("() => document.documentElement.scrollWidth")
     assert wide == PHONE[0]

@@ -1,7 +1,9 @@
 """What is on the page, taken along: arrays, tables, pictures, commands."""
 
 import io
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,10 @@ def test_what_is_seen_can_be_downloaded(ready: Any, service: Server, tmp_path: P
         assert content.startswith(b"\x89PNG\r\n")
         assert name.endswith(".png")
 
-    ready.locator("#result-curl").click()
-    panel = ready.locator("#result-curl-panel")
-    panel.get_by_role("button", name="Copy").click()
-    expect(panel.get_by_role("status")).to_have_text("Copied.")
+    ready.locator("#result-code").click()
+    panel = ready.locator("#result-code-panel")
+    panel.get_by_role("button", name="Copy").first.click()
+    expect(panel.get_by_role("status").first).to_have_text("Copied.")
     command = ready.evaluate("() => navigator.clipboard.readText()")
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
     np.testing.assert_array_equal(np.load(tmp_path / "features.npy"), expected)
@@ -72,8 +74,29 @@ def test_the_command_for_many_records_gives_the_vectors_of_the_map(
         ready.locator("#map-tsv").click()
     lines = Path(started.value.path()).read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["id", "one", "two", "three"]
-    ready.locator("#map-curl").click()
-    command = ready.locator("#map-curl-panel code").inner_text()
+    ready.locator("#map-code").click()
+    command = ready.locator("#map-code-panel code").first.inner_text()
     subprocess.run(["bash", "-c", command], cwd=tmp_path, check=True, timeout=60)
     np.testing.assert_array_equal(np.load(tmp_path / "vectors.npy"), seen)
     assert seen.shape == (3, 768)
+
+
+def test_the_code_beside_the_files_reads_them(ready: Any, tmp_path: Path) -> None:
+    fill(ready, THREE.replace(">one", ">NA").replace(">two", ">b#2"))
+    run(ready)
+    ready.locator("#map-result:not([hidden])").wait_for()
+    for button in ("#map-npy", "#map-tsv"):
+        with ready.expect_download() as started:
+            ready.locator(button).click()
+        started.value.save_as(tmp_path / started.value.suggested_filename)
+    ready.locator("#map-code").click()
+    _, in_r, in_python = ready.locator("#map-code-panel code").all_inner_texts()
+
+    def output(*command: str) -> str:
+        done = subprocess.run(command, cwd=tmp_path, check=True, timeout=60, stdout=subprocess.PIPE)
+        return done.stdout.decode()
+
+    assert output(sys.executable, "-c", f"{in_python}\nprint(vectors.shape)") == "(3, 768)\n"
+    if shutil.which("Rscript"):
+        told = output("Rscript", "-e", f"{in_r}\ncat(rownames(vectors), ncol(vectors))")
+        assert told.endswith("NA b#2 three 768")

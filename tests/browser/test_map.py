@@ -60,7 +60,8 @@ def download(page: Any, button: str) -> str:
 def test_records_are_coloured_by_header_composition_and_labels(forty: Any) -> None:
     offered = forty.locator("#colour-by option").all_inner_texts()
     assert offered == [
-        "length", "GC content, %", "unknown bases, %", "header: organism", "header: n",
+        "length", "GC content, %", "unknown bases, %", "unlike the rest, times the usual",
+        "header: organism", "header: n",
     ]  # fmt: skip
     forty.locator("#colour-by").select_option("header: organism")
     assert sorted(legend(forty)) == ["poor (20)", "rich one (20)"]
@@ -140,7 +141,7 @@ def test_the_table_is_searched_and_sorted(forty: Any) -> None:
 def test_neighbours_are_the_nearest_by_cosine(forty: Any, service: Server) -> None:
     vectors = vectors_of(service, FORTY)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
-    forty.get_by_role("button", name="Records most like g7", exact=True).click()
+    forty.get_by_role("button", name="Records most alike to g7", exact=True).click()
     expect(forty.locator("#near li")).to_have_count(10)
     cosines = unit @ unit[7]
     cosines[7] = -1

@@ -24,7 +24,9 @@ def ranges(page: Any, element: str) -> list[tuple[int, int]]:
     """Bases of the stretches that are offered, from 1."""
     words = page.locator(f"{element} button").all_inner_texts()
     found = [re.search(r"bases ([\d,]+)–([\d,]+)", text) for text in words]
-    return [tuple(int(part.replace(",", "")) for part in match.groups()) for match in found if match]  # type: ignore[misc]
+    return [
+        tuple(int(part.replace(",", "")) for part in match.groups()) for match in found if match
+    ]  # type: ignore[misc]
 
 
 def test_a_stretch_that_is_unlike_the_rest_is_found_and_taken_along(ready: Any) -> None:
@@ -65,7 +67,7 @@ def test_the_track_is_what_numpy_computes(ready: Any, service: Server) -> None:
     together = np.array([centred[k : k + width].mean(axis=0) for k in range(len(rows) - width + 1)])
     distances = np.linalg.norm(together, axis=1)
     expected = np.pad(distances / np.median(distances), AROUND, mode="edge")
-    np.testing.assert_allclose(shown, expected, rtol=2e-3)
+    np.testing.assert_allclose(shown, expected, rtol=1e-4)
 
 
 def test_a_short_record_has_no_rest_to_be_unlike(ready: Any) -> None:

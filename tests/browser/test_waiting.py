@@ -138,8 +138,8 @@ def test_a_key_is_asked_for_where_the_service_wants_one(
         page.get_by_label("API key").fill("open sesame")
         page.get_by_role("button", name="Use this key").click()
         page.locator("#result:not([hidden])").wait_for()
-        page.locator("#result-curl").click()
-        command = page.locator("#result-curl-panel code").inner_text()
+        page.locator("#result-code").click()
+        command = page.locator("#result-code-panel code").first.inner_text()
         assert "Bearer $GENA_API_KEY" in command
         assert "sesame" not in command
         opened.forgive_refusals()
