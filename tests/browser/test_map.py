@@ -1,15 +1,13 @@
 """The map of records: colours, labels, search, selections, neighbours, UMAP."""
 
-import io
 import random
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.page import THREE, expect, fill, run
+from tests.support.page import THREE, download, expect, fill, legend, run, vectors_of
 from tests.support.running import Server
 
 LETTERS = random.Random(11)
@@ -31,13 +29,6 @@ def poor_and_rich(count: int) -> str:
 FORTY = poor_and_rich(40)
 
 
-def vectors_of(service: Server, fasta: str) -> NDArray[np.float64]:
-    answer = service.http.post(
-        "/embeddings", params={"format": "npy"}, content=fasta, headers={"Content-Type": ""}
-    )
-    return np.load(io.BytesIO(answer.content)).astype(np.float64)  # type: ignore[no-any-return]
-
-
 @pytest.fixture
 def forty(ready: Any) -> Any:
     """The map of forty records."""
@@ -45,16 +36,6 @@ def forty(ready: Any) -> Any:
     run(ready)
     expect(ready.locator("#map-title")).to_have_text("40 records")
     return ready
-
-
-def legend(page: Any) -> list[str]:
-    return page.locator("#map-legend button").all_inner_texts()  # type: ignore[no-any-return]
-
-
-def download(page: Any, button: str) -> str:
-    with page.expect_download() as started:
-        page.locator(button).click()
-    return Path(started.value.path()).read_text()
 
 
 def test_records_are_coloured_by_header_composition_and_labels(forty: Any) -> None:

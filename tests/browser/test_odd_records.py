@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.browser.test_map import download, legend, vectors_of
-from tests.support.page import expect, fill, run
+from tests.support.page import download, expect, fill, legend, run, vectors_of
 from tests.support.running import Server
 
 LETTERS = random.Random(31)

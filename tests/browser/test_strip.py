@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from tests.support.page import expect, features_of, fill, run, show
+from tests.support.page import expect, fill, own_rows, run, show
 from tests.support.running import Server
 
 LETTERS = random.Random(7)
 SHORT = "".join(LETTERS.choices("ACGT", k=400))
 LONG = "".join(LETTERS.choices("ACGT", k=4000)) + "TATAATGGGCCCTATAAT"
-
-
-def own_rows(service: Server, sequence: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """A row and the bases of each of the sequence's own tokens, from the service itself."""
-    values = features_of(service, sequence)
-    answer = service.http.post("/tokenize", json={"sequence": sequence}).json()
-    offsets = np.array(answer["offsets"])
-    n_tokens = len(offsets) - 2
-    rows = values[:, 1:511].reshape(-1, values.shape[2])[:n_tokens]
-    return rows.astype(np.float64), offsets[1:-1]
 
 
 def in_view(page: Any) -> list[int]:

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.browser.test_strip import own_rows
-from tests.support.page import expect, show
+from tests.support.page import expect, own_rows, show
 from tests.support.running import Server
 
 LETTERS = random.Random(23)

@@ -2,6 +2,7 @@
 
 import io
 import random
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -67,3 +68,30 @@ def sequence_of_tokens(tokenizer: DnaTokenizer, count: int) -> str:
         if len(tokenizer.encode(sequence[:end]).ids) == count:
             return sequence[:end]
     raise AssertionError("no such sequence")
+
+
+def own_rows(service: Server, sequence: str) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """A row and the bases of each of the sequence's own tokens, from the service itself."""
+    values = features_of(service, sequence)
+    answer = service.http.post("/tokenize", json={"sequence": sequence}).json()
+    offsets = np.array(answer["offsets"])
+    n_tokens = len(offsets) - 2
+    rows = values[:, 1:511].reshape(-1, values.shape[2])[:n_tokens]
+    return rows.astype(np.float64), offsets[1:-1]
+
+
+def vectors_of(service: Server, fasta: str) -> NDArray[np.float64]:
+    answer = service.http.post(
+        "/embeddings", params={"format": "npy"}, content=fasta, headers={"Content-Type": ""}
+    )
+    return np.load(io.BytesIO(answer.content)).astype(np.float64)  # type: ignore[no-any-return]
+
+
+def legend(page: Any) -> list[str]:
+    return page.locator("#map-legend button").all_inner_texts()  # type: ignore[no-any-return]
+
+
+def download(page: Any, button: str) -> str:
+    with page.expect_download() as started:
+        page.locator(button).click()
+    return Path(started.value.path()).read_text()
