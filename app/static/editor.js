@@ -1,6 +1,5 @@
 /* Where DNA goes in: the text field, files, and what can be said before the model is asked. */
 
-import { estimateTokens } from './estimate.js';
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { KINDS } from './flat-files.js';
 import { find, format, plural } from './page.js';
@@ -9,7 +8,8 @@ import { examine } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
 const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the field
-const TOKENIZED_UP_TO = 100_000; // bases that are sent while somebody types
+/** Bases whose tokens are counted: a second for the service, and 6 MB of answer. */
+export const COUNTED_UP_TO = 1_000_000;
 const TYPING_PAUSE = 250;
 
 /** Sends `change` when the text is another one. */
@@ -26,7 +26,9 @@ export class Editor extends EventTarget {
     this.fileName = null;
     this.counted = null;
     this.window = null; // tokens that fit into one, once the service has counted any
-    this.model = undefined;
+    this.counter = null; // whose tokenizer counts
+    this.awaited = false; // a tokenizer that will
+    this.pending = false; // a count
     this.counting = new AbortController();
     this.field.addEventListener('input', () => {
       this.fileName = null;
@@ -55,17 +57,30 @@ export class Editor extends EventTarget {
     this.update();
   }
 
-  /** What is served, or will be: an estimate depends on it. */
-  follow({ model }) {
-    if (!model || model === this.model) return;
-    this.model = model;
-    this.report();
+  /**
+   * Count by whose tokenizer counts now, again where it is another one. What none stands for any more is forgotten.
+   *
+   * @param {import('./service.js').Health} health
+   */
+  follow({ counter, current: { status } }) {
+    const another = counter !== this.counter;
+    const awaited = counter === null && (status === 'converting' || status === 'loading');
+    const news = another || awaited !== this.awaited;
+    [this.counter, this.awaited] = [counter, awaited];
+    if (counter === null) this.counted = null;
+    if (another || !(this.counted || this.pending)) this.count();
+    if (news) this.report();
   }
 
-  /** Tokens of all records: counted, else about so many. */
+  /** Of all records, as they were counted. */
   get tokens() {
-    if (this.counted) return this.counted.tokens.reduce((sum, count) => sum + count, 0);
-    return estimateTokens(this.examined.records.map(({ sequence }) => sequence), this.model);
+    return this.counted.tokens.reduce((sum, count) => sum + count, 0);
+  }
+
+  /** Not too long to be counted. */
+  get countable() {
+    const { bases, problem } = this.examined;
+    return bases > 0 && !problem && bases <= COUNTED_UP_TO;
   }
 
   get text() {
@@ -128,8 +143,8 @@ export class Editor extends EventTarget {
   update() {
     this.examined = examine(this.text);
     this.counted = null;
-    this.report();
     this.count();
+    this.report();
     this.dispatchEvent(new Event('change'));
   }
 
@@ -137,41 +152,45 @@ export class Editor extends EventTarget {
   count() {
     this.counting.abort();
     clearTimeout(this.pause);
-    const { bases, records, problem } = this.examined;
-    if (!bases || problem || bases > TOKENIZED_UP_TO) return;
+    this.pending = this.counter !== null && this.countable;
+    if (!this.pending) return;
     this.counting = new AbortController();
     const { signal } = this.counting;
     this.pause = setTimeout(async () => {
-      const counted = await this.tokenize(records, signal);
-      if (signal.aborted || !counted) return;
+      const counted = await this.tokenize(this.examined.records, signal);
+      if (signal.aborted) return;
+      this.pending = false;
       this.counted = counted;
-      this.window = counted.window;
+      this.window = counted?.window ?? this.window;
       this.report();
     }, TYPING_PAUSE);
   }
 
   report() {
     const { kind, records, bases, problem } = this.examined;
-    const tokens = bases && !problem ? this.tokens : 0;
     const facts = [];
     if (kind in KINDS) facts.push(plural(records.length, 'record'));
     if (kind in KINDS && kind !== 'fasta') facts[0] += ` of ${KINDS[kind]}`;
     if (kind !== 'empty') facts.push(plural(bases, 'base'));
-    if (bases && !problem) facts.push(this.tokenFacts(tokens));
-    find('facts').textContent = facts.join(' · ');
+    facts.push(this.tokenFacts());
+    find('facts').textContent = facts.filter(Boolean).join(' · ');
     find('pooling-choice').hidden = records.length < 2;
     find('examples').hidden = kind !== 'empty';
     find('clear').hidden = kind === 'empty' || this.attached !== null;
     find('run').setAttribute('aria-disabled', String(Boolean(problem)));
     find('run-why').hidden = !problem;
     find('run-why').textContent = problem ? 'Not yet: see the line in red above.' : '';
-    this.reportBudget(tokens);
+    this.reportBudget();
     this.mark();
     this.findings(this.observations());
   }
 
-  tokenFacts(tokens) {
-    if (!this.counted) return `about ${plural(Number(Math.max(1, tokens).toPrecision(3)), 'token')}`;
+  /* Nothing where nobody will count them. */
+  tokenFacts() {
+    if (!this.countable) return '';
+    if (this.awaited) return 'tokens are counted once the tokenizer is here';
+    if (!this.counted) return this.pending ? 'counting tokens…' : '';
+    const { tokens } = this;
     if (this.examined.records.length > 1) return plural(tokens, 'token');
     const windows = Math.ceil(tokens / this.window);
     return windows > 1
@@ -179,15 +198,16 @@ export class Editor extends EventTarget {
       : `${format(tokens)} of ${format(this.window)} tokens`;
   }
 
-  /* How much of one window a single sequence fills. */
-  reportBudget(tokens) {
-    const shown = this.examined.records.length === 1 && tokens > 0 && this.window !== null;
+  /* How much of one window a single sequence fills; while it is counted, what it did before, pale. */
+  reportBudget() {
+    const shown = this.examined.records.length === 1 && (this.counted || (this.pending && this.window !== null));
     find('budget').hidden = !shown;
     if (!shown) return;
     const fill = find('budget-fill');
-    fill.style.width = `${Math.min(100, (100 * tokens) / this.window)}%`;
-    fill.classList.toggle('over', tokens > this.window);
-    fill.classList.toggle('estimated', !this.counted);
+    fill.classList.toggle('counting', !this.counted);
+    if (!this.counted) return;
+    fill.style.width = `${Math.min(100, (100 * this.tokens) / this.window)}%`;
+    fill.classList.toggle('over', this.tokens > this.window);
   }
 
   observations() {

@@ -3,8 +3,7 @@
 import { readArrivedVectors, readFeatures, readVectors, SPECIALS } from './answers.js';
 import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
-import { Editor } from './editor.js';
-import { estimateTokens } from './estimate.js';
+import { COUNTED_UP_TO, Editor } from './editor.js';
 import { openOnce } from './how.js';
 import { ModelCard } from './model-card.js';
 import { find, format, plural, setText } from './page.js';
@@ -24,7 +23,7 @@ let hiddenSize = 768; // until the first answer says how many features there are
 /* ---- What goes in ---- */
 
 async function tokenize(records, signal) {
-  if (!health.tokenizes) return null;
+  if (health.counter === null) return null;
   const single = records.length === 1;
   const body = single
     ? { sequence: records[0].sequence }
@@ -38,9 +37,21 @@ async function tokenize(records, signal) {
       window: entries[0].limit - SPECIALS,
     };
   } catch {
-    // The count is a help, not the task: an estimate stands in for it.
+    // The count is a help, not the task.
     return null;
   }
+}
+
+/* Whether a record is more than a page shows. What was not counted is counted now; where that fails,
+ * a token may be of one base. */
+async function isTooLong(record, counted, signal) {
+  const bases = record.sequence.length;
+  let tokens = counted;
+  if (tokens === undefined && bases <= COUNTED_UP_TO) {
+    work('Counting tokens…');
+    tokens = (await tokenize([record], signal))?.tokens[0];
+  }
+  return (tokens ?? bases) > MOST_TOKENS;
 }
 
 const health = new Health();
@@ -92,11 +103,10 @@ async function submit() {
     setText('run-hint', 'Paste a sequence first, or take an example.');
     return;
   }
-  await run((signal) => {
-    const pageful = editor.tokens <= MOST_TOKENS;
-    return records.length === 1 && pageful
-      ? showRecord(records[0], signal, { named: kind !== 'plain' })
-      : showRecords(records, signal);
+  await run(async (signal) => {
+    const [first] = records;
+    const whole = records.length === 1 && !(await isTooLong(first, editor.counted?.tokens[0], signal));
+    await (whole ? showRecord(first, signal, { named: kind !== 'plain' }) : showRecords(records, signal));
   });
 }
 
@@ -176,10 +186,9 @@ function asBody(records) {
 async function openRecord(index, signal) {
   const { records, vectors } = vectorsShown;
   recordsView.choose(index);
-  const count = vectors.counts[index] ?? estimateTokens([records[index].sequence], editor.model);
-  if (count > MOST_TOKENS) {
-    const size = `${records[index].id} has ${format(count)} tokens`;
-    throw new ServiceError(`${size}: too many for a page. POST /features has them all.`, 0);
+  if (await isTooLong(records[index], vectors.counts[index], signal)) {
+    const most = `this page shows ${format(MOST_TOKENS)} tokens of a record at most`;
+    throw new ServiceError(`${records[index].id} is too long: ${most}. POST /features has them all.`, 0);
   }
   await showRecord(records[index], signal, { named: true, index });
 }
@@ -271,8 +280,7 @@ function hideError() {
 
 health.addEventListener('change', () => {
   modelCard.follow(health.current);
-  editor.follow(health.current);
-  if (health.tokenizes && !editor.counted) editor.count();
+  if (!health.away) editor.follow(health);
 });
 editor.addEventListener('change', hideError);
 

@@ -122,9 +122,10 @@ export class Health extends EventTarget {
     return this.current.status === 'ready';
   }
 
-  /** Whether the tokenizer is there: sooner than the model. */
-  get tokenizes() {
-    return this.ready || (this.current.status !== 'stopping' && Boolean(this.current.fingerprint));
+  /** Whose tokenizer counts, null where none does: the model's by its fingerprint; before it is converted, by its name. */
+  get counter() {
+    const { tokenizes, fingerprint, model } = this.current;
+    return tokenizes ? fingerprint ?? model : null;
   }
 
   get away() {

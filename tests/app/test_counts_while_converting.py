@@ -1,7 +1,6 @@
 """Tokens are counted while the model is converted: by the checkpoint's own tokenizer, or not."""
 
 import asyncio
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from tests.support.hub import COMMIT, Hub, serving
 from tests.support.lifecycles import living, reach
 from tests.support.running import NOTE_IMPORTS, Server, running
 from tests.support.scenarios import scenario, until
-from tools.seeded_checkpoints import make_checkpoint, make_tokenizer
+from tests.support.stand_in_bundle import describe
+from tools.seeded_checkpoints import make_checkpoint
 
 DNA = {"one": "ACGTTGCAAGGCTATTC" * 40, "two": "GATTACA" * 99 + "NNN", "three": "A"}
 
@@ -94,16 +94,7 @@ def test_of_a_hub_id_while_its_weights_arrive_and_not_once_they_are_refused(
 
 @pytest.fixture
 def described(tmp_path: Path) -> Path:
-    """A checkpoint whose weights nobody reads."""
-    folder = tmp_path / "described"
-    folder.mkdir()
-    config = {"vocab_size": 400, "hidden_size": 64, "num_hidden_layers": 1}
-    more = {"num_attention_heads": 2, "intermediate_size": 64, "max_position_embeddings": 512}
-    rest = {"model_type": "bert", "type_vocab_size": 2, "pad_token_id": 3}
-    (folder / "config.json").write_text(json.dumps(config | more | rest))
-    make_tokenizer().save(str(folder / "tokenizer.json"))
-    (folder / "model.safetensors").write_text("")
-    return folder
+    return describe(tmp_path / "described")
 
 
 async def once(condition: Callable[[], bool]) -> None:

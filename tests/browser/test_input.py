@@ -3,10 +3,13 @@
 import gzip
 import re
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from converter.bundle.manifest import TOKENIZER
+from converter.tokenizer import DnaTokenizer
 from tests.support.browser import Visit
 from tests.support.page import THREE, expect, fill, run
 from tests.support.running import Server
@@ -103,16 +106,38 @@ def test_files_are_opened_and_dropped(ready: Any, compressed: bool) -> None:
     expect(ready.locator("#facts")).to_contain_text("4 bases")
 
 
-def test_a_large_file_stays_beside_the_field(ready: Any) -> None:
-    content = ">big\n" + "ACGTTGCA" * 50_000
+def test_a_large_file_stays_beside_the_field(ready: Any, mini_bundle: Path) -> None:
+    dna = "ACGTTGCA" * 50_000
+    content = f">big\n{dna}"
+    count = len(DnaTokenizer(mini_bundle / TOKENIZER).encode(dna).ids)
     file = {"name": "big.fa", "mimeType": "text/plain", "buffer": content.encode()}
     ready.locator("#file").set_input_files(file)
     expect(ready.locator("#attached-name")).to_have_text("big.fa")
-    expect(ready.locator("#facts")).to_contain_text("400,000 bases")
-    expect(ready.locator("#facts")).to_contain_text("about")
+    expect(ready.locator("#facts")).to_contain_text(f"400,000 bases · {count:,} tokens")
     ready.get_by_role("button", name="Remove").click()
     expect(ready.locator("#text")).to_be_focused()
     expect(ready.locator("#facts")).to_have_text("")
+
+
+@pytest.mark.parametrize(
+    ("bases", "asked"),
+    [(100_000, "features"), (500_000, "embeddings"), (2_000_000, "embeddings")],
+)
+def test_a_record_of_more_tokens_than_a_page_shows_is_a_vector(
+    ready: Any, bases: int, asked: str
+) -> None:
+    """More than 65,000 of them: of six bases here. The longest record is never counted."""
+    sent: list[str] = []
+    for path in ("features", "embeddings"):
+        ready.route(f"**/{path}*", lambda route: sent.append(route.request.url))  # never answered
+    record = f">long\n{'ACGTTGCAAGG' * (bases // 11)}"
+    file = {"name": "long.fa", "mimeType": "text/plain", "buffer": record.encode()}
+    ready.locator("#file").set_input_files(file)
+    run(ready)  # before it is counted
+    expect(ready.locator("#work-text")).to_contain_text("Computing")
+    assert [f"/{asked}?" in url for url in sent] == [True]
+    ready.get_by_role("button", name="Cancel").click()
+    ready.unroute_all(behavior="ignoreErrors")
 
 
 def test_more_than_json_may_hold_goes_as_fasta(

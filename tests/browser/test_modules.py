@@ -1,26 +1,15 @@
 """The page's arithmetic and parsers, run by the browser, compared with Python's."""
 
-import gzip
 import io
 import random
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from converter.checkpoint.files import SHIPPED_MODELS
-from converter.tokenizer import DnaTokenizer, SequenceError, clean
-from tests.support.paths import SHARED
+from converter.tokenizer import SequenceError, clean
 from tests.support.running import Server
-
-GENOME = Path("/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz")
-TOKENIZERS = {
-    "gena-mini": SHIPPED_MODELS["gena-mini"],
-    "AIRI-Institute/gena-lm-bert-base": SHARED / "data" / "gena-lm-bert-base",
-    "AIRI-Institute/gena-lm-bert-base-t2t": SHARED / "data" / "gena-lm-bert-base-t2t",
-}
 
 CODE = dict(
     zip(
@@ -312,21 +301,3 @@ def test_mosaics_are_near_rectangular(tab: Any, count: int, shape: list[int]) ->
     found = call(tab, "matrix-plot.js", "m.mosaicShape(x)", count)
     assert found == shape
     assert found[0] * found[1] >= count
-
-
-@pytest.mark.skipif(not GENOME.is_file(), reason="the genome of bowtie-examples is not here.")
-@pytest.mark.parametrize("model", TOKENIZERS)
-def test_tokens_are_estimated_to_five_percent(tab: Any, model: str) -> None:
-    file = TOKENIZERS[model] / "tokenizer.json"
-    if not file.is_file():
-        pytest.skip(f"{file} is not here.")
-    with gzip.open(GENOME, "rt") as lines:
-        genome = "".join(line.strip() for line in lines if not line.startswith(">"))
-    starts = np.random.default_rng(4).integers(0, len(genome) - 20_000, 12)
-    sequences = [clean(genome[start : start + 4000]).sequence for start in starts]
-    sequences.append(sequences[0] + 3000 * "N" + sequences[1])  # a gap between contigs
-    expression = "x.sequences.map((sequence) => m.estimateTokens([sequence], x.model))"
-    found = call(tab, "estimate.js", expression, {"sequences": sequences, "model": model})
-    tokenizer = DnaTokenizer(file)
-    counts = [len(tokenizer.encode(sequence).ids) for sequence in sequences]
-    np.testing.assert_allclose(found, counts, rtol=0.05)

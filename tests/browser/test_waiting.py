@@ -8,10 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+from tokenizers import Tokenizer
+
 from tests.support.browser import Visit
 from tests.support.page import PATIENCE, expect, fill, run, show
 from tests.support.running import STAND_IN_SERVER, running
-from tests.support.stand_in_bundle import make_bundle
+from tests.support.stand_in_bundle import describe, make_bundle
 
 
 def test_progress_is_what_has_arrived(ready: Any) -> None:
@@ -121,8 +124,45 @@ def test_conversion_failure_and_recovery_are_visible(
         assert page.locator("#notice-progress").get_attribute("value") == "0.5"
         expect(page.locator("#notice-text")).to_contain_text("Step 3 of 5, converting")
         fill(page, "ACGT" * 50)
-        expect(page.locator("#facts")).to_contain_text("200 bases · about 47 tokens")
+        facts = page.locator("#facts")
+        expect(facts).to_have_text("200 bases · tokens are counted once the tokenizer is here")
         opened.forgive_refusals()
+
+
+def test_tokens_are_counted_while_the_model_is_converted(
+    visit: Callable[..., Visit], tmp_path: Path
+) -> None:
+    """By the checkpoint's own tokenizer; then by the bundle's, which here is another one."""
+    checkpoint = describe(tmp_path / "checkpoint")
+    library = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    dna = "GATTACA" * 30
+    expected = len(library.encode(dna, add_special_tokens=False).ids)
+    (tmp_path / "convert_orders").write_text("hold, fail\nhold\n")
+    settings = {"GENA_BUNDLES": str(tmp_path), "GENA_MODEL": str(checkpoint)}
+    with running(STAND_IN_SERVER, **settings) as server:
+        opened = visit(server.url)
+        page = opened.page
+        state, facts = page.locator("#state"), page.locator("#facts")
+        expect(state).to_have_attribute("data-status", "converting")
+        fill(page, dna)
+        expect(facts).to_have_text(f"210 bases · {expected} of 510 tokens")
+        width = page.locator("#budget-fill").evaluate("fill => fill.style.width")
+        assert float(width.rstrip("%")) == pytest.approx(100 * expected / 510, abs=0.01)
+        expect(state).to_have_attribute("data-status", "converting")
+
+        # Counts of a model that will not come are none.
+        (tmp_path / "go").touch()
+        expect(state).to_have_attribute("data-status", "failed")
+        expect(facts).to_have_text("210 bases")
+        expect(page.locator("#budget")).to_be_hidden()
+
+        (tmp_path / "go").unlink()
+        page.get_by_role("button", name="Try again").click()
+        expect(facts).to_have_text(f"210 bases · {expected} of 510 tokens")
+        (tmp_path / "go").touch()
+        expect(state).to_have_attribute("data-status", "ready", timeout=PATIENCE)
+        expect(facts).to_have_text("210 bases · 210 of 510 tokens")
+    opened.forgive_refusals()
 
 
 def test_a_key_is_asked_for_where_the_service_wants_one(

@@ -1,5 +1,6 @@
 """A bundle that passes every check and holds no network."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -24,6 +25,15 @@ _CONFIG = {
 }
 
 
+def describe(folder: Path) -> Path:
+    """Write a checkpoint whose weights nobody reads. Its tokenizer knows a token more."""
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(_CONFIG | {"max_position_embeddings": 512}))
+    _tokenizer("GA").save(str(folder / "tokenizer.json"))
+    (folder / "model.safetensors").write_text("")
+    return folder
+
+
 def make_bundle(
     folder: Path,
     model: str = "stand-in",
@@ -41,15 +51,7 @@ def make_bundle(
     (folder / PACKAGE).mkdir(parents=True)
     (folder / PACKAGE / "Manifest.json").write_text("{}")
     (folder / GOLDEN).write_bytes(b"")
-    vocab = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGTN"]
-    tokenizer = Tokenizer(
-        models.BPE(vocab={t: i for i, t in enumerate(vocab)}, merges=[], unk_token="[UNK]")
-    )
-    tokenizer.add_special_tokens(vocab[:5])
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
-    )
-    tokenizer.save(str(folder / TOKENIZER))
+    _tokenizer().save(str(folder / TOKENIZER))
     write_manifest(
         folder,
         model=model,
@@ -64,3 +66,16 @@ def make_bundle(
         versions={},
     )
     return folder
+
+
+def _tokenizer(*pairs: str) -> Tokenizer:
+    """Of letters, and of these pairs of them."""
+    vocab = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGTN", *pairs]
+    merges = [(first, second) for first, second in pairs]
+    numbered = {token: number for number, token in enumerate(vocab)}
+    tokenizer = Tokenizer(models.BPE(vocab=numbered, merges=merges, unk_token="[UNK]"))
+    tokenizer.add_special_tokens(vocab[:5])
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+    )
+    return tokenizer
