@@ -1,11 +1,22 @@
 """What many tests need and one conversion gives."""
 
 import gc
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from converter.bundle.opening import Bundle
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """While modules and tests pile up there is no garbage among them to be looked for."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

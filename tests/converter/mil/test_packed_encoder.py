@@ -38,6 +38,8 @@ def network(changes: dict[str, Any], *, trivial: str = "") -> GenaEncoder:
         is_scale = parameter.ndim == 1 and name.endswith("weight")
         if parameter.ndim == 1 and not (trivial and name.endswith(trivial)):
             parameter.normal_(float(is_scale), 0.3)
+        elif "_embeddings" in name:  # which are left as the memory was
+            parameter.normal_()
     return encoder
 
 
