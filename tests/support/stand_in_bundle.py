@@ -71,7 +71,7 @@ def make_bundle(
 def _tokenizer(*pairs: str) -> Tokenizer:
     """Of letters, and of these pairs of them."""
     vocab = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]", *"ACGTN", *pairs]
-    merges = [(first, second) for first, second in pairs]
+    merges = [(pair[0], pair[1]) for pair in pairs]
     numbered = {token: number for number, token in enumerate(vocab)}
     tokenizer = Tokenizer(models.BPE(vocab=numbered, merges=merges, unk_token="[UNK]"))
     tokenizer.add_special_tokens(vocab[:5])
