@@ -79,10 +79,10 @@ def _build(
     files: CheckpointFiles, options: BuildOptions, destination: Path, on_progress: OnProgress
 ) -> None:
     """Build a bundle and publish it."""
+    on_progress("read", 0.0, f"Reading {files.weights.name}")
     from converter.conversion.filling import disk_space, fill_bundle
     from converter.network.loading import load_checkpoint
 
-    on_progress("read", 0.0, f"Reading {files.weights.name}")
     before = files.sha256
     checkpoint = load_checkpoint(files)
     options.require_possible(checkpoint.config.intermediate_size)
