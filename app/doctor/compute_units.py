@@ -1,9 +1,10 @@
 """Step: every choice of compute units at every length, against the golden windows, and timed."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 
 from app.doctor.commands import CommandError, run
+from app.doctor.environment import is_virtual
 from app.doctor.findings import Compilation, ComputeUnits, UnitCheck
 from app.doctor.visit import SkippedStepError, Visit
 from app.model.children import module_command
@@ -41,6 +42,8 @@ def examine_compute_units(visit: Visit) -> Generator[ComputeUnits, None, None]:
                 problem = None
                 if not check.usable:
                     problem = f"{model}, {units}, {length} tokens: {check.detail}"
+                elif _misses_the_engine(visit, check):
+                    problem = f"{model}, {units}, {length} tokens: none of it is on the engine."
                 found = _with(found, row=_row(model, length, check, cold), problem=problem)
                 yield found
                 if check.outcome in ("crashed", "hung"):
@@ -84,7 +87,6 @@ def _check(
 
 def _row(model: str, length: int, check: DeviceCheck, cold: float | None) -> UnitCheck:
     key = str(length)
-    devices = check.placement.get(key, {})
     return UnitCheck(
         model=model,
         compute_units=check.compute_units,
@@ -97,7 +99,21 @@ def _row(model: str, length: int, check: DeviceCheck, cold: float | None) -> Uni
         median_ms=check.milliseconds.get(key),
         p95_ms=check.p95_milliseconds.get(key),
         memory_mib=check.memory_mib,
-        placement=", ".join(f"{name} {n}" for name, n in devices.items()) or "unknown",
+        placement=placement_text(check.placement.get(key, {})),
+    )
+
+
+def placement_text(devices: Mapping[str, int]) -> str:
+    """How many operations run on which device, for people."""
+    return ", ".join(f"{name} {n}" for name, n in devices.items()) or "unknown"
+
+
+def _misses_the_engine(visit: Visit, check: DeviceCheck) -> bool:
+    """Whether a Mac with a Neural Engine was to use it, and is known not to."""
+    if not visit.on_a_mac or check.compute_units != "CPU_AND_NE" or is_virtual():
+        return False
+    return bool(check.placement) and not any(
+        "NeuralEngine" in devices for devices in check.placement.values()
     )
 
 

@@ -26,6 +26,7 @@ def examine_environment(visit: Visit) -> Generator[Environment, None, None]:
     yield Environment(
         system=_macos() if on_macos else f"{platform.system()} {platform.release()}",
         machine=_said("sysctl", "-n", "hw.model") if on_macos else platform.machine(),
+        virtual=is_virtual() if on_macos else None,
         processor=_processor(on_macos),
         cores=os.cpu_count() or 1,
         memory_gib=_memory_gib(),
@@ -36,6 +37,11 @@ def examine_environment(visit: Visit) -> Generator[Environment, None, None]:
         source=_source(),
         problems=tuple(problems),
     )
+
+
+def is_virtual() -> bool:
+    """Whether this macOS runs in a virtual machine, which has no Neural Engine."""
+    return _said("sysctl", "-n", "kern.hv_vmm_present") == "1"
 
 
 def _macos() -> str:

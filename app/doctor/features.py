@@ -63,7 +63,7 @@ def examine_features(visit: Visit) -> Generator[Features, None, None]:
         for window in windows[:1]:
             found = _with(found, *curl.pooled(window))
         found = _with(found, *curl.mistake())
-        yield found
+        yield found.model_copy(update={"log": server.warnings()})
 
 
 Judged = tuple[Answer, str | None]

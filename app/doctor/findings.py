@@ -33,6 +33,7 @@ class Environment(Findings):
     step: Literal["environment"] = "environment"
     system: str = Field(title="system")
     machine: str = Field(title="machine")
+    virtual: bool | None = Field(None, title="a virtual machine, without a Neural Engine")
     processor: str = Field(title="processor")
     cores: int = Field(title="cores")
     memory_gib: float | None = Field(None, title="memory, GiB")
@@ -116,6 +117,7 @@ class Choice(Row):
     model: str = Field(title="model")
     compute_units: str | None = Field(title="chosen")
     seconds: float = Field(title="s")
+    placement: str = Field("unknown", title="its operations on")
 
 
 class Tuning(Findings):
@@ -131,12 +133,18 @@ class Answer(Row):
     psnr_db: float | None = Field(None, title="dB against the reference")
 
 
+class LogLine(Row):
+    count: int = Field(title="times")
+    line: str = Field(title="warning or error")
+
+
 class Served(Findings):
     """Of a step that asks a server: which model it was, and by what it was computed."""
 
     model: str = Field(title="model")
     runtime: str = Field(title="runtime")
     ready_seconds: float = Field(title="from start to ready, s")
+    log: tuple[LogLine, ...] = Field((), title="what the service's log warns of")
 
 
 class Features(Served):
@@ -163,6 +171,7 @@ class Restart(Served):
     step: Literal["restart"] = "restart"
     again_seconds: float | None = Field(None, title="ready again after the model was killed, s")
     same_answer: bool | None = Field(None, title="the same answer as before")
+    kept: bool | None = Field(None, title="nothing was compiled or checked again")
 
 
 class Agent(Findings):

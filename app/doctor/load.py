@@ -67,6 +67,7 @@ def examine_load(visit: Visit) -> Generator[Load, None, None]:
         for client in clients:
             client.join(60)
         found = _tallied(found, tally, time.monotonic() - began)
+        found = found.model_copy(update={"log": server.warnings()})
         yield _judged(found, tally, samples, health(server.port).get("restarts"))
 
 

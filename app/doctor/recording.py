@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from app.doctor.evidence import shown_steps
 from app.doctor.examination import STEPS, TITLES, Step
 from app.doctor.redaction import Redaction
 from app.doctor.rendering import page, summary
@@ -61,7 +62,7 @@ class Recorder:
         """See `Listener`."""
         private = report.model_dump(mode="json")
         public = Report.model_validate_json(json.dumps(self._redaction.document(private)))
-        self.report = public.model_copy(update={"shown": shown_by(_shown_steps(public))})
+        self.report = public.model_copy(update={"shown": shown_by(shown_steps(public))})
         self._write()
         self._require_none()
 
@@ -97,11 +98,6 @@ class Recorder:
                 f"The report cannot be written to {self._file} ({error.strerror}). Name another "
                 "file with --report."
             ) from error
-
-
-def _shown_steps(report: Report) -> set[str]:
-    """Names of the steps by which a Mac has shown something."""
-    return {step.name for step in report.having("passed")} if report.on_a_mac else set()
 
 
 def _line(text: str) -> None:

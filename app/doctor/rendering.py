@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from app.doctor.evidence import core_ml_answered, is_virtual
 from app.doctor.examination import TITLES
 from app.doctor.findings import Findings, Row
 from app.doctor.report import Report, StepReport
@@ -12,13 +13,18 @@ _STAND_IN = (
     "service ran without it. It shows that the steps work; no figure in here tells of a Mac."
 )
 _ON_A_MAC = "Core ML answered; every figure was measured on this Mac."
+_VIRTUAL = (
+    "**This was a virtual machine**, which has no Neural Engine: what says CPU_AND_NE or ALL was "
+    "computed elsewhere."
+)
+_UNANSWERED = "**This was a Mac, and Core ML gave no right answer in this run**, or was not asked."
 
 
 def page(report: Report) -> str:
     """Everything that the report holds, for people."""
     parts = [
         f"# What `gena doctor` found, gena-coreml {report.version}",
-        _ON_A_MAC if report.on_a_mac else _STAND_IN,
+        _whereabouts(report),
         f"Begun {report.began} UTC: {summary(report)}.",
         "\n".join(_table(("step", "outcome", "s"), [_overview(step) for step in report.steps])),
         *_complaints(report),
@@ -28,6 +34,13 @@ def page(report: Report) -> str:
         if step.findings is not None:
             parts += [f"## {_capital(TITLES[step.name])}", *_findings(step.findings)]
     return "\n\n".join(parts) + "\n"
+
+
+def _whereabouts(report: Report) -> str:
+    if not report.on_a_mac:
+        return _STAND_IN
+    said = _ON_A_MAC if core_ml_answered(report) else _UNANSWERED
+    return f"{said}\n\n{_VIRTUAL}" if is_virtual(report) else said
 
 
 def summary(report: Report) -> str:

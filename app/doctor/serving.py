@@ -2,8 +2,10 @@
 
 import http.client
 import json
+import re
 import time
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +13,10 @@ from subprocess import Popen
 from typing import Any
 
 from app.doctor.commands import CommandError, environment, run, started
+from app.doctor.findings import LogLine
 from app.doctor.visit import Visit
 from app.model.children import module_command
+from converter.errors import brief
 
 _START_SECONDS = 1800.0
 _POLL_SECONDS = 0.1
@@ -20,6 +24,8 @@ _POLL_SECONDS = 0.1
 _TIMEOUT = 120.0
 # Every window is to be computed; and the end of the server is not to be waited for.
 _SETTINGS = {"GENA_CACHE_BYTES": "0", "GENA_GRACE_SECONDS": "5"}
+_WARNING = re.compile("WARNING|ERROR|CRITICAL")
+_MOST_LINES, _LONGEST_LINE = 10, 300
 
 
 @dataclass(frozen=True)
@@ -80,10 +86,12 @@ def wait_until_ready(
     restarts: int = 0,
     process: Popen[bytes] | None = None,
     seconds: float = _START_SECONDS,
+    on_message: Callable[[str], object] = lambda _message: None,
 ) -> float:
     """Seconds until `/health` says so.
 
     Args:
+        on_message: called with what it says of itself, again and again.
         restarts: of the model that have to be behind it.
         process: the server; where it ends meanwhile there is nothing to wait for.
         seconds: to wait at most.
@@ -94,6 +102,7 @@ def wait_until_ready(
     began = time.monotonic()
     while time.monotonic() - began < seconds:
         found = health(port)
+        on_message(str(found.get("message")))
         if found.get("status") == "ready" and found["restarts"] >= restarts:
             return time.monotonic() - began
         if found.get("status") == "failed":
@@ -128,6 +137,10 @@ class Server:
         """The process that holds the model now."""
         return int(next(reversed(_logged(self.log, "model process started")))["pid"])
 
+    def warnings(self) -> tuple[LogLine, ...]:
+        """Warnings and errors in its log so far, and in those of its children; the first ones."""
+        return logged_warnings(self.log)
+
     def facts(self) -> dict[str, Any]:
         """What `findings.Served` holds."""
         return {
@@ -156,7 +169,11 @@ def serving(visit: Visit, name: str) -> Iterator[Server]:
     began = time.monotonic()
     with started(command, log, environment(**_SETTINGS)) as process:
         port = _port(process, log)
-        wait_until_ready(port, process=process)
+        try:
+            wait_until_ready(port, process=process)
+        except CommandError as error:
+            told = "; ".join(each.line for each in logged_warnings(log))
+            raise CommandError(f"{error} Its log: {told}" if told else str(error)) from error
         yield Server(process, log, port, model, time.monotonic() - began)
 
 
@@ -166,6 +183,17 @@ def resident_mib(pid: int, output: Path) -> float | None:
         done = run(["ps", "-o", "rss=", "-p", str(pid)], output, seconds=10)
         return round(int(done.text) / 1024, 1)
     return None
+
+
+def logged_warnings(log: Path) -> tuple[LogLine, ...]:
+    """Warnings and errors of a server and of its children, whose lines are news to it."""
+    counts = Counter(
+        brief(entry["message"], _LONGEST_LINE)
+        for entry in _logged(log, "")
+        if entry.get("level") in ("warning", "error", "critical")
+        or _WARNING.match(entry["message"])
+    )
+    return tuple(LogLine(count=n, line=line) for line, n in list(counts.items())[:_MOST_LINES])
 
 
 def _port(process: Popen[bytes], log: Path) -> int:
@@ -185,7 +213,8 @@ def _logged(log: Path, beginning: str) -> list[dict[str, Any]]:
     for line in log.read_text(errors="replace").splitlines():
         with suppress(ValueError):
             entry = json.loads(line)
-            if isinstance(entry, dict) and str(entry.get("message")).startswith(beginning):
+            message = entry.get("message") if isinstance(entry, dict) else None
+            if isinstance(message, str) and message.startswith(beginning):
                 found.append(entry)
     return found
 

@@ -12,10 +12,13 @@ from xml.etree import ElementTree
 from app.doctor.commands import ROOT, run
 from app.doctor.findings import SkippedTests, Suite
 from app.doctor.visit import SkippedStepError, Visit
+from converter.errors import brief
 
 _SECONDS = 2 * 3600.0
 _WORKERS = 2
 _MOST_NAMES = 20
+# Of what a test that failed says.
+_LONGEST = 300
 
 
 def examine_suite(visit: Visit) -> Generator[Suite, None, None]:
@@ -50,13 +53,16 @@ def _tell(visit: Visit, line: str) -> None:
 
 def _read(results: Path) -> Suite:
     cases = list(ElementTree.parse(results).iter("testcase"))
-    bad = [case for case in cases if _part(case, "failure", "error") is not None]
+    bad = [(case, part) for case in cases if (part := _part(case, "failure", "error")) is not None]
     skips = [
         part.get("message", "") for case in cases if (part := _part(case, "skipped")) is not None
     ]
-    names = [f"{case.get('classname')}: {case.get('name')}" for case in bad]
-    more = len(names) - _MOST_NAMES
-    problems = [f"Failed: {name}" for name in names[:_MOST_NAMES]]
+    told = [
+        f"{case.get('classname')}: {case.get('name')}: {brief(part.get('message', ''), _LONGEST)}"
+        for case, part in bad
+    ]
+    more = len(told) - _MOST_NAMES
+    problems = [f"Failed: {each}" for each in told[:_MOST_NAMES]]
     if more > 0:
         problems.append(f"And {more} more failed.")
     reasons = Counter(skips).most_common()

@@ -12,6 +12,7 @@ from app.doctor.recording import Recorder
 from app.doctor.redaction import Redaction
 from app.doctor.report import Report, StepReport
 from app.unproven import LIST, Unproven, read, sentence, shown_by, unproven
+from tests.support.doctor import found_on_a_mac
 from tests.support.paths import ROOT
 from tools.strike_off import README, strike_off
 
@@ -44,10 +45,16 @@ def test_an_entry_is_shown_when_all_of_its_steps_have_passed() -> None:
 
 def recorded(folder: Path, *, on_a_mac: bool) -> Report:
     """A run in which all but the load has passed, as its JSON has it."""
+    found = found_on_a_mac()
     empty = Report(version="0", began="", on_a_mac=on_a_mac)
     recorder = Recorder(folder / "report.md", Redaction([], []), empty, lambda: None)
     steps = tuple(
-        StepReport(name=step.name, verdict="failed" if step.name == "load" else "passed", seconds=1)
+        StepReport(
+            name=step.name,
+            verdict="failed" if step.name == "load" else "passed",
+            seconds=1,
+            findings=found[step.name],
+        )
         for step in STEPS
     )
     recorder.found(empty.model_copy(update={"steps": steps}))

@@ -3,6 +3,7 @@
 import re
 
 import pytest
+import yaml
 
 from tests.support.paths import ROOT
 
@@ -29,3 +30,20 @@ def test_they_run_what_a_person_runs() -> None:
     told = set(re.findall(r"run: make (\w+)", "".join(each.read_text() for each in WORKFLOWS)))
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     assert {"check", "test", "mac"} <= told <= targets
+
+
+def test_the_report_of_a_mac_is_kept_also_when_something_hangs() -> None:
+    # A step that takes too long has failed, and the next one runs; a job that does is cancelled.
+    (job,) = (
+        job
+        for path in WORKFLOWS
+        for job in yaml.safe_load(path.read_text())["jobs"].values()
+        if any(step.get("run", "").startswith("make mac") for step in job["steps"])
+    )
+    limits = [step.get("timeout-minutes") for step in job["steps"] if "run" in step]
+    assert None not in limits
+    assert sum(limits) < job["timeout-minutes"]
+    *_, mac, upload = job["steps"]
+    assert mac["run"].startswith("make mac")
+    assert upload["uses"].startswith("actions/upload-artifact@")
+    assert upload["if"] == mac["if"] == "${{ !cancelled() }}"

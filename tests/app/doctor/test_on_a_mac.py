@@ -1,13 +1,16 @@
 """What only a Mac answers: as it is documented to, and as this machine fails to."""
 
+import json
 import platform
 import sys
 
 import pytest
 
-from app.doctor import environment, tuning
+from app.doctor import compute_units, environment, tuning
 from app.doctor.findings import Environment, Installation, Tuning
 from app.doctor.visit import Visit
+from converter.bundle.opening import Bundle
+from converter.runtime.device_check import DeviceCheck
 from tests.support.doctor import outcomes
 
 SAID = {
@@ -63,6 +66,49 @@ def test_without_the_part_of_coremltools_that_predicts(visit: Visit) -> None:
 
 
 def test_the_choice_is_found_among_what_core_ml_prints() -> None:
-    said = 'gena: measuring ALL ...\nE5RT: [1]\n[\n  {\n    "choice": "CPU_ONLY"\n  }\n]\nbye'
-    assert tuning._choice(said) == "CPU_ONLY"
-    assert tuning._choice("error: gena tune measures Core ML, which is on macOS only.") is None
+    measured = [
+        {"compute_units": "CPU_ONLY", "placement": {"512": {"CPU": 43}}},
+        {"compute_units": "CPU_AND_NE", "placement": {"512": {"NeuralEngine": 40, "CPU": 3}}},
+        {"compute_units": "CPU_AND_GPU", "placement": {}},
+    ]
+
+    def choice(units: str | None) -> tuple[str | None, str]:
+        printed = json.dumps([{"choice": units, "measurements": measured}], indent=2)
+        return tuning._choice(f"gena: measuring ALL ...\nE5RT: [1]\n{printed}\nbye")
+
+    assert choice("CPU_AND_NE") == ("CPU_AND_NE", "NeuralEngine 40, CPU 3")
+    assert choice("CPU_AND_GPU") == ("CPU_AND_GPU", "unknown")
+    assert choice(None) == (None, "unknown")
+    error = "error: gena tune measures Core ML, which is on macOS only."
+    assert tuning._choice(error) == (None, "unknown")
+
+
+@pytest.mark.parametrize(
+    ("placement", "virtual", "said"),
+    [
+        ({"512": {"NeuralEngine": 40, "CPU": 3}}, "0", []),
+        ({"512": {"CPU": 43}}, "0", ["m, CPU_AND_NE, 512 tokens: none of it is on the engine."]),
+        ({"512": {"CPU": 43}}, "1", []),  # there is no engine
+        ({}, "0", []),  # nobody knows
+    ],
+)
+def test_a_mac_that_leaves_its_neural_engine_out(
+    visit: Visit,
+    tiny_bundle: Bundle,
+    monkeypatch: pytest.MonkeyPatch,
+    placement: dict[str, dict[str, int]],
+    virtual: str,
+    said: list[str],
+) -> None:
+    a_mac(monkeypatch, "arm64", "15.5")
+    monkeypatch.setitem(SAID, "sysctl -n kern.hv_vmm_present", virtual)
+    well = DeviceCheck("CPU_AND_NE", "expected", "", placement=placement)
+    monkeypatch.setattr(compute_units, "check_device", lambda *_, **__: well)
+    monkeypatch.setattr(compute_units, "_compile", lambda *_: (visit.scratch, 1.0))
+    visit.on_a_mac, visit.compute_units = True, ("CPU_AND_NE",)
+    visit.bundles = {"m": tiny_bundle}
+    done = outcomes(visit, "environment", "units")
+    assert [each for each in done["units"].complaints if "512" in each] == said
+    machine = done["environment"].findings
+    assert isinstance(machine, Environment)
+    assert machine.virtual is (virtual == "1")

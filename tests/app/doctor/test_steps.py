@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.doctor.findings import Agent, ComputeUnits, Load, Suite
+from app.doctor.redaction import Redaction
 from app.doctor.serving import Server
 from app.doctor.visit import Visit
 from converter.bundle.opening import Bundle, open_bundle
@@ -33,6 +34,7 @@ def test_a_bundle_that_cannot_be_served_fails_and_the_rest_goes_on(
     done = outcomes(visit, "units", "load", "restart", "environment")
     assert [done[name].verdict for name in ("units", "load", "restart")] == ["failed"] * 3
     assert "The service failed" in str(done["load"].reason)
+    assert "Its log: " in str(done["load"].reason)
     assert "was not compiled" in done["units"].complaints[0]
     assert done["environment"].findings is not None
 
@@ -58,6 +60,8 @@ def test_load_tells_of_a_model_that_was_killed(
     assert any("restarted 1 times" in each for each in done.complaints)
     assert isinstance(done.findings, Load)
     assert done.findings.requests > 0
+    warned = [each.line for each in done.findings.log]
+    assert any(line.startswith("model restart: the model process ended") for line in warned)
 
 
 def test_units_that_crash_do_not_stop_the_others(
@@ -129,8 +133,9 @@ def test_the_suite_is_counted(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> 
     assert counts == (1, 1, 1)
     assert [(each.count, each.reason) for each in done.findings.reasons] == [(1, "no browser")]
     assert len(done.complaints) == 1
-    assert "test_bad" in done.complaints[0]
-    assert "ACGT" not in done.complaints[0]
+    # With its reason; what it quotes goes before anybody reads it.
+    assert "test_bad: AssertionError: assert 'ACGTACGT" in done.complaints[0]
+    assert "ACGT" not in Redaction([], []).text(done.complaints[0])
 
 
 FAKE_SYSTEMCTL = r"""#!{python}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import resource
 import socket
 import struct
 import time
@@ -19,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.server import ServerState
 
 from app.host.connections import Connections
+from app.host.descriptors import raise_limit
 from app.host.protocol import HttpProtocol
 from tests.support.raw_http import read_answer
 from tests.support.running import STAND_IN_SERVER, Server, running
@@ -31,6 +33,15 @@ MOST_CONNECTIONS = 64
 STALL_SECONDS = 1.0
 HALF_HEADER = b"POST /swallow HTTP/1.1\r\nHost: local"
 HALF_BODY = b"POST /swallow HTTP/1.1\r\nHost: localhost\r\nContent-Length: 10\r\n\r\nACGT"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files_for_clients() -> Iterator[None]:
+    """For hundreds of clients: a shell of macOS lets this process have 256, too."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    raise_limit()
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,8 @@ def content(path: Path) -> list[str]:
 def test_two_folders_change_places(tmp_path: Path) -> None:
     old, new = folder(tmp_path / "old"), folder(tmp_path / "nöw")
     if not exchange(old, new):
+        # APFS can: a skip would pass for what a Mac has shown.
+        assert sys.platform != "darwin"
         pytest.skip("this file system cannot exchange")
     assert (content(old), content(new)) == (["nöw"], ["old"])
 
