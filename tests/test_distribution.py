@@ -19,6 +19,9 @@ from tests.support.paths import ROOT
 from tests.support.running import running
 from tests.support.tracked import tracked_files
 
+# All of it: one worker builds the distributions, and begins with them.
+pytestmark = pytest.mark.long
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 SHIPPED = Path("models", "gena-mini")
 
@@ -112,7 +115,6 @@ def test_the_version_is_that_of_the_newest_release_in_the_changelog() -> None:
     assert releases[0] == PROJECT["version"]
 
 
-@pytest.mark.long
 def test_it_converts_and_serves_the_shipped_model_without_the_clone(installed: Installed) -> None:
     where = "import app, converter; print(app.__file__, converter.__file__)"
     for path in installed.run("python", "-c", where).split():

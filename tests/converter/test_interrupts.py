@@ -29,6 +29,14 @@ def test_after_one_that_was_swallowed_the_next_is_raised() -> None:
             require_none()
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_each_of_them_is_told_by_the_exit_status(number: signal.Signals) -> None:
+    with lasting_interrupts(), pytest.raises(Interrupted) as raised:
+        assert callable(signal.getsignal(number))  # or the signal would end the tests
+        send(number)
+    assert raised.value.status == 128 + number
+
+
 def test_none_tears_what_another_tidies_up() -> None:
     tidied = []
 

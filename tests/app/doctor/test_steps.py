@@ -125,7 +125,9 @@ def test_the_suite_is_counted(visit: Visit, monkeypatch: pytest.MonkeyPatch) -> 
         "def test_skipped(): pass\n"
     )
     visit.tests = (str(tests),)
-    monkeypatch.setenv("PYTEST_ADDOPTS", "")
+    # None of this run; and without plugins that take longer than such tests.
+    plugins = ("schemathesis", "hypothesispytest", "anyio")
+    monkeypatch.setenv("PYTEST_ADDOPTS", " ".join(f"-p no:{name}" for name in plugins))
     done = outcomes(visit, "suite")["suite"]
     assert done.verdict == "failed"
     assert isinstance(done.findings, Suite)

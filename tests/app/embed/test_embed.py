@@ -369,7 +369,7 @@ GENOME = Path("/usr/share/doc/bowtie/examples/genomes/NC_008253.fna.gz")
 # Bases from a window to the next. All of the genome by hand: GENA_EMBED_STRIDE=4000. Its million
 # tokens are 22 TFLOP for gena-mini: two minutes of two idle cores, of which 98 % are products and
 # attention (70 s in bf16).
-STRIDE = int(os.environ.get("GENA_EMBED_STRIDE", "100000"))
+STRIDE = int(os.environ.get("GENA_EMBED_STRIDE", "500000"))
 
 
 @pytest.mark.long

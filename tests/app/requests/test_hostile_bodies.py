@@ -26,9 +26,19 @@ FIELDS = b'{"sequence":"A",%b}' % b",".join(b'"k%d":0' % i for i in range(70_000
 FIELDS_OF_A_RECORD = b'{"sequences":[%b]}' % FIELDS
 
 
+@pytest.fixture(scope="module")
+def lasting(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from started(tmp_path_factory)
+
+
 @pytest.fixture
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    bundle = make_bundle(tmp_path_factory.mktemp("hostile") / "bundle")
+    """One that a test may end."""
+    yield from started(tmp_path_factory)
+
+
+def started(folders: pytest.TempPathFactory) -> Iterator[Server]:
+    bundle = make_bundle(folders.mktemp("hostile") / "bundle")
     with running(GENA_BUNDLE=str(bundle)) as server:
         server.wait_for("ready")
         yield server
@@ -45,11 +55,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ],
     ids=["zeros", "nulls", "ids", "fields", "fields of a record"],
 )
-def test_others_are_answered_meanwhile(server: Server, path: str, body: bytes) -> None:
+def test_others_are_answered_meanwhile(lasting: Server, path: str, body: bytes) -> None:
     packed = gzip.compress(body)
 
     def post() -> int:
-        answer = httpx.post(server.url + path, content=packed, headers=PACKED, timeout=300)
+        answer = httpx.post(lasting.url + path, content=packed, headers=PACKED, timeout=300)
         return answer.status_code
 
     slowest = 0.0
@@ -58,7 +68,7 @@ def test_others_are_answered_meanwhile(server: Server, path: str, body: bytes) -
         hostile = [clients.submit(post) for _ in range(4)]
         while not all(each.done() for each in hostile):
             before = time.monotonic()
-            assert server.http.get("/health").status_code == 200
+            assert lasting.http.get("/health").status_code == 200
             slowest = max(slowest, time.monotonic() - before)
     assert slowest < SECONDS
     assert time.monotonic() - began < 4 * SECONDS

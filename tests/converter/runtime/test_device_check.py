@@ -26,7 +26,7 @@ STAND_IN = coreml_stand_in.__name__
     [
         pytest.param("hang", 300, id="waiting"),
         # No thread runs in it: only its own time limit is left.
-        pytest.param("stuck", 8, id="with the GIL"),
+        pytest.param("stuck", 5, id="with the GIL"),
     ],
 )
 def test_a_check_that_hangs_ends_after_the_process_that_asked(
@@ -56,7 +56,7 @@ def test_predictions_that_were_told_before_a_hang_count(
     check(bundle)  # whose results are remembered
     behave(CPU_AND_NE="placement")
     found = check_device(
-        bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN, repeats=1, timeout=12
+        bundle.path, bundle.package, "CPU_AND_NE", library=STAND_IN, repeats=1, timeout=8
     )
     assert (found.outcome, found.usable, found.placement) == ("expected", True, {})
     assert set(found.milliseconds) == {"128", "512"}
