@@ -9,26 +9,28 @@ import { onThemeChange } from './colours.js';
 export function keepDrawn(canvas, draw) {
   const context = canvas.getContext('2d');
   let requested = false;
+  const drawNow = () => {
+    requested = false;
+    const { width, height } = canvas.getBoundingClientRect();
+    if (!width || !height) return;
+    const density = window.devicePixelRatio || 1;
+    const [columns, rows] = [Math.round(width * density), Math.round(height * density)];
+    if (canvas.width !== columns || canvas.height !== rows) {
+      canvas.width = columns;
+      canvas.height = rows;
+    }
+    context.setTransform(columns / width, 0, 0, rows / height, 0, 0);
+    context.clearRect(0, 0, width, height);
+    draw(context, width, height);
+  };
   const request = () => {
     if (requested) return;
     requested = true;
-    requestAnimationFrame(() => {
-      requested = false;
-      const { width, height } = canvas.getBoundingClientRect();
-      if (!width || !height) return;
-      const density = window.devicePixelRatio || 1;
-      const [columns, rows] = [Math.round(width * density), Math.round(height * density)];
-      if (canvas.width !== columns || canvas.height !== rows) {
-        canvas.width = columns;
-        canvas.height = rows;
-      }
-      context.setTransform(columns / width, 0, 0, rows / height, 0, 0);
-      context.clearRect(0, 0, width, height);
-      draw(context, width, height);
-    });
+    requestAnimationFrame(drawNow);
   };
   new ResizeObserver(request).observe(canvas);
-  onThemeChange(request);
+  // At once: what is printed waits for no frame.
+  onThemeChange(drawNow);
   return request;
 }
 

@@ -20,13 +20,16 @@ const RECORDS = {
 };
 
 const LEVELS = 256;
-const darkQuery = window.matchMedia('(prefers-color-scheme: dark)');
+// Paper is light, whatever the screen is.
+const darkQuery = window.matchMedia('screen and (prefers-color-scheme: dark)');
 
 export const theme = () => (darkQuery.matches ? 'dark' : 'light');
 
-/** Call `listener` when the colours of the page change. */
+const printQuery = window.matchMedia('print');
+
+/** Call `listener` when the colours of the page change, and where it goes to paper or comes back. */
 export function onThemeChange(listener) {
-  darkQuery.addEventListener('change', listener);
+  for (const query of [darkQuery, printQuery]) query.addEventListener('change', listener);
 }
 
 const parse = (hex) => [1, 3, 5].map((at) => Number.parseInt(hex.slice(at, at + 2), 16));

@@ -3,7 +3,7 @@
 import { GENES_FASTA, SWITCH_FASTA } from './example.js';
 import { KINDS } from './flat-files.js';
 import { find, format, plural } from './page.js';
-import { linesToFasta, repairOf } from './repairs.js';
+import { linesToFasta, piecesToFasta, repairOf } from './repairs.js';
 import { examine } from './sequence.js';
 
 const MARKED_UP_TO = 20_000; // letters of text that are laid out twice, to mark some of them
@@ -11,6 +11,10 @@ const IN_FIELD_UP_TO = 300_000; // letters; a longer file is kept beside the fie
 /** Bases whose tokens are counted: a second for the service, and 6 MB of answer. */
 export const COUNTED_UP_TO = 1_000_000;
 const TYPING_PAUSE = 250;
+const PIECE = 10_000; // bases of the pieces that a long record is cut into on request
+
+/** More tokens than this, all of them (200 MB at 768 features), are not for a page. */
+export const MOST_TOKENS = 65_000;
 
 /** Sends `change` when the text is another one. */
 export class Editor extends EventTarget {
@@ -75,6 +79,13 @@ export class Editor extends EventTarget {
   /** Of all records, as they were counted. */
   get tokens() {
     return this.counted.tokens.reduce((sum, count) => sum + count, 0);
+  }
+
+  /* More than the page shows of one record, as far as it is known. */
+  get tooLong() {
+    const { bases, problem } = this.examined;
+    if (this.counted) return this.tokens > MOST_TOKENS;
+    return !problem && bases > COUNTED_UP_TO;
   }
 
   /** Not too long to be counted. */
@@ -225,6 +236,15 @@ export class Editor extends EventTarget {
         kind: 'note',
         text: `${format(lines)} lines are read as one sequence.`,
         action: ['Make each line a record', () => this.set(linesToFasta(this.text))],
+      });
+    }
+    const [record] = this.examined.records;
+    if (this.examined.records.length === 1 && this.tooLong) {
+      list.push({
+        kind: 'note',
+        text: `A record of more than ${format(MOST_TOKENS)} tokens gives one vector here, after minutes, and is not shown `
+          + 'along its bases. A map of its pieces is, and each of them.',
+        action: [`Cut it into pieces of ${format(PIECE)} bases`, () => this.set(piecesToFasta(record, PIECE), this.fileName)],
       });
     }
     if (folded) {

@@ -3,7 +3,7 @@
 import { readArrivedVectors, readFeatures, readVectors, SPECIALS } from './answers.js';
 import { compute } from './counting.js';
 import { curlCommand } from './downloads.js';
-import { COUNTED_UP_TO, Editor } from './editor.js';
+import { COUNTED_UP_TO, Editor, MOST_TOKENS } from './editor.js';
 import { openOnce } from './how.js';
 import { ModelCard } from './model-card.js';
 import { find, format, plural, setText } from './page.js';
@@ -13,8 +13,6 @@ import { toFasta } from './sequence.js';
 import { Health, post, postForJson, retryModel, ServiceError, useApiKey } from './service.js';
 import { StateView } from './state-view.js';
 
-/** More tokens than this, all of them (200 MB at 768 features), are not for a page. */
-const MOST_TOKENS = 65_000;
 /** Letters; the service takes 5 MiB of JSON. What is longer goes as FASTA, whose names are ASCII. */
 const JSON_UP_TO = 4_000_000;
 const JSON_AROUND_A_RECORD = 24;

@@ -28,6 +28,8 @@ export class RecordsView {
    */
   constructor(compute, onOpen) {
     this.onOpen = onOpen;
+    // Before the map, which draws itself again: with these colours.
+    onThemeChange(() => this.records && this.colours.recolour());
     this.map = new ScatterPlot(find('scatter'), {
       describe: (index) => this.describe(index),
       onPick: (index) => this.pick(index),
@@ -45,7 +47,6 @@ export class RecordsView {
       onChange: () => this.recolour(),
       onClass: (indices) => this.select(indices),
     });
-    onThemeChange(() => this.records && this.colours.recolour());
     this.bindMap();
     this.bindDownloads();
   }

@@ -1,5 +1,7 @@
 /* Mistakes with one likely cause, put right: what a button says, and the text that it makes. */
 
+import { toFasta } from './sequence.js';
+
 /** @returns {[string, string] | null} */
 export function repairOf(text, { kind, problem: { letter = '' } }) {
   if (kind === 'plain') {
@@ -18,6 +20,16 @@ export function repairOf(text, { kind, problem: { letter = '' } }) {
 /** FASTA of lines, each a record. */
 export function linesToFasta(text) {
   return linesOf(text).map((line, index) => `>${index + 1}\n${line.trim()}\n`).join('');
+}
+
+/** FASTA of the stretches of a record, one after the other, named by their bases. */
+export function piecesToFasta({ id, sequence }, bases) {
+  const pieces = [];
+  for (let from = 0; from < sequence.length; from += bases) {
+    const piece = sequence.slice(from, from + bases);
+    pieces.push({ id: `${id}:${from + 1}-${from + piece.length}`, sequence: piece });
+  }
+  return toFasta(pieces);
 }
 
 const linesOf = (text) => text.split(/\r\n|\n|\r/).filter((line) => line.trim());

@@ -1,6 +1,7 @@
 """What people paste that is no plain DNA, and what stays when a connection does not."""
 
 import io
+import random
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -186,3 +187,18 @@ def test_vectors_that_had_arrived_survive_a_broken_connection(
         page.locator("#map-npy").click()
     np.testing.assert_array_equal(np.load(Path(started.value.path())), vectors[:2])
     assert re.match("2 records", page.locator("#map-title").inner_text())
+
+
+def test_a_record_that_is_too_long_for_the_page_is_cut_into_pieces(ready: Any) -> None:
+    """400 kb are more tokens than are shown: said before they are computed, with a way out."""
+    sequence = "".join(random.Random(4).choices("ACGT", k=405_000))
+    file = {"name": "chr7.fa", "mimeType": "text/plain", "buffer": f">chr7\n{sequence}\n".encode()}
+    ready.locator("#file").set_input_files([file])
+    note = ready.locator("#findings .note")
+    expect(note).to_contain_text("gives one vector here")
+    note.get_by_role("button", name="Cut it into pieces of 10,000 bases").click()
+    expect(ready.locator("#facts")).to_contain_text("41 records · 405,000 bases")
+    expect(note).to_have_count(0)
+    ready.locator("#file").set_input_files([{**file, "buffer": b">chr7\n" + b"ACGT" * 9000}])
+    expect(ready.locator("#facts")).to_contain_text("36,000 bases")
+    expect(note).to_have_count(0)
