@@ -25,7 +25,8 @@ from converter.paths import existing_folder, user_path
 
 _ROOT = Path(__file__).resolve().parents[2]
 # Where checkpoints come from; hub tokens stay in their own file.
-_HUB_VARIABLES = ("HF_ENDPOINT", "HF_HOME", "HF_HUB_CACHE", "HF_HUB_OFFLINE")
+_HUB_FOLDERS = ("HF_HOME", "HF_HUB_CACHE")
+_HUB_VARIABLES = ("HF_ENDPOINT", *_HUB_FOLDERS, "HF_HUB_OFFLINE")
 # How it is reached from here, as the shell knows it; curl's and Python's libraries read these.
 _NETWORK_VARIABLES = (
     *("http_proxy", "https_proxy", "all_proxy", "no_proxy"),
@@ -134,8 +135,9 @@ def _refusal(manager: Manager, settings: Settings, log_file: Path, execute: Exec
     for path in _paths(settings, log_file):
         if any(path.is_relative_to(folder) for folder in manager.closed_folders):
             return (
-                f"macOS does not let a service read {path}. Move it out of Documents, Desktop and "
-                "Downloads, for example into a folder of your own in your home, and install again."
+                f"macOS does not let a service read {path}: not in Documents, Desktop, Downloads, "
+                "folders of a cloud, nor on other disks. Move it, for example into a folder of "
+                "your own in your home, and install again."
             )
     if manager.session().run(execute).returncode != 0:
         return (
@@ -148,7 +150,9 @@ def _refusal(manager: Manager, settings: Settings, log_file: Path, execute: Exec
 def _paths(settings: Settings, log_file: Path) -> Iterator[Path]:
     """Everything that the service opens: this program, what it serves, and its log."""
     yield from (_ROOT, Path(sys.prefix))
-    for path in (log_file, existing_folder(settings.model), settings.bundle, settings.bundles):
+    hub = (Path(os.environ[name]) for name in _HUB_FOLDERS if os.environ.get(name))
+    served = (existing_folder(settings.model), settings.bundle, settings.bundles)
+    for path in (log_file, *served, *hub):
         if path is not None:
             yield from (path.absolute(), path.resolve())  # a link, and what it leads to
 

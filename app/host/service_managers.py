@@ -54,6 +54,12 @@ class Step:
             time.sleep(_PAUSE_SECONDS)
 
 
+# The last two are iCloud Drive, and what Dropbox, OneDrive and the like mount.
+_CLOSED_AT_HOME = (
+    *("Documents", "Desktop", "Downloads"),
+    *("Library/Mobile Documents", "Library/CloudStorage"),
+)
+_OTHER_DISKS = Path("/Volumes")
 # What launchctl exits with: errno of the service, or a code of its own.
 _NO_SUCH_PROCESS, _INPUT_OUTPUT_ERROR, _IN_PROGRESS, _ALREADY = 3, 5, 36, 37
 _NO_SUCH_SERVICE = 113
@@ -69,7 +75,7 @@ class Launchd:
         self.file = home / "Library" / "LaunchAgents" / f"{LABEL}.plist"
         self.log_file = home / "Library" / "Logs" / LABEL / "gena.log"
         # macOS lets no agent read there before its owner has agreed, and asks nobody.
-        self.closed_folders = tuple(home / name for name in ("Documents", "Desktop", "Downloads"))
+        self.closed_folders = (*(home / name for name in _CLOSED_AT_HOME), _OTHER_DISKS)
         self._domain = f"gui/{user}"
         self._service = f"{self._domain}/{LABEL}"
 

@@ -217,7 +217,14 @@ def test_an_agent_that_is_loaded_and_waits_is_not_running(
     assert "installed, not running" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("folder", ["Documents", "Desktop", "Downloads"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        *("Documents", "Desktop", "Downloads"),
+        *("Library/Mobile Documents/com~apple~CloudDocs", "Library/CloudStorage/Dropbox"),
+        "/Volumes/lab disk",
+    ],
+)
 def test_what_macos_hides_from_services_is_refused(
     tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +244,15 @@ def test_a_link_to_what_macos_hides_is_refused_too(
     settings = Settings(bundle=tmp_path / "bundle")
     assert install(settings, {}, dry_run=False, manager=service, execute=launchd) == 1
     assert "Documents/bundle" in capsys.readouterr().err
+
+
+def test_checkpoints_on_another_disk_are_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HF_HOME", "/Volumes/lab/huggingface")
+    service, launchd = Launchd(tmp_path, 501), FakeLaunchd()
+    assert install(Settings(), {}, dry_run=False, manager=service, execute=launchd) == 1
+    assert "/Volumes/lab/huggingface" in capsys.readouterr().err
 
 
 def test_without_a_session_it_is_said_where_to_log_in(
