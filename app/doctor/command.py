@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from app.doctor.recording import Recorder
 from app.doctor.redaction import of_this_machine
 from app.doctor.report import Report
 from app.doctor.visit import SMALL_MODEL, Visit
+from app.host.awake import kept_awake
 from converter.errors import GenaError
 from converter.interrupts import Interrupted, ignore_interrupts, lasting_interrupts
 from converter.paths import existing_folder, user_path
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
         visit = _visit(arguments, Path(scratch), recorder)
         recorder.start()
         try:
-            with _awake(), _without_new_compiled_models(visit):
+            with kept_awake(), _without_new_compiled_models(visit):
                 examine(visit, recorder.report, recorder, skip=arguments.skip)
         except KeyboardInterrupt as interrupt:
             ignore_interrupts()  # what follows is short, and tidies up
@@ -101,20 +101,6 @@ def _visit(arguments: argparse.Namespace, scratch: Path, recorder: Recorder) -> 
         load_seconds=arguments.load_seconds,
         say=recorder.say,
     )
-
-
-@contextmanager
-def _awake() -> Iterator[None]:
-    """A Mac that nobody touches for half an hour does not fall asleep meanwhile."""
-    if sys.platform != "darwin":
-        yield
-        return
-    keeper = subprocess.Popen(["caffeinate", "-i", "-w", str(os.getpid())], start_new_session=True)
-    try:
-        yield
-    finally:
-        keeper.terminate()
-        keeper.wait()
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from app.embed.options import EmbedOptions, add_options, read_options
 from app.embed.progress import Progress, progress_shown
 from app.embed.run import embed
 from app.embed.shards import merge
+from app.host.awake import kept_awake
 from app.settings import Settings
 from converter.errors import GenaError, is_full_disk
 from converter.paths import user_path
@@ -75,7 +76,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _embed(options: EmbedOptions, settings: Settings) -> int:
-    with progress_shown(as_json=options.json) as progress, log_told(progress):
+    with progress_shown(as_json=options.json) as progress, log_told(progress), kept_awake():
         try:
             return asyncio.run(_until_signalled(options, settings, progress))
         except asyncio.CancelledError:
