@@ -108,14 +108,18 @@ async function submit() {
   });
 }
 
-async function showRecord(record, signal, { named, index = null }) {
+async function featuresOf(record, signal, { named, index = null }) {
   const path = '/features?format=npz&overflow=window';
   const buffer = await receive(path, { sequence: record.source.raw }, signal, {
     text: named ? `Computing ${record.id}` : 'Computing',
     unit: 'window',
     ...windowsToCome(index),
   }, record);
-  const features = readFeatures(buffer);
+  return readFeatures(buffer);
+}
+
+async function showRecord(record, signal, { named, index = null }) {
+  const features = await featuresOf(record, signal, { named, index });
   [, , hiddenSize] = features.shape;
   const command = curlCommand('/features?format=npy&overflow=window', [record], {
     fasta: false,
@@ -130,6 +134,7 @@ async function showRecord(record, signal, { named, index = null }) {
   find('to-map').hidden = index === null;
   openOnce();
   recordView.show({ ...record, named }, features, command);
+  offerToCompare(index);
   arrive('result', `Features of ${plural(features.shape[0], 'window')} are shown.`);
 }
 
@@ -181,14 +186,33 @@ function asBody(records) {
   return { sequences: records.map(({ id, source }) => ({ id, sequence: source.raw })) };
 }
 
+/* Of a map's record, those most like it can be looked at beside it. */
+function offerToCompare(index) {
+  const near = index === null ? [] : recordsView.near(index);
+  find('compare-choice').hidden = !near.length;
+  find('compare').replaceChildren(new Option('no other', ''), ...near.map(({ index: other }) =>
+    new Option(vectorsShown.records[other].id, String(other))));
+}
+
+async function compareWith(index, signal) {
+  const record = vectorsShown.records[index];
+  await refuseTooLong(index, signal);
+  const features = await featuresOf(record, signal, { named: true, index });
+  if (!signal.aborted) recordView.compareWith(record, features);
+}
+
 async function openRecord(index, signal) {
-  const { records, vectors } = vectorsShown;
   recordsView.choose(index);
+  await refuseTooLong(index, signal);
+  await showRecord(vectorsShown.records[index], signal, { named: true, index });
+}
+
+async function refuseTooLong(index, signal) {
+  const { records, vectors } = vectorsShown;
   if (await isTooLong(records[index], vectors.counts[index], signal)) {
     const most = `this page shows ${format(MOST_TOKENS)} tokens of a record at most`;
     throw new ServiceError(`${records[index].id} is too long: ${most}. POST /features has them all.`, 0);
   }
-  await showRecord(records[index], signal, { named: true, index });
 }
 
 /* How many windows an answer will have, if that is known, and of how many rows each is. */
@@ -297,6 +321,10 @@ find('cancel').addEventListener('click', () => {
   endWork();
   setText('announce', 'Cancelled.');
   find('run').focus();
+});
+find('compare').addEventListener('change', ({ target: { value } }) => {
+  if (value === '') recordView.compareWith(null);
+  else run((signal) => compareWith(Number(value), signal));
 });
 find('to-map').addEventListener('click', () => goTo('map-result'));
 find('error-show').addEventListener('click', () => editor.show(shownProblem));

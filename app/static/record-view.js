@@ -98,6 +98,11 @@ export class RecordView {
     this.showPlaces(data.placesOfWindow(0));
   }
 
+  /** @param {{id: string, sequence: string} | null} record another one, or null for none */
+  compareWith(record, features) {
+    this.strip.compareWith(record && new RecordData(record, features));
+  }
+
   hide() {
     find('result').hidden = true;
     this.data = null;

@@ -175,7 +175,7 @@ export class RecordsView {
     name.textContent = this.records[index].id;
     head.append('Most like ', name, ', by cosine of the vectors: ', open);
     const list = document.createElement('ol');
-    const near = nearest(this.vectors.values, this.lengths, this.hidden, index, NEAREST);
+    const near = this.near(index);
     list.append(...near.map(({ index: other, cosine }) => {
       const item = document.createElement('li');
       item.append(button('link', this.records[other].id, () => this.pick(other)), ` ${cosine.toFixed(4)}`);
@@ -184,6 +184,11 @@ export class RecordsView {
     const all = button('quiet', `Select these ${near.length + 1}`, () =>
       this.select(new Set([index, ...near.map((each) => each.index)])));
     find('near').replaceChildren(head, list, all);
+  }
+
+  /** The records most like one. */
+  near(index) {
+    return nearest(this.vectors.values, this.lengths, this.hidden, index, NEAREST);
   }
 
   select(indices) {

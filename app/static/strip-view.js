@@ -1,6 +1,7 @@
 /* The strip of one record: its tracks, what is most like the chosen token, going to a place. */
 
 import { bestRuns } from './alike.js';
+import { differences, mostDifferent } from './difference.js';
 import { copy, fileName, save, shortest, tsv } from './downloads.js';
 import { madeBy } from './model-card.js';
 import { find, format, plural, touched } from './page.js';
@@ -64,11 +65,13 @@ export class StripView {
     this.range = [0, 1];
     this.unlike = unlikeness(data);
     this.showUnlike();
-    let largest = 0;
-    for (const norm of data.norms) largest = Math.max(largest, norm);
+    this.largest = 0;
+    for (const norm of data.norms) this.largest = Math.max(this.largest, norm);
+    this.difference = null;
+    find('different').replaceChildren();
     find('goto-text').textContent = '';
     find('goto').value = '';
-    this.strip.show(data, this.tracks(largest || 1));
+    this.strip.show(data, this.tracks());
     const result = await this.compute({
       task: 'colours', values: data.gather(data.places), rows: data.count, columns: data.hidden,
     });
@@ -77,7 +80,20 @@ export class StripView {
     this.strip.redraw();
   }
 
-  tracks(largest) {
+  /** Beside another record, on a track of its own; null for none. @param {RecordData | null} other */
+  compareWith(other) {
+    this.other = other;
+    this.difference = other && differences(this.data, other);
+    const found = other ? mostDifferent(this.difference, UNLIKE) : [];
+    find('different').replaceChildren(...listStretches(`Most different from ${other?.record.id}:`, found.map((token) => ({
+      text: `${this.letters(token, token + 1)}, ${this.bases(token)} (${this.difference[token].toFixed(2)})`,
+      onClick: () => this.take(token, token + 1),
+    }))));
+    this.strip.lay(this.tracks());
+  }
+
+  tracks() {
+    const largest = this.largest || 1;
     const pixels = (values, box, view, channels) => toPixels(values, this.data, view, box.width, channels);
     return [
       {
@@ -86,6 +102,7 @@ export class StripView {
         draw: (context, box, view) => drawBars(
           context, box, pixels(this.similarity, box, view), this.range, Math.max(0, this.range[0])),
       },
+      this.difference && this.differenceTrack(pixels),
       this.unlike && this.unlikeTrack(pixels),
       {
         height: 34,
@@ -105,6 +122,16 @@ export class StripView {
         draw: (context, box, view) => drawGc(context, box, this.data, view),
       },
     ].filter(Boolean);
+  }
+
+  differenceTrack(pixels) {
+    let high = 0;
+    for (const value of this.difference) if (value > high) high = value;
+    return {
+      height: 34,
+      label: () => `Difference from ${this.other.record.id}, base by base: 0 to ${high.toPrecision(2)}`,
+      draw: (context, box, view) => drawBars(context, box, pixels(this.difference, box, view), [0, high], 0),
+    };
   }
 
   unlikeTrack(pixels) {
@@ -314,13 +341,16 @@ export class StripView {
 
   /* A line a token; bases 0-based and half-open, as the API counts. */
   table() {
-    const head = ['token', 'first_base', 'end_base', 'similarity', 'unlike', 'length', 'red', 'green', 'blue', 'gc'];
+    const { difference } = this;
+    const head = ['token', 'first_base', 'end_base', 'similarity', 'unlike', 'length', 'red', 'green', 'blue', 'gc',
+      ...(difference ? ['difference'] : [])];
     const rows = Array.from(this.data.places, (place, token) => {
       const [first, end] = [this.data.starts[token], this.data.ends[token]];
       const colours = [0, 1, 2].map((c) => (this.colours ? shortest(this.colours.colours[3 * token + c]) : ''));
       const gc = this.data.gcContent(first - 25, end + 25);
       return [this.data.text(place), first, end, shortest(this.similarity[token]),
-        this.unlike ? shortest(this.unlike[token]) : '', shortest(this.data.norms[token]), ...colours, Number.isNaN(gc) ? '' : gc.toFixed(4)];
+        this.unlike ? shortest(this.unlike[token]) : '', shortest(this.data.norms[token]), ...colours, Number.isNaN(gc) ? '' : gc.toFixed(4),
+        ...(difference ? [Number.isNaN(difference[token]) ? '' : shortest(difference[token])] : [])];
     });
     return [head, ...rows];
   }

@@ -53,11 +53,18 @@ export class Strip {
 
   /** @param {import('./record-data.js').RecordData} data @param {Track[]} tracks */
   show(data, tracks) {
-    Object.assign(this, { data, tracks, chosen: 0, region: [0, 1], hovered: null });
-    this.canvas.style.height = `${this.heightOf(tracks)}px`;
+    Object.assign(this, { data, chosen: 0, region: [0, 1], hovered: null });
+    this.lay(tracks);
     this.canvas.setAttribute('aria-valuemax', String(data.count));
     this.look(0, data.bases);
     this.say();
+  }
+
+  /** These tracks from now on. */
+  lay(tracks) {
+    this.tracks = tracks;
+    this.canvas.style.height = `${this.heightOf(tracks)}px`;
+    this.redraw();
   }
 
   heightOf(tracks) {

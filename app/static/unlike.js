@@ -5,6 +5,8 @@ const REACH = 8;
 const WIDTH = 2 * REACH + 1;
 /** In a record of fewer tokens, a stretch is too large a part of "the rest". */
 const FEWEST = 4 * WIDTH;
+/** Times the usual, from which a stretch is worth a word. */
+const LEAST = 1.1;
 
 /**
  * How far the mean of the tokens around each token lies from the mean of all, in multiples of what is
@@ -45,7 +47,7 @@ export function peaks(values, count) {
   const taken = new Uint8Array(values.length);
   const found = [];
   for (const top of order) {
-    if (found.length === count) break;
+    if (found.length === count || values[top] < LEAST) break;
     if (taken[top]) continue;
     const level = (1 + values[top]) / 2;
     let [first, end] = [top, top + 1];
