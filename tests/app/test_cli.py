@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from app.host.gate import warn_if_open
+from app.host.listening import CannotListenError, bind
+from app.settings import Settings
 from tests.support.paths import ROOT
 from tests.support.running import running
 from tests.support.stand_in_bundle import make_bundle
@@ -117,17 +120,25 @@ def test_no_server_starts_with_a_key_that_nobody_can_send(
     ],
 )
 def test_an_address_beyond_loopback_without_a_key_warns(
-    tmp_path: Path, host: str, key: str | None, warns: bool
+    host: str, key: str | None, warns: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bundle = make_bundle(tmp_path / "bundle")
-    command = (*GENA, "serve", "--host", host, "--bundle", str(bundle))
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        socket.create_server((host, 0), family=family).close()
-    except OSError:
+        listeners = bind(host, 0)
+    except CannotListenError:
         pytest.skip(f"this machine has no {host}")
-    with running(command, **({"GENA_API_KEY": key} if key else {})) as server:
-        assert any("WARNING" in line and "GENA_API_KEY" in line for line in server.log) == warns
+    address = listeners[0].getsockname()[0]
+    for listener in listeners:
+        listener.close()
+    with caplog.at_level("WARNING", "gena"):
+        warn_if_open(address, Settings(api_key=key))
+    assert ("GENA_API_KEY" in caplog.text) == warns
+
+
+def test_the_server_itself_warns(tmp_path: Path) -> None:
+    bundle = make_bundle(tmp_path / "bundle")
+    command = (*GENA, "serve", "--host", "0.0.0.0", "--bundle", str(bundle))
+    with running(command) as server:
+        assert any("WARNING" in line and "GENA_API_KEY" in line for line in server.log)
 
 
 def test_a_port_that_is_taken_is_said() -> None:
