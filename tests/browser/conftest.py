@@ -1,6 +1,7 @@
 """A real browser in front of the real service: gena-mini, converted once, served by a process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,29 @@ def playwright() -> Any:
     return module
 
 
-# Not for the whole session: its event loop would be found running by asyncio.run elsewhere.
 @pytest.fixture(scope="module")
-def browser(playwright: Any) -> Iterator[Any]:
-    """Debian's Chromium, driven by Playwright."""
-    with playwright.sync_playwright() as driver:
-        instance = driver.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield instance
-        instance.close()
+def browser(playwright: Any) -> Any:
+    """Debian's Chromium, driven by Playwright; started by the first test here that asks for it."""
+    if not _started:
+        with ExitStack() as resources:
+            driver = resources.enter_context(playwright.sync_playwright())
+            instance = driver.chromium.launch(
+                executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            )
+            resources.callback(instance.close)
+            _started.append((instance, resources.pop_all()))
+    return _started[0][0]
+
+
+_started: list[tuple[Any, ExitStack]] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None]:
+    """End it after the last test here: elsewhere asyncio.run would find its event loop running."""
+    yield
+    if _started and (nextitem is None or Path(__file__).parent not in nextitem.path.parents):
+        _started.pop()[1].close()
 
 
 @pytest.fixture(scope="session")
