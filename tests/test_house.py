@@ -51,6 +51,20 @@ def test_functions_are_short() -> None:
     assert not long, "\n".join(long)
 
 
+def test_no_tool_is_called_as_only_linux_has_it() -> None:
+    """Neither in tests nor in what people paste: a Mac has BSD's tools."""
+    of_gnu = re.compile(
+        r"""\benv['", ]+-C\b|\bsha256sum\b|\bmd5sum\b|\bnproc\b|readlink -f|date -d|stat -c|"""
+        r"grep -P|sort -V|xargs -r|sed -i |cp -a |head -n -|base64 -w"
+    )
+    texts = [path for path in tracked_files() if path.suffix in (".py", ".md") or not path.suffix]
+    # What Debian runs, and this list.
+    elsewhere = {Path(".ci/run"), Path("tests/test_house.py")}
+    assert [
+        path for path in texts if path not in elsewhere and of_gnu.search((ROOT / path).read_text())
+    ] == []
+
+
 def test_nothing_imports_a_test_file() -> None:
     """In strings as well, for other processes."""
     importing = re.compile(r"(?:from|import) tests\.[\w.]*\b(?:test_\w+|conftest)\b")

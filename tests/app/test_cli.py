@@ -174,7 +174,8 @@ def test_the_users_folder_is_not_searched_for_modules(tmp_path: Path) -> None:
     (tmp_path / "app" / "__init__.py").write_text("raise SystemExit('the wrong app')")
     (tmp_path / "torch.py").write_text("raise SystemExit('the wrong torch')")
     bundle = make_bundle(tmp_path / "bundle")
-    command = ("env", "-C", str(tmp_path), sys.executable, "-P", *GENA[1:], "serve")
-    with running(command, GENA_BUNDLE=str(bundle), PYTHONPATH=str(ROOT)) as server:
+    command = (sys.executable, "-P", *GENA[1:], "serve")
+    settings = {"GENA_BUNDLE": str(bundle), "PYTHONPATH": str(ROOT)}
+    with running(command, folder=tmp_path, **settings) as server:
         server.wait_for("failed")
         assert "the wrong" not in server.text
