@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.bundle.opening import Bundle
+from converter.errors import PredictionError
 from converter.runtime.check_records import forget_record, read_record, write_record
 from converter.runtime.compiled_models import compiled_package, default_cache
 from converter.runtime.coreml_library import LIBRARY, CoreMLLibrary, System, words_of
@@ -92,8 +93,9 @@ class _Search:
                 forget_record(compiled, units)
                 try:
                     runtime = CoreMLRuntime(self.bundle, self.core_ml, compiled, units, checks)
-                except RuntimeError as error:  # Core ML's
-                    detail = f"It was well in its check, and cannot be loaded: {words_of(error)}"
+                    runtime.warm_up()
+                except (RuntimeError, PredictionError) as error:  # the first is Core ML's
+                    detail = f"It was well in its check, and is not in use: {words_of(error)}"
                     checks[-1] = replace(check, outcome="failed", detail=detail)
                 else:
                     write_record(compiled, check, self.system)

@@ -6,7 +6,8 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -284,16 +285,24 @@ def test_units_that_the_process_died_of_while_it_loaded_are_checked_again(
     assert found == [("CPU_AND_NE", "crashed"), ("CPU_AND_GPU", "expected")]
 
 
-def test_units_that_cannot_be_loaded_after_their_check_make_room_for_others(
-    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, behave: Callable[..., None]
+@pytest.mark.parametrize("when", ["it is loaded", "it predicts"])
+def test_units_that_fail_after_their_check_make_room_for_others(
+    bundle: Bundle,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    behave: Callable[..., None],
+    when: str,
 ) -> None:
     behave()
     real = coreml_stand_in.load
 
+    def fail(*_: object) -> NoReturn:
+        raise RuntimeError('{\n    NSLocalizedDescription = "No memory";\n}')
+
     def refuse(compiled: Path, units: str, function: str | None) -> LoadedModel:
-        if units == "CPU_AND_NE":  # in this process, and not in that of the check
-            raise RuntimeError('{\n    NSLocalizedDescription = "No memory";\n}')
-        return real(compiled, units, function)
+        if units != "CPU_AND_NE":  # in this process, and not in that of the check
+            return real(compiled, units, function)
+        return fail() if when == "it is loaded" else SimpleNamespace(predict=fail)
 
     monkeypatch.setattr(coreml_stand_in, "load", refuse)
     runtime = load(bundle, tmp_path)

@@ -93,4 +93,4 @@ def test_core_ml_predicts_from_arrays_that_the_runtime_keeps(
     mil = MilRuntime(bundle)
     for window in np.load(bundle.golden())["input_ids"][:2, None, :]:
         np.testing.assert_array_equal(runtime.predict_padded(window), mil.predict_padded(window))
-    assert seen[0] == seen[1]
+    assert seen[-2] == seen[-1]
