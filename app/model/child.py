@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.model.performance import return_free_memory
+from app.model.performance import settle_memory
 from app.model.prediction import Rows, WindowIds
 from app.model.wire import (
     REQUEST,
@@ -91,7 +91,7 @@ def _warm_runtime(load: Load, arguments: argparse.Namespace, on_step: OnStep) ->
         bundle = open_expected(arguments.bundle, arguments.fingerprint)
         runtime = load(bundle, arguments, on_step)
         runtime.warm_up()
-    return_free_memory()
+    settle_memory()
     return runtime
 
 

@@ -26,6 +26,8 @@ def test_what_layers_compute_needs_no_new_pages_from_the_system(width: int) -> N
     faults = told(f"""if True:
         import resource
         import numpy as np
+        from app.model.performance import settle_memory
+        settle_memory()
         def layers(count):
             for _ in range(count):
                 rows, wide = np.ones((512, 768), np.float32), np.ones((512, {width}), np.float32)
@@ -38,7 +40,7 @@ def test_what_layers_compute_needs_no_new_pages_from_the_system(width: int) -> N
 
 def test_what_loading_left_free_goes_back_to_the_system() -> None:
     kept = told("""if True:
-        from app.model.performance import return_free_memory
+        from app.model.performance import settle_memory
         def resident():
             return int(open("/proc/self/statm").read().split()[1])
         import numpy as np
@@ -46,7 +48,25 @@ def test_what_loading_left_free_goes_back_to_the_system() -> None:
         arrays = [np.ones(2**18, np.float32) for _ in range(100)]
         last, full = arrays.pop(), resident()
         arrays.clear()
-        return_free_memory()
+        settle_memory()
         print(100 * (resident() - empty) // (full - empty))
     """)
     assert kept < 20
+
+
+def test_holes_that_loading_left_are_not_touched_in_turns() -> None:
+    grown = told("""if True:
+        import numpy as np
+        from app.model.performance import settle_memory
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) // 256  # MiB
+        sizes = range(300_000, 3_000_000, 50_000)
+        weights = [(np.ones(size, np.float32), np.ones(600_000, np.float32)) for size in sizes]
+        weights = [kept for _, kept in weights]
+        settle_memory()
+        before = resident()
+        for size in sizes:
+            np.ones(size, np.float32)
+        print(resident() - before)
+    """)
+    assert grown < 30
