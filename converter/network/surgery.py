@@ -6,6 +6,7 @@ Each `fold_...` and `scale_...` function says why. The Neural Engine's networks 
 import math
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 # 2^-24; coremltools raises a smaller eps to it, silently.
@@ -89,10 +90,27 @@ def effective_eps(eps: float, input_scale: float) -> float:
     return max(eps * input_scale**2, SMALLEST_FP16)
 
 
-def convolution(linear: Affine) -> nn.Conv2d:
+class Pointwise(nn.Conv2d):
+    """A 1x1 convolution, traced as one and computed as the matrix product that it is.
+
+    PyTorch's convolutions add up in another order than its products, which the reference is made
+    of: a comparison would see that too, where outliers make much of it.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, O, 1, S) of (B, I, 1, S)."""
+        if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            return super().forward(x)
+        weight = self.weight.flatten(1).expand(len(x), -1, -1)
+        if self.bias is None:
+            return torch.bmm(weight, x.squeeze(2)).unsqueeze(2)
+        return torch.baddbmm(self.bias[:, None], weight, x.squeeze(2)).unsqueeze(2)
+
+
+def convolution(linear: Affine) -> Pointwise:
     """A 1x1 convolution with this (O, I) matrix."""
     weight, bias = linear
-    layer = nn.Conv2d(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device="meta")
+    layer = Pointwise(weight.shape[1], weight.shape[0], 1, bias=bias is not None, device="meta")
     state = {"weight": weight[:, :, None, None].contiguous()}
     if bias is not None:
         state["bias"] = bias.clone()
@@ -100,7 +118,7 @@ def convolution(linear: Affine) -> nn.Conv2d:
     return layer.requires_grad_(False)
 
 
-def row_chunks(linear: Affine, chunks: int) -> list[nn.Conv2d]:
+def row_chunks(linear: Affine, chunks: int) -> list[Pointwise]:
     """Convolutions that give the output's channels in so many equal parts.
 
     Raises:
@@ -113,7 +131,7 @@ def row_chunks(linear: Affine, chunks: int) -> list[nn.Conv2d]:
     return [convolution(part) for part in zip(weight.chunk(chunks), shifts, strict=True)]
 
 
-def column_chunks(linear: Affine, chunks: int) -> list[nn.Conv2d]:
+def column_chunks(linear: Affine, chunks: int) -> list[Pointwise]:
     """Convolutions of so many equal parts of the input's channels, to be summed."""
     weight, bias = linear
     parts = weight.chunk(chunks, dim=1)

@@ -11,6 +11,7 @@ from converter.network.gena_bert.neural_engine import fold_token_type
 from converter.network.gena_bert.reference import Embeddings
 from converter.network.surgery import (
     SMALLEST_FP16,
+    convolution,
     effective_eps,
     embedding_scale,
     fold_norm,
@@ -126,3 +127,15 @@ def test_effective_eps_is_what_fp16_can_hold() -> None:
     assert effective_eps(1e-12, 1) == 2.0**-24
     assert torch.tensor(effective_eps(1e-12, 1)).half() > 0
     assert torch.tensor(SMALLEST_FP16 / 2.1).half() == 0
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_convolution_is_traced_as_one_and_computed_as_the_same_numbers(with_bias: bool) -> None:
+    weight, bias, x = torch.randn(8, 6), torch.randn(8), torch.randn(1, 6, 1, 5)
+    layer = convolution((weight, bias if with_bias else None))
+    found = layer(x)
+    torch.testing.assert_close(found, nn.Conv2d.forward(layer, x))
+    traced = torch.jit.trace(layer, (x,))
+    assert "aten::_convolution" in str(traced.inlined_graph)
+    assert "bmm" not in str(traced.inlined_graph)
+    torch.testing.assert_close(found, traced(x))
