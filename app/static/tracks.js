@@ -44,21 +44,24 @@ export function toPixels(values, data, { from, to }, width, channels = 1) {
 
 /** Bars from `base` to the mean in each pixel, and paler to its highest token. */
 export function drawBars(context, box, pixels, [bottom, top], base) {
-  const y = (value) => box.top + box.height * (1 - (value - bottom) / (top - bottom || 1));
+  const scale = box.height / (top - bottom || 1);
+  const y = (value) => box.top + box.height - (value - bottom) * scale;
   const floor = y(base);
-  const bar = (x, value) => {
+  const bar = (x, wide, value) => {
     const end = y(Math.min(top, Math.max(bottom, value)));
     // Half a pixel over its neighbour: where pixels are no whole ones of the screen, no seams show.
-    context.fillRect(x, Math.min(end, floor), 1.5, Math.max(1, Math.abs(end - floor)));
+    context.fillRect(x, Math.min(end, floor), wide + 0.5, Math.max(1, Math.abs(end - floor)));
   };
+  const { mean, high } = pixels;
   context.fillStyle = cssColour('--pale');
-  pixels.high.forEach((value, x) => {
-    if (value > pixels.mean[x]) bar(x, value);
+  high.forEach((value, x) => {
+    if ((value - mean[x]) * scale >= 0.5) bar(x, 1, value); // less is not seen
   });
   context.fillStyle = cssColour('--accent');
-  pixels.mean.forEach((value, x) => {
-    if (!Number.isNaN(value)) bar(x, value);
-  });
+  for (let x = 0, end = 1; x < mean.length; x = end, end += 1) {
+    while (mean[end] === mean[x]) end += 1; // one token, one bar
+    if (!Number.isNaN(mean[x])) bar(x, end - x, mean[x]);
+  }
   context.fillStyle = cssColour('--line');
   context.fillRect(0, Math.round(floor), box.width, 1);
 }
