@@ -82,7 +82,7 @@ def take_ready_states(browser: Any, server: Server) -> None:
     page.locator("#findings .bad").wait_for()
     save(page, "bad-letter", height=620)
 
-    page = open_page(browser, server.url, PHONE, touch=True)
+    page = open_page(browser, server.url, PHONE)
     run_example(page)
     save(page, "phone", of="#strip-panel", below="#heat")
 
@@ -98,14 +98,10 @@ def two_kinds(count: int) -> str:
     return "".join(records)
 
 
-def open_page(
-    browser: Any, url: str, size: tuple[int, int], scheme: str = "light", *, touch: bool = False
-) -> Any:
+def open_page(browser: Any, url: str, size: tuple[int, int], scheme: str = "light") -> Any:
     page = browser.new_context(
         viewport={"width": size[0], "height": size[1]},
         color_scheme=scheme,
-        has_touch=touch,
-        is_mobile=touch,
         reduced_motion="reduce",
     ).new_page()
     page.goto(url)
