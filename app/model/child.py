@@ -40,6 +40,10 @@ from converter.runtime.protocol import Circumstances, Runtime
 logger = logging.getLogger("gena.model")
 
 _LONGEST_MESSAGE = 2000
+_UNEXPECTED = "model.error"
+# After so many requests in a row that failed as a whole, the model is loaded anew: an error of a
+# CUDA device stays until the process ends, and what Core ML loaded may not outlive a Mac's sleep.
+_FAILURES_IN_A_ROW = 3
 
 
 def _parse_arguments() -> argparse.Namespace:
@@ -102,7 +106,7 @@ def main(load: Load = _load_runtime) -> int:
         load: makes the runtime of a bundle; tests give their own.
 
     Returns:
-        The exit code: 1 where the model cannot be loaded.
+        The exit code: 1 where the model cannot be loaded, 3 where it gave nothing but errors.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # Also out of a prediction that hangs; nothing here needs an orderly end.
@@ -127,8 +131,7 @@ def main(load: Load = _load_runtime) -> int:
     )
     channel.sendall(encode_reply(loaded))
     with mmap.mmap(arguments.memory, 0) as memory:
-        _answer(channel, memory, runtime)
-    return 0
+        return 0 if _answer(channel, memory, runtime) else 3
 
 
 def _not_loaded(error: Exception) -> NotLoaded:
@@ -142,15 +145,24 @@ def _not_loaded(error: Exception) -> NotLoaded:
     return NotLoaded("model.load", text[:_LONGEST_MESSAGE])
 
 
-def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> None:
+def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> bool:
+    """Answer requests until the server goes away; False where the model only fails by now."""
     stream = channel.makefile("rb")
     slot_bytes = len(memory) // SLOTS
+    failed = 0
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
         windows = read_windows(stream, count)
         place = memoryview(memory)[slot * slot_bytes : (slot + 1) * slot_bytes]
-        channel.sendall(encode_reply(_predict(runtime, number, windows, place)))
+        predicted = _predict(runtime, number, windows, place)
+        channel.sendall(encode_reply(predicted))
         place.release()  # the map cannot be closed while somebody looks at it
+        unexpected = [each for each in predicted.failures if each.code == _UNEXPECTED]
+        failed = failed + 1 if len(unexpected) == count else 0
+        if failed == _FAILURES_IN_A_ROW:
+            logger.error("the model gives nothing but errors: it is loaded anew")
+            return False
+    return True
 
 
 def _predict(
@@ -194,7 +206,7 @@ def _failure(window: int, error: Exception) -> Failure:
     if isinstance(error, GenaError):
         return Failure(window, error.code, str(error))
     logger.error("a prediction failed", exc_info=error)
-    return Failure(window, "model.error", type(error).__name__)
+    return Failure(window, _UNEXPECTED, type(error).__name__)
 
 
 if __name__ == "__main__":

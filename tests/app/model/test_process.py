@@ -105,6 +105,22 @@ async def test_an_exception_fails_its_window_only_and_repeats_nothing(bundle: Bu
 
 
 @scenario
+async def test_a_model_that_gives_nothing_but_errors_ends(bundle: Bundle) -> None:
+    """What is broken for good in a process, such as a CUDA device's context, ends with it."""
+    async with started(bundle) as process:
+        await process.ready(60)
+        broken = ids(1, stand_in.RAISES, 2)
+        for window in (broken, ids(1, 9, 2), broken, broken):
+            await process.predict([window])
+        (well, _) = (await process.predict([ids(1, 9, 2), broken])).answers
+        assert well[1, 0] == 9
+        for _ in range(3):
+            (failed,) = (await process.predict([broken])).answers
+            assert failed.code == "model.error"
+        assert "ended" in await asyncio.wait_for(process.died(), 10)
+
+
+@scenario
 async def test_a_kill_blames_the_window_that_was_computed(bundle: Bundle) -> None:
     async with started(bundle) as process:
         await process.ready(60)
