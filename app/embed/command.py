@@ -71,7 +71,8 @@ def _merge(arguments: argparse.Namespace) -> int:
             f"-o {output}: with --merge it is a Parquet file in a folder that is there."
         )
     n_windows = merge(user_path(arguments.merge), output)
-    print(f"{n_windows} windows are in {output}.", file=sys.stderr)
+    what = "1 window is" if n_windows == 1 else f"{n_windows} windows are"
+    print(f"{what} in {output}.", file=sys.stderr)
     return DONE
 
 

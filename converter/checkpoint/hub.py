@@ -29,6 +29,7 @@ _PATIENCE = {
 }
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _SHA1 = re.compile(r"[0-9a-f]{40}")
+_USER_OF_ADDRESS = re.compile(r"//[^/@\s]*@")
 
 
 def fetch_files(repo_id: str, revision: str | None, names: tuple[str, ...]) -> Path:
@@ -91,7 +92,7 @@ class _AbsentError(CheckpointError):
 def _download(repo_id: str, name: str, revision: str | None) -> str:
     from huggingface_hub import constants, errors, hf_hub_download
 
-    at = f"{repo_id} (revision {revision})" if revision else repo_id
+    at, hub = repo_id + (f" (revision {revision})" if revision else ""), _told(constants.ENDPOINT)
     try:
         return hf_hub_download(repo_id, name, revision=revision)
     except errors.GatedRepoError as error:
@@ -101,7 +102,7 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
         ) from error
     except errors.RepositoryNotFoundError as error:
         raise CheckpointUnavailableError(
-            f"{at} was not found on {constants.ENDPOINT}. Check the spelling; a private model "
+            f"{at} was not found on {hub}. Check the spelling; a private model "
             f"needs `hf auth login` or HF_TOKEN. {_INSTEAD}"
         ) from error
     except errors.RevisionNotFoundError as error:
@@ -116,11 +117,11 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
             failure, reason = CheckpointUnavailableError, "HF_HUB_OFFLINE is set"
         elif isinstance(error.__cause__, errors.FileMetadataError):
             reason = (
-                f"{constants.ENDPOINT} was reached, but what answered is not the hub: a web page "
+                f"{hub} was reached, but what answered is not the hub: a web page "
                 "perhaps, to log in to this network or to a proxy"
             )
         else:
-            reason = f"{constants.ENDPOINT} cannot be reached"
+            reason = f"{hub} cannot be reached"
         raise failure(f"{name} of {at} is not on this machine, and {reason}. {_INSTEAD}") from error
     except errors.HFValidationError as error:
         raise CheckpointUnavailableError(
@@ -128,12 +129,17 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
         ) from error
     except RuntimeError as error:  # hf_xet's
         raise CheckpointUnavailableError(
-            f"Fetching {name} of {at} failed ({brief(error)}). Try again. The hub keeps large "
-            "files elsewhere, which this network may block: then HF_HUB_DISABLE_XET=1 helps, or "
+            f"Fetching {name} of {at} failed ({_told(brief(error))}). Try again. The hub keeps "
+            "large files elsewhere, which this network may block: then HF_HUB_DISABLE_XET=1 helps, or "
             f"HF_ENDPOINT with the address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise _interrupted(at, name, error) from error
+
+
+def _told(text: str) -> str:
+    """Without what an address in it may say of a user and a password."""
+    return _USER_OF_ADDRESS.sub("//", text)
 
 
 def _interrupted(at: str, name: str, error: Exception) -> CheckpointUnavailableError:
@@ -143,7 +149,7 @@ def _interrupted(at: str, name: str, error: Exception) -> CheckpointUnavailableE
             "to a folder on another disk."
         )
     return HubUnreachableError(
-        f"Fetching {name} of {at} failed ({brief(error)}). Try again. {_INSTEAD}"
+        f"Fetching {name} of {at} failed ({_told(brief(error))}). Try again. {_INSTEAD}"
     )
 
 

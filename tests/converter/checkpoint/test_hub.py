@@ -199,10 +199,11 @@ def test_a_file_altered_on_disk_later_is_found(tmp_path: Path, serve: Callable[.
     assert weights.read_bytes() == WEIGHTS
 
 
-def test_no_network_says_what_to_do(tmp_path: Path) -> None:
-    result = fetch(tmp_path, "http://127.0.0.1:9")
+def test_no_network_says_what_to_do_and_no_password(tmp_path: Path) -> None:
+    result = fetch(tmp_path, "http://lab:secret@127.0.0.1:9")
     assert result["code"] == "checkpoint.unavailable"
     assert "http://127.0.0.1:9 cannot be reached" in result["message"]
+    assert "secret" not in result["message"]
     assert result["may_pass"]
     assert "--model gena-mini" in result["message"]
 
