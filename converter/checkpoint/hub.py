@@ -130,8 +130,8 @@ def _download(repo_id: str, name: str, revision: str | None) -> str:
     except RuntimeError as error:  # hf_xet's
         raise CheckpointUnavailableError(
             f"Fetching {name} of {at} failed ({_told(brief(error))}). Try again. The hub keeps "
-            "large files elsewhere, which this network may block: then HF_HUB_DISABLE_XET=1 helps, or "
-            f"HF_ENDPOINT with the address of a mirror. {_INSTEAD}"
+            "large files elsewhere, which this network may block: then HF_HUB_DISABLE_XET=1 helps, "
+            f"or HF_ENDPOINT with the address of a mirror. {_INSTEAD}"
         ) from error
     except (OSError, errors.HTTPError) as error:  # type: ignore[attr-defined]
         raise _interrupted(at, name, error) from error
