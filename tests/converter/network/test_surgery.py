@@ -96,7 +96,9 @@ def test_scale_residual_write_scales_what_is_added() -> None:
 
 def test_fold_token_type_adds_type_0_to_every_position() -> None:
     config = GenaBertConfig.from_dict(config_dict())
-    embeddings = Embeddings(config)
+    embeddings = Embeddings(config).requires_grad_(False)
+    for table in ("word", "position", "token_type"):  # which are left as the memory was
+        nn.init.normal_(getattr(embeddings, f"{table}_embeddings").weight)
     words, positions = fold_token_type(embeddings)
     assert torch.equal(words, embeddings.word_embeddings.weight)
     ids = torch.tensor([[1, 9, 2]])
