@@ -30,7 +30,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from app.model.performance import settle_memory
+from app.model.performance import SpareMemory
 from benchmarks.peers import Peer, installed_peers
 from benchmarks.subjects import SUBJECTS, Subject
 from converter.conversion.build import PackagePlan, build_package
@@ -139,7 +139,7 @@ def _memory_here(subject: Subject, package: Path) -> Memory:
     started = time.perf_counter()
     encoder = PackedEncoder.of_package(package, _interface(subject))
     loaded = time.perf_counter() - started
-    settle_memory()
+    SpareMemory()
     for length in subject.lengths:
         encoder.predict(list(_ids(1, length)))
     return Memory(loaded, peak_memory_mib())
@@ -162,7 +162,7 @@ _loaded: list[PackedEncoder] = []
 def _load_packed(model: str, package: Path, threads: int) -> None:
     torch.set_num_threads(threads)
     _loaded.append(PackedEncoder.of_package(package, _interface(SUBJECTS[model])))
-    settle_memory()
+    SpareMemory()
 
 
 def _predict_packed(ids: NDArray[np.int32]) -> float:

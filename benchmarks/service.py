@@ -35,7 +35,7 @@ from statistics import median
 
 import numpy as np
 
-from app.model.performance import settle_memory
+from app.model.performance import SpareMemory
 from converter.bundle.location import bundles_root, default_bundle_folder
 from converter.bundle.opening import open_bundle
 from converter.runtime.loading import load_runtime
@@ -69,7 +69,7 @@ def _predict_bare(bundle: Path, threads: int, channel: Connection) -> None:
     opened = open_bundle(bundle)
     runtime = load_runtime(opened, threads=threads)
     runtime.warm_up()
-    settle_memory()
+    SpareMemory()
     channel.send(runtime.name)
     while (window := channel.recv()) is not None:
         began = time.perf_counter()

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.model.performance import settle_memory
+from app.model.performance import SpareMemory
 from app.model.prediction import Rows, WindowIds
 from app.model.wire import (
     REQUEST,
@@ -95,7 +95,6 @@ def _warm_runtime(load: Load, arguments: argparse.Namespace, on_step: OnStep) ->
         bundle = open_expected(arguments.bundle, arguments.fingerprint)
         runtime = load(bundle, arguments, on_step)
         runtime.warm_up()
-    settle_memory()
     return runtime
 
 
@@ -129,9 +128,10 @@ def main(load: Load = _load_runtime) -> int:
         min(runtime.batch_tokens, arguments.batch_tokens),
         runtime.device_checks,
     )
+    spare = SpareMemory()
     channel.sendall(encode_reply(loaded))
     with mmap.mmap(arguments.memory, 0) as memory:
-        return 0 if _answer(channel, memory, runtime) else 3
+        return 0 if _answer(channel, memory, runtime, spare) else 3
 
 
 def _not_loaded(error: Exception) -> NotLoaded:
@@ -145,7 +145,9 @@ def _not_loaded(error: Exception) -> NotLoaded:
     return NotLoaded("model.load", text[:_LONGEST_MESSAGE])
 
 
-def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> bool:
+def _answer(
+    channel: socket.socket, memory: mmap.mmap, runtime: Runtime, spare: SpareMemory
+) -> bool:
     """Answer requests until the server goes away; False where the model only fails by now."""
     stream = channel.makefile("rb")
     slot_bytes = len(memory) // SLOTS
@@ -157,6 +159,7 @@ def _answer(channel: socket.socket, memory: mmap.mmap, runtime: Runtime) -> bool
         predicted = _predict(runtime, number, windows, place)
         channel.sendall(encode_reply(predicted))
         place.release()  # the map cannot be closed while somebody looks at it
+        spare.limit()
         unexpected = [each for each in predicted.failures if each.code == _UNEXPECTED]
         failed = failed + 1 if len(unexpected) == count else 0
         if failed == _FAILURES_IN_A_ROW:

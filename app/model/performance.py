@@ -4,7 +4,9 @@ All of it is about speed and memory; nothing changes what is computed.
 """
 
 import ctypes
+import os
 from collections.abc import Mapping
+from pathlib import Path
 
 # OpenMP threads spin for a moment when they wait for the next product, and then sleep: without
 # spinning, products take a quarter longer; with much of it, those of a busy machine take several
@@ -21,6 +23,8 @@ _ALLOCATION = {
 # the process when it is freed: the system would clear new pages for every layer, a fifteenth of a
 # prediction.
 _MMAP_THRESHOLD, _LAYER_BYTES = -3, 13 * 2**20  # the first by its number in malloc.h
+# A batch of 512 tokens by bert-base takes 25 MiB, and code of products (below) as much.
+_SPARE_BYTES = 64 * 2**20
 # oneDNN keeps the code of so many products, of up to half a megabyte each: those of the last dozen
 # numbers of rows. To make it again takes a millisecond or two a batch.
 _CODE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
@@ -32,13 +36,31 @@ def performance_environment(ours: Mapping[str, str]) -> dict[str, str]:
     return {**_ALLOCATION, **_CODE, **spinning, **ours}
 
 
-def settle_memory() -> None:
-    """Called when the model is loaded; does nothing without glibc.
+class SpareMemory:
+    """What a process that predicts keeps beside its model; does nothing without glibc.
 
-    What loading has left free, a tenth of the process, goes back to the system; what predictions
-    free from now on is kept.
+    Made when the model is loaded: what loading has left free, a tenth of the process, goes back to
+    the system; what predictions free from then on is kept for the next.
     """
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(0)
-        library.mallopt(_MMAP_THRESHOLD, _LAYER_BYTES)
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(None)
+        self._trim = getattr(library, "malloc_trim", None)
+        self._settled = 0
+        if self._trim is not None:
+            self._trim(0)
+            library.mallopt(_MMAP_THRESHOLD, _LAYER_BYTES)
+            self._settled = _resident_bytes()
+
+    def limit(self) -> None:
+        """Give the system what is free, where the process has grown too large.
+
+        Batches of ever other sizes leave ever other holes. Takes a millisecond then.
+        """
+        if self._trim is not None and _resident_bytes() - self._settled > _SPARE_BYTES:
+            self._trim(0)
+
+
+def _resident_bytes() -> int:
+    """Of Linux."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")

@@ -14,11 +14,11 @@ LOWEST = torch.finfo(torch.float32).min
 
 
 def embedding(rows: int, size: int) -> nn.Embedding:
-    """A table (rows, size) whose numbers are loaded.
+    """A table (rows, size) of random numbers, as `nn.Embedding` draws them.
 
-    `nn.Embedding` draws random ones, and on the meta device imports torch's compiler for that.
+    On the meta device, where a second of the start goes, that one imports torch's compiler for it.
     """
-    return nn.Embedding(rows, size, _weight=torch.empty(rows, size))
+    return nn.Embedding(rows, size, _weight=torch.randn(rows, size))
 
 
 class ReferenceEncoder(nn.Module):

@@ -26,8 +26,8 @@ def test_what_layers_compute_needs_no_new_pages_from_the_system(width: int) -> N
     faults = told(f"""if True:
         import resource
         import numpy as np
-        from app.model.performance import settle_memory
-        settle_memory()
+        from app.model.performance import SpareMemory
+        SpareMemory()
         def layers(count):
             for _ in range(count):
                 rows, wide = np.ones((512, 768), np.float32), np.ones((512, {width}), np.float32)
@@ -40,7 +40,7 @@ def test_what_layers_compute_needs_no_new_pages_from_the_system(width: int) -> N
 
 def test_what_loading_left_free_goes_back_to_the_system() -> None:
     kept = told("""if True:
-        from app.model.performance import settle_memory
+        from app.model.performance import SpareMemory
         def resident():
             return int(open("/proc/self/statm").read().split()[1])
         import numpy as np
@@ -48,7 +48,7 @@ def test_what_loading_left_free_goes_back_to_the_system() -> None:
         arrays = [np.ones(2**18, np.float32) for _ in range(100)]
         last, full = arrays.pop(), resident()
         arrays.clear()
-        settle_memory()
+        SpareMemory()
         print(100 * (resident() - empty) // (full - empty))
     """)
     assert kept < 20
@@ -57,16 +57,35 @@ def test_what_loading_left_free_goes_back_to_the_system() -> None:
 def test_holes_that_loading_left_are_not_touched_in_turns() -> None:
     grown = told("""if True:
         import numpy as np
-        from app.model.performance import settle_memory
+        from app.model.performance import SpareMemory
         def resident():
             return int(open("/proc/self/statm").read().split()[1]) // 256  # MiB
         sizes = range(300_000, 3_000_000, 50_000)
         weights = [(np.ones(size, np.float32), np.ones(600_000, np.float32)) for size in sizes]
         weights = [kept for _, kept in weights]
-        settle_memory()
+        SpareMemory()
         before = resident()
         for size in sizes:
             np.ones(size, np.float32)
         print(resident() - before)
     """)
     assert grown < 30
+
+
+def test_of_what_is_free_a_little_is_kept() -> None:
+    kept = told("""if True:
+        import numpy as np
+        from app.model.performance import SpareMemory
+        def resident():
+            return int(open("/proc/self/statm").read().split()[1]) // 256  # MiB
+        spare, before = SpareMemory(), resident()
+        def grown(mebibytes):
+            arrays = [np.ones(2**18, np.float32) for _ in range(mebibytes)]
+            between = np.ones(2**18, np.float32)  # the heap cannot shrink from its end
+            arrays.clear()
+            spare.limit()
+            return resident() - before
+        print(1000 * grown(40) + grown(400))
+    """)
+    assert 35 < kept // 1000 < 64
+    assert kept % 1000 < 20
