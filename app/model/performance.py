@@ -23,8 +23,9 @@ _ALLOCATION = {
 # the process when it is freed: the system would clear new pages for every layer, a fifteenth of a
 # prediction.
 _MMAP_THRESHOLD, _LAYER_BYTES = -3, 13 * 2**20  # the first by its number in malloc.h
-# A batch of 512 tokens by bert-base takes 25 MiB, and code of products (below) as much.
-_SPARE_BYTES = 64 * 2**20
+# A batch of 512 tokens by bert-base takes 25 MiB, and code of products (below) as much; holes come
+# between. Were less spare than that, every batch would touch pages that have to be cleared first.
+_SPARE_BYTES = 96 * 2**20
 # oneDNN keeps the code of so many products, of up to half a megabyte each: those of the last dozen
 # numbers of rows. To make it again takes a millisecond or two a batch.
 _CODE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}

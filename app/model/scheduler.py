@@ -149,7 +149,8 @@ class Scheduler:
     def take_turn(self, flow: Flow) -> None:
         """See `Turns`."""
         self._line_up(flow)
-        self._dispatch()
+        # A little later: what asks meanwhile, as one request does for many windows, goes together.
+        asyncio.get_running_loop().call_soon(self._dispatch)
 
     def make_room(self) -> None:
         """See `Turns`."""

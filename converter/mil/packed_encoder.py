@@ -31,9 +31,10 @@ from converter.network.structure import EncoderConfig
 from converter.package.interface import PackageInterface
 from converter.package.reader import load_program
 
-# oneDNN makes code for every number of rows, half a megabyte for each product, and keeps it: the
-# numbers are rounded up, those up to so many to a multiple of the step beside it.
-_ROW_STEPS = ((32, 4), (64, 8), (256, 16), (math.inf, 32))
+# oneDNN makes code for every number of rows, which takes a millisecond for each of a layer's
+# products: numbers of rows are rounded up, those up to so many to a multiple of the step beside it.
+# Coarser steps compute more rows for nothing than that saves.
+_ROW_STEPS = ((32, 4), (math.inf, 8))
 
 
 class PackedEncoder:

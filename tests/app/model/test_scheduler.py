@@ -201,6 +201,17 @@ async def test_what_waits_is_predicted_together_up_to_the_budget() -> None:
 
 
 @scenario
+async def test_what_one_request_asks_for_at_once_goes_together_from_the_first_batch_on() -> None:
+    scheduler, model = Scheduler(65536), FakeModel(batch_tokens=512)
+    scheduler.attach(model, A)
+    async with scheduler.open_flow(A, 512, 60) as flow:
+        tasks = ask(flow, *[window(1, 56)] * 32)
+        await model.answer(4)
+        await asyncio.gather(*tasks)
+    assert [len(batch) for batch in model.batches] == [9, 9, 9, 5]
+
+
+@scenario
 async def test_a_window_over_the_budget_goes_alone() -> None:
     scheduler, model = Scheduler(65536), FakeModel(batch_tokens=30)
     async with scheduler.open_flow(A, 512, 60) as flow:

@@ -153,20 +153,21 @@ def test_a_row_hardly_depends_on_what_else_is_in_the_batch(plain: Package) -> No
 
 
 def test_products_are_of_few_sizes(plain: Package, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each one leaves code in memory, half a megabyte or so for each of a layer's products."""
+    """Code is made for each one, which takes time; so do rows that are added."""
     encoder = PackedEncoder.of_package(*plain)
-    sizes = set()
+    computed: list[int] = []
 
     def encode(x: Tensor, _attend: object) -> Tensor:
-        sizes.add(len(x))
+        computed.append(len(x))
         return x
 
     monkeypatch.setattr(encoder, "_encode", encode)
     for rows in range(2, 513):
         together = [np.full(len(part), 7, np.int32) for part in np.array_split(range(rows), 5)]
         assert list(map(len, encoder.predict(together))) == list(map(len, together))
-    assert len(sizes) <= 32
-    assert all(size % 4 == 0 for size in sizes)
+    assert all(size % 4 == 0 for size in computed)
+    assert all(size % 8 == 0 for size in computed if size > 32)
+    assert all(0 <= size - rows < 8 for rows, size in zip(range(2, 513), computed, strict=True))
 
 
 @pytest.mark.parametrize("compute", [torch.bfloat16, torch.float16])
