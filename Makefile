@@ -3,14 +3,14 @@
 # PYTHON     a Python 3.11 to 3.13 (found by itself)
 # MODEL      for `make serve` and `make mac`: a hub id, a checkpoint's folder, or gena-mini
 # DOCTOR     for `make mac`: options of `gena doctor`
-# WORKERS    tests that run at a time; some measure time, so no more than there are cores
+# WORKERS    tests that run at a time; they wait a third of their time, for servers to start and so on
 # PIP_FLAGS  for pip, such as an index of CPU-only torch: on Linux the usual one brings CUDA along
 
 VENV ?= .venv
 PIP_FLAGS ?=
 MODEL ?=
 DOCTOR ?=
-WORKERS ?= 2
+WORKERS ?= 3
 
 IN_RANGE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \

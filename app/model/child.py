@@ -24,6 +24,7 @@ from app.model.wire import (
     REQUEST,
     SLOTS,
     Failure,
+    GaveUp,
     LoadedRuntime,
     Loading,
     NotLoaded,
@@ -163,7 +164,7 @@ def _answer(
         unexpected = [each for each in predicted.failures if each.code == _UNEXPECTED]
         failed = failed + 1 if len(unexpected) == count else 0
         if failed == _FAILURES_IN_A_ROW:
-            logger.error("the model gives nothing but errors: it is loaded anew")
+            channel.sendall(encode_reply(GaveUp("the model gave nothing but errors")))
             return False
     return True
 

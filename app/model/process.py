@@ -25,6 +25,7 @@ from app.model.wire import (
     SLOTS,
     Failure,
     GarbledReplyError,
+    GaveUp,
     LoadedRuntime,
     Loading,
     NotLoaded,
@@ -119,6 +120,8 @@ class ModelProcess:
         # Why it was ended, where it did not end by itself; and how it ended.
         self._fault: str | None = None
         self._reason: str | None = None
+        # It ended between two requests.
+        self._gave_up = False
         assert process.stderr is not None
         self._stderr = loop.create_task(log_lines(process.stderr, logger))
         self._life = loop.create_task(self._live())
@@ -280,6 +283,9 @@ class ModelProcess:
                 self._restart_timer()
                 _settle(pending, answer)
                 self._slots.put_nowait(pending.slot)
+            case GaveUp():
+                self._gave_up = True
+                self._end(reply.reason)
 
     def _answer(self, pending: _Pending, reply: Predicted) -> Prediction:
         failed = {failure.window: failure for failure in reply.failures}
@@ -314,7 +320,7 @@ class ModelProcess:
 
     def _bury(self, reason: str) -> None:
         self._reason = reason
-        self.died_of_a_window = bool(self._pending)
+        self.died_of_a_window = bool(self._pending) and not self._gave_up
         if self._timer is not None:
             self._timer.cancel()
         if not self._ready.done():
@@ -323,7 +329,8 @@ class ModelProcess:
             self._ready.exception()
         # It computes in the order of the requests: the oldest is the one it died of.
         for position, pending in enumerate(self._pending.values()):
-            _settle(pending, ModelDiedError(reason, started=position == 0))
+            started = position == 0 and not self._gave_up
+            _settle(pending, ModelDiedError(reason, started=started))
             self._slots.put_nowait(pending.slot)
         self._pending.clear()
 

@@ -2,9 +2,9 @@
 
 A request is some windows: a fixed header, how many ids each has, and the ids. A reply is its size
 and a JSON object: `Loading` before every step, then `LoadedRuntime` or `NotLoaded`; after that
-`Predicted` for each request. Features travel in shared memory, cut into slots, so that megabytes
-cost one copy at each end and the model never waits for a slow reader. In its slot a request's
-windows lie end to end, a row of float32 for each id.
+`Predicted` for each request, and `GaveUp` where it answers no more. Features travel in shared
+memory, cut into slots, so that megabytes cost one copy at each end and the model never waits for a
+slow reader. In its slot a request's windows lie end to end, a row of float32 for each id.
 """
 
 import json
@@ -85,7 +85,14 @@ class Predicted:
     failures: Sequence[Failure] = ()
 
 
-Reply: TypeAlias = Loading | LoadedRuntime | NotLoaded | Predicted
+@dataclass(frozen=True, config=_EXACT)
+class GaveUp:
+    """Why the process ends by itself, as a clause; it has begun with no request meanwhile."""
+
+    reason: str
+
+
+Reply: TypeAlias = Loading | LoadedRuntime | NotLoaded | Predicted | GaveUp
 _REPLIES: TypeAdapter[Reply] = TypeAdapter(Reply)
 
 

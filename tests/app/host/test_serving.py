@@ -66,7 +66,7 @@ def test_a_converted_model_is_served_and_progress_is_told(
         assert (refused.status_code, refused.json()["code"]) == (503, "model.not_ready")
         assert "Retry-After" in refused.headers
         assert health["model"] == "lab/model"
-        assert "chatter of a library" in server.text
+        until(lambda: "chatter of a library" in server.text, "what it says is in the log")
         # SIGKILL to the converter: told as it is, tried again when somebody asks for it.
         os.kill(*server.children(), signal.SIGKILL)
         failed = server.wait_for("failed")
