@@ -4,6 +4,7 @@ Shapes are known before anything is computed, so every format can be sent while 
 and npy with its exact length.
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ class AnswerPlan:
     @property
     def n_values(self) -> int:
         """Numbers in all features."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return math.prod(self.shape)
 
 
 class Writer(ABC):
