@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,6 +17,15 @@ _NO_INTERVALS = ("#", "track", "browser")
 _BLOCK = 2**20
 # Characters of a line; names of 12 columns are far below.
 _LONGEST_LINE = 2**20
+_NAMES = "(The names of columns? Begin that line with #.)"
+_GFF = (
+    "It looks like GFF or GTF, which count from 1. Make BED of it: awk -F '\\t' -v OFS='\\t' "
+    "'!/^#/ {print $1, $4 - 1, $5, $3, \".\", $7}' genes.gff > genes.bed"
+)
+_VCF = (
+    "It looks like VCF. Make BED of it: bcftools query -f '%CHROM\\t%POS0\\t%END\\t%ID\\n' "
+    "calls.vcf > calls.bed"
+)
 # Nothing bounds a file of one's own.
 _MOST = 2**40
 
@@ -83,6 +92,11 @@ def _intervals(path: Path, text: TextIOWrapper) -> Iterator[Interval]:
         where = f"{path}, line {number}"
         if len(line) == _LONGEST_LINE:
             raise InputError(f"{where}: it has more than {_LONGEST_LINE} characters.")
+        if "\0" in line:
+            raise InputError(
+                f"{path} is not plain text: of a spreadsheet's table, or of text in UTF-16, make "
+                f"text in UTF-8 with tabs (iconv -f UTF-16 -t UTF-8 {path.name} > utf8.bed)."
+            )
         if line.strip() and not line.startswith(_NO_INTERVALS):
             yield _interval(where, number, line)
 
@@ -93,11 +107,12 @@ def _interval(where: str, number: int, line: str) -> Interval:
     if len(cells) < 3:
         raise InputError(f"{where}: BED has at least three columns, this line {len(cells)}.")
     record = cells[0].strip()
-    start, end = whole_number(cells[1].strip()), whole_number(cells[2].strip())
+    numbers = [whole_number(cell.strip()) for cell in cells[:5]]
+    _, start, end, *_ = numbers
     if start is None or end is None:
         raise InputError(
             f"{where}: start and end of the interval are not whole numbers of a genome's size. "
-            "(The names of columns? Begin that line with #.)"
+            f"{_likely(cells, numbers)}"
         )
     if start > end:
         raise InputError(f"{where}: the interval ends before it begins.")
@@ -106,3 +121,16 @@ def _interval(where: str, number: int, line: str) -> Interval:
         raise InputError(f"{where}: the strand is none of + - and a dot.")
     name = cells[3].strip() if len(cells) > 3 else ""
     return Interval(number, record, start, end, name or None, "-" if strand == "-" else "+")
+
+
+def _likely(cells: Sequence[str], numbers: Sequence[int | None]) -> str:
+    """What a line is whose second and third column are not numbers.
+
+    Args:
+        numbers: its first columns, None where one is none.
+    """
+    if len(cells) < 8:
+        return _NAMES
+    if None not in numbers[3:]:
+        return _GFF
+    return _NAMES if numbers[1] is None else _VCF

@@ -222,14 +222,13 @@ def _tell_end(
         seconds=round(progress.seconds, 3),
         peak_mib=round(peak_memory_mib(), 1),
     )
+    what = "1 window is" if n_mine == 1 else f"{n_mine} windows are"
     part, when = "", "One file of all:"
     if options.parts > 1:
-        part, when = (
-            f" of part {options.part}/{options.parts}",
-            "When all parts are done, one file:",
-        )
+        part = f"Part {options.part}/{options.parts}: "
+        when = "When all parts are done, one file:"
     progress.note(
-        f"{n_mine} windows{part} are in {options.output}. {when} "
+        f"{part}{what} in {options.output}. {when} "
         f"gena embed --merge {shlex.quote(str(options.output))} -o vectors.parquet"
     )
 

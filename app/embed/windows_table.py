@@ -314,9 +314,12 @@ def _nothing_left(refused: list[Refused], folder: Path) -> InputError:
     if not refused:
         return InputError("The input has no records.")
     first = refused[0]
+    count, where = f"{len(refused)} stretches are refused, the first", "All are"
+    if len(refused) == 1:
+        count, where = "one stretch is refused", "It is"
     return InputError(
-        f"Nothing of the input can be embedded; {len(refused)} stretches are refused, the first "
-        f"({brief(first.record, 60) or 'without a name'}) because: {first.reason} All are in "
+        f"Nothing of the input can be embedded; {count} "
+        f"({brief(first.record, 60) or 'without a name'}) because: {first.reason} {where} in "
         f"{folder / REFUSED}."
     )
 

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import subprocess
 import threading
 import tracemalloc
 from pathlib import Path
@@ -199,6 +200,7 @@ def test_intervals_with_flanks_strands_and_middles(tmp_path: Path) -> None:
         ("chr1\t0\t9\t" + "n" * 2**20, "more than 1048576 characters"),
         ("chr1\t9\t8", "ends before it begins"),
         ("chr1\t1\t9\tn\t0\t*", "strand"),
+        ("chr1\t9\trs1\tA\tG\t.\tPASS\tAC=1", "VCF.*bcftools"),
         ("", "no intervals"),
     ],
 )
@@ -209,6 +211,26 @@ def test_a_bed_file_that_is_wrong_is_said_with_its_line(
     path.write_text(line + "\n")
     with pytest.raises(InputError, match=said):
         read_bed(path, threading.Event())
+
+
+@pytest.mark.parametrize("table", ["chr1\t5\t9\n".encode("utf-16"), b"PK\x03\x04\x14\0\x06\0"])
+def test_a_table_of_a_spreadsheet_is_told_from_text(tmp_path: Path, table: bytes) -> None:
+    path = tmp_path / "regions.txt"
+    path.write_bytes(table)
+    with pytest.raises(InputError, match=r"iconv -f UTF-16 -t UTF-8 regions\.txt"):
+        read_bed(path, threading.Event())
+
+
+def test_what_makes_bed_of_gff_is_said_and_works(tmp_path: Path) -> None:
+    gff = tmp_path / "genes.gff"
+    gff.write_text("##gff-version 3\nchr1\tEnsembl\tgene\t5\t9\t.\t-\t.\tID=a;Note=b c\n")
+    with pytest.raises(InputError, match=r"line 2.*GFF or GTF") as said:
+        read_bed(gff, threading.Event())
+    command = str(said.value).partition("Make BED of it: ")[2]
+    subprocess.run(["sh", "-c", command], cwd=tmp_path, check=True)
+    (interval,) = read_bed(tmp_path / "genes.bed", threading.Event()).intervals
+    assert (interval.record, interval.start, interval.end) == ("chr1", 4, 9)
+    assert (interval.name, interval.strand) == ("gene", "-")
 
 
 def test_a_bed_file_is_read_line_by_line(tmp_path: Path) -> None:
