@@ -3,11 +3,12 @@
 import argparse
 from pathlib import Path
 
+from converter.bundle.manifest import Manifest
 from converter.bundle.opening import open_bundle
-from converter.checkpoint.files import find_checkpoint
+from converter.checkpoint.files import CheckpointFiles, find_checkpoint
 from converter.commands.command_line import Subparsers
 from converter.commands.precision_text import precision_lines
-from converter.errors import GenaError
+from converter.errors import CheckpointUnavailableError, GenaError, brief_repr
 from converter.fidelity.golden import Golden
 from converter.paths import user_path
 from converter.terminal import print_json
@@ -39,9 +40,7 @@ def _run(args: argparse.Namespace) -> int:
     manifest = bundle.manifest
     reference = head = None
     if args.layers or args.model:
-        files = find_checkpoint(
-            args.model or manifest.model, None if args.model else manifest.commit
-        )
+        files = find_checkpoint(args.model) if args.model else _checkpoint_of(manifest)
         checkpoint = load_checkpoint(files)
         if not manifest.matches(files):
             raise GenaError(f"{files.source} is not the checkpoint that {args.bundle} is of.")
@@ -64,3 +63,13 @@ def _run(args: argparse.Namespace) -> int:
         print(report.as_text())
         print("\n".join(precision_lines(manifest.precision)))
     return 1 if report.flag == "refused" else 0
+
+
+def _checkpoint_of(manifest: Manifest) -> CheckpointFiles:
+    try:
+        return find_checkpoint(manifest.model, manifest.commit)
+    except CheckpointUnavailableError as error:
+        raise CheckpointUnavailableError(
+            f"The bundle was made of {brief_repr(manifest.model)}, and that is not found: {error} "
+            "Say where it is with --model."
+        ) from error

@@ -33,6 +33,13 @@ def test_verify_as_json_with_layers_and_head(
     assert document["precision"]["chosen"] == "fp16"
 
 
+def test_verify_says_how_to_name_a_checkpoint_that_was_a_folder(
+    tiny_bundle: Bundle, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(tiny_bundle.path), "--layers"]) == 1
+    assert "with --model" in capsys.readouterr().err
+
+
 def test_verify_wants_the_bundles_own_checkpoint(
     tiny_bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
