@@ -62,7 +62,7 @@ def check_text(text: str, name: str | None) -> None:
             "sequence.invalid_letter",
             f"{who(name)}: a tab at position {position} separates columns. Send the column of "
             "sequences as FASTA; with names in the first and sequences in the second column: "
-            """awk -F'\\t' '{print ">" $1; print $2}' table.tsv""",
+            "awk -F'\\t' -v begin='>' '{print begin $1; print $2}' table.tsv",
             record=name,
             position=position,
             letter="\t",

@@ -92,12 +92,19 @@ _BY_START: tuple[tuple[bytes, Foreign], ...] = (
     (b"<", Foreign("HTML or XML", "Download the file itself, not its page.")),
 )
 _PHYLIP = re.compile(rb"\d+[ \t]+\d+[ \t]*\r?\n")
-_COMMAS = re.compile(rb"[^\r\n,;]*[,;][^\r\n]*[\r\n]")
-_CSV = Foreign(
-    "a table with commas",
+_OLD_FASTA = re.compile(rb"(;[^\r\n]*\s+)+>")
+_BED = re.compile(rb"([^\t\r\n]+\t\d+\t\d+[\t\r\n]|track[ \t]|browser[ \t])")
+_TABLE = re.compile(rb"[^\r\n,;]*([,;])[^\r\n]*[\r\n]")
+# Without double quotes of its own: where an error is read as JSON, they have backslashes.
+_COLUMNS = (
     "Make FASTA of its columns, name and sequence here the first and second: "
-    """awk -F, 'NR > 1 {print ">" $1; print $2}' table.csv > genes.fa""",
+    "tr -d '\"' < table.csv "
+    "| awk -F'{0}' -v begin='>' 'NR > 1 {{print begin $1; print $2}}' > genes.fa"
 )
+_BY_SEPARATOR = {
+    b",": Foreign("a table with commas", _COLUMNS.format(",")),
+    b";": Foreign("a table with semicolons", _COLUMNS.format(";")),
+}
 
 
 def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
@@ -114,6 +121,11 @@ def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
         return Foreign("a tar archive", _unpacked_by("tar -xf genes.tar"))
     if _PHYLIP.match(first):
         return Foreign("a PHYLIP alignment", _ALIGNMENT.format("phylip-relaxed"))
-    if may_be_table and _COMMAS.match(first):
-        return _CSV
+    if _OLD_FASTA.match(first):
+        advice = "Those of today have none: grep -v '^;' genes.fa"
+        return Foreign("FASTA that begins with a comment", advice)
+    if may_be_table and _BED.match(first):
+        return Foreign("BED", _INTERVALS.format("places.bed"))
+    if may_be_table and (table := _TABLE.match(first)):
+        return _BY_SEPARATOR[table[1]]
     return None

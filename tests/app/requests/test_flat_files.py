@@ -49,6 +49,7 @@ def problem(answer: httpx.Response) -> dict[str, Any]:
 
 def test_a_space_before_a_name_is_no_part_of_it(service: Service) -> None:
     assert told(service, b"> first one\nACGT\n>\t second\nAC\n") == [("first", 4), ("second", 2)]
+    assert told(service, b">chr1\t0\t100\nACGT\n") == [("chr1", 4)]
 
 
 @pytest.mark.parametrize("line_break", [b"\n", b"\r\n", b"\r"])

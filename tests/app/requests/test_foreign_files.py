@@ -48,7 +48,11 @@ FILES = {
     "SAM": (b"@HD\tVN:1.6\n@SQ\tSN:chr1\tLN:10\n", "samtools fasta"),
     "BAM": (gzip.compress(b"BAM\x01" + bytes(8)), "samtools fasta"),
     "GFF": (b"##gff-version 3\nchr1\t.\tgene\t1\t9\t.\t+\t.\tID=a\n", "bedtools getfasta"),
-    "a table with commas": (b"name,sequence\na,ACGT\n", "awk"),
+    "BED": (b"chr1\t0\t100\nchr1\t50\t150\n", "bedtools getfasta"),
+    "FASTA that begins with a comment": (b";old\n;older\n>a\nACGT\n", "grep -v '^;'"),
+    # As R's write.csv and write.csv2 make them.
+    "a table with commas": (b'"name","sequence"\n"a","ACGT"\n', "tr"),
+    "a table with semicolons": (b'"name";"sequence"\n"a";"ACGT"\n', "tr"),
     "a SnapGene file": (b"\t\x00\x00\x00\x0eSnapGene\x00\x01", "SeqIO"),
     "an ABI trace": (b"ABIF\x00\x65", "SeqIO"),
     "a file whose first line is a comment": (b"#note\n>a\nACGT\n", "grep -v '^#'"),
@@ -79,6 +83,7 @@ def test_it_is_named_and_something_helps(
     [
         ("text in UTF-16", "genes.fa"),
         ("a table with commas", "table.csv"),
+        ("a table with semicolons", "table.csv"),
         ("bzip2", "genes.fa.bz2"),
     ],
 )
@@ -89,6 +94,7 @@ def test_the_command_makes_what_is_read(
     if not shutil.which(tool):
         pytest.skip(f"{tool} is not installed")
     detail = service.post("/embeddings", content=content).json()["detail"]
+    assert '"' not in detail.replace("tr -d '\"'", ""), "it is pasted from JSON as it stands there"
     (tmp_path / file).write_bytes(content)
 
     command = detail[detail.index(tool) :]
