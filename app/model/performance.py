@@ -51,17 +51,18 @@ class SpareMemory:
         if self._trim is not None:
             self._trim(0)
             library.mallopt(_MMAP_THRESHOLD, _LAYER_BYTES)
-            self._settled = _resident_bytes()
+            self._settled = _own_bytes()
 
     def limit(self) -> None:
         """Give the system what is free, where the process has grown too large.
 
         Batches of ever other sizes leave ever other holes. Takes a millisecond then.
         """
-        if self._trim is not None and _resident_bytes() - self._settled > _SPARE_BYTES:
+        if self._trim is not None and _own_bytes() - self._settled > _SPARE_BYTES:
             self._trim(0)
 
 
-def _resident_bytes() -> int:
-    """Of Linux."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+def _own_bytes() -> int:
+    """What is resident without the pages of files, of Linux: answers lie in a file."""
+    _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
+    return (resident - shared) * os.sysconf("SC_PAGESIZE")

@@ -89,3 +89,25 @@ def test_of_what_is_free_a_little_is_kept() -> None:
     """)
     assert 35 < kept // 1000 < 64
     assert kept % 1000 < 20
+
+
+def test_answers_in_a_shared_file_are_not_what_is_free() -> None:
+    kept = told("""if True:
+        import mmap, tempfile
+        import numpy as np
+        from app.model.performance import SpareMemory
+        def own():
+            _, resident, shared, *_ = open("/proc/self/statm").read().split()
+            return (int(resident) - int(shared)) // 256  # MiB
+        spare, before = SpareMemory(), own()
+        with tempfile.TemporaryFile() as file:
+            file.truncate(200 * 2**20)
+            answers = np.frombuffer(mmap.mmap(file.fileno(), 0), np.uint8)
+            answers[:] = 1  # of a GPU that takes 65,536 tokens at a time
+        arrays = [np.ones(2**18, np.float32) for _ in range(40)]
+        between = np.ones(2**18, np.float32)  # the heap cannot shrink from its end
+        arrays.clear()
+        spare.limit()
+        print(own() - before)
+    """)
+    assert kept > 35
