@@ -84,6 +84,7 @@ def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
         TryAgainError: there is no room for temporary files.
         AbandonedError: `stop` was set.
     """
+    called = "standard input" if path == STDIN else path
     with ExitStack() as resources:
         try:
             file, sha256 = _open_hashed(path, resources, stop)
@@ -94,16 +95,15 @@ def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
             if sequences is None:
                 sequences = _spooled(file, resources, stop)
         except ProblemError as error:
-            raise InputError(f"{path}: {error.detail}") from None
+            raise InputError(f"{called}: {error.detail}") from None
         except OSError as error:
             if is_full_disk(error):
                 raise TryAgainError(
                     f"{tempfile.gettempdir()} is full. Make room there, or set TMPDIR to a folder "
                     "with room for a byte a base of the input."
                 ) from error
-            raise InputError(f"{path} cannot be read ({error.strerror}).") from error
-        name = "standard input" if path == STDIN else Path(path).name
-        yield Input(name, sha256, sequences, indexed)
+            raise InputError(f"{called} cannot be read ({error.strerror}).") from error
+        yield Input(called if path == STDIN else Path(path).name, sha256, sequences, indexed)
 
 
 def _open_hashed(path: str, resources: ExitStack, stop: threading.Event) -> tuple[BinaryIO, str]:

@@ -213,6 +213,14 @@ def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes, said: str) 
         pass
 
 
+def test_standard_input_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = io.TextIOWrapper(io.BytesIO(gzip.compress(fasta(TWO))[:-9]))
+    monkeypatch.setattr("sys.stdin", cut)
+    said = "^standard input: It ends too early"
+    with pytest.raises(InputError, match=said), open_input("-", threading.Event()):
+        pass
+
+
 def test_no_temporary_file_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scratch = tmp_path / "scratch"
     scratch.mkdir()
