@@ -124,8 +124,7 @@ def shard_writer(folder: Path, number: int, stamp: ShardStamp) -> Iterator["Shar
         TryAgainError: the disk is full.
     """
     path = shard_path(folder, number)
-    for left in folder.glob(f".{path.name}.*"):  # of a run that was killed
-        left.unlink(missing_ok=True)
+    sweep_partials(path)
     columns = schema(stamp)
     told = full_disk_told(
         folder,

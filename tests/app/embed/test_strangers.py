@@ -46,6 +46,17 @@ def with_shards(folder: Path) -> tuple[WindowsTable, ShardStamp]:
     return table, stamp
 
 
+def test_runs_that_write_one_shard_at_once_leave_each_other_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "v"
+    table, stamp = with_shards(folder)
+    windows = pq.ParquetFile(folder / TABLE).read_row_group(0)
+    shard_path(folder, 0).unlink()
+    with shard_writer(folder, 0, stamp) as first, shard_writer(folder, 0, stamp) as second:
+        for writer in (first, second):
+            writer.write(windows, [Answer(None, problem="model.error")] * len(windows))
+    assert is_there(folder, 0, stamp, table)
+
+
 def rewritten(
     path: Path, change: Callable[[pa.Table], pa.Table] | None = None, **said: Any
 ) -> None:
