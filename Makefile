@@ -62,8 +62,9 @@ demo: install
 serve: install
 	$(BIN)/gena serve $(if $(MODEL),--model '$(MODEL)')
 
+# Some hundred processes start: that none of them keeps what it compiled would be a minute.
 test: dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 mac:
 	@$(MAKE) --no-print-directory dev || { echo; \

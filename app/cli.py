@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import NoneType
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
+from converter.importing import large_imports
 from converter.interrupts import ending_at_once
 
 if TYPE_CHECKING:
@@ -198,9 +199,10 @@ def _start_serving(arguments: argparse.Namespace) -> int:
     except OSError as error:
         print(f"gena: cannot log to {settings.log_file}: {error.strerror}.", file=sys.stderr)
         return 1
-    from app.host.gate import warn_if_open
-    from app.host.server import serve
-    from app.main import create_app
+    with large_imports():
+        from app.host.gate import warn_if_open
+        from app.host.server import serve
+        from app.main import create_app
 
     warn_if_open(listeners[0].getsockname()[0], settings)
     # As a service it stays, and /health says what is wrong: others would start it again and again.
@@ -221,7 +223,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
 
 def _embed(arguments: argparse.Namespace) -> int:
     with ending_at_once():
-        from app.embed.command import run
+        with large_imports():
+            from app.embed.command import run
 
         settings = _settings(arguments)
     return 2 if settings is None else run(arguments, settings)

@@ -16,6 +16,7 @@ from converter.bundle.store import build_lock, building_folder, publish
 from converter.checkpoint.files import CheckpointFiles, SmallFiles, find_small_files, find_weights
 from converter.conversion.progress import OnProgress
 from converter.errors import BundleError, CheckpointError
+from converter.importing import large_imports
 from converter.network.description import read_description
 from converter.options import BuildOptions
 
@@ -80,8 +81,9 @@ def _build(
 ) -> None:
     """Build a bundle and publish it."""
     on_progress("read", 0.0, f"Reading {files.weights.name}")
-    from converter.conversion.filling import disk_space, fill_bundle
-    from converter.network.loading import load_checkpoint
+    with large_imports():
+        from converter.conversion.filling import disk_space, fill_bundle
+        from converter.network.loading import load_checkpoint
 
     before = files.sha256
     checkpoint = load_checkpoint(files)

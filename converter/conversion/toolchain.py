@@ -15,10 +15,14 @@ from typing import Any
 
 import numpy as np
 
+from converter.importing import large_imports
+
 log = logging.getLogger(__name__)
 
 # coremltools imports what it could convert from besides torch, where that is installed.
 _OTHER_FRAMEWORKS = ("sklearn", "tensorflow", "transformers", "xgboost")
+# What trains compressed networks: a third of the import, and here none is trained.
+_TRAINING = "coremltools.optimize.torch"
 
 
 @contextlib.contextmanager
@@ -37,7 +41,7 @@ def coremltools_quietly() -> Iterator[ModuleType]:
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")
-            with _out_of_reach(_OTHER_FRAMEWORKS):
+            with large_imports(), _out_of_reach(_OTHER_FRAMEWORKS), _empty(_TRAINING):
                 import coremltools
 
             yield coremltools
@@ -58,6 +62,19 @@ def _out_of_reach(names: Iterable[str]) -> Iterator[None]:
     finally:
         for name in hidden:
             del sys.modules[name]
+
+
+@contextlib.contextmanager
+def _empty(name: str) -> Iterator[None]:
+    """A module without anything in it for a while, unless it is there already."""
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = ModuleType(name)
+    try:
+        yield
+    finally:
+        del sys.modules[name]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ Importing this module is cheap: torch and coremltools are imported when a runtim
 import sys
 
 from converter.bundle.opening import Bundle
+from converter.importing import large_imports
 from converter.runtime.protocol import (
     ANY_PROCESS,
     COMPUTE_UNITS,
@@ -56,11 +57,13 @@ def load_runtime(
                 bundle, compute_units=compute_units, circumstances=circumstances
             )
         case "torch":
-            from converter.runtime.torch_runtime import TorchRuntime
+            with large_imports():
+                from converter.runtime.torch_runtime import TorchRuntime
 
             return TorchRuntime(bundle, device=device, compute=compute, threads=threads)
         case "mil":
-            from converter.runtime.mil import MilRuntime
+            with large_imports():
+                from converter.runtime.mil import MilRuntime
 
             return MilRuntime(bundle, threads=threads)
         case "auto":

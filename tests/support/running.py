@@ -45,7 +45,8 @@ class Server:
         if not self._listening.wait(_PATIENCE_SECONDS) or not self.url:
             self.kill()
             raise AssertionError(f"the server did not start:\n{self.text}")
-        self.http = httpx.Client(base_url=self.url, timeout=_PATIENCE_SECONDS)
+        # Plain HTTP: without the certificates, which take longer to read than to start a client.
+        self.http = httpx.Client(base_url=self.url, timeout=_PATIENCE_SECONDS, verify=False)
 
     def _read(self) -> None:
         assert self.process.stderr is not None
