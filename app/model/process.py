@@ -252,11 +252,13 @@ class ModelProcess:
         except Exception:
             logger.exception("not a reply of the model process")
             self._fault = "the model process sent what is no answer and was ended"
+        # It computes in the order of the requests: the oldest is the one it died of.
+        oldest = None if self._gave_up else next(iter(self._pending), None)
         kill_child(self._process)
         ended = await gone(self._process, self._stderr)
         self._writer.close()
         self._memory.close()
-        self._bury(self._fault or f"the model process ended ({ended})")
+        self._bury(self._fault or f"the model process ended ({ended})", oldest)
 
     async def _next_reply(self) -> Reply:
         (size,) = REPLY.unpack(await self._reader.readexactly(REPLY.size))
@@ -318,19 +320,17 @@ class ModelProcess:
         self._fault = self._fault or reason
         self._writer.transport.abort()
 
-    def _bury(self, reason: str) -> None:
+    def _bury(self, reason: str, died_of: int | None) -> None:
         self._reason = reason
-        self.died_of_a_window = bool(self._pending) and not self._gave_up
+        self.died_of_a_window = died_of is not None
         if self._timer is not None:
             self._timer.cancel()
         if not self._ready.done():
             self._ready.set_exception(ModelDiedError(reason, started=False))
             # Nobody may be waiting for it any more.
             self._ready.exception()
-        # It computes in the order of the requests: the oldest is the one it died of.
-        for position, pending in enumerate(self._pending.values()):
-            started = position == 0 and not self._gave_up
-            _settle(pending, ModelDiedError(reason, started=started))
+        for number, pending in self._pending.items():
+            _settle(pending, ModelDiedError(reason, started=number == died_of))
             self._slots.put_nowait(pending.slot)
         self._pending.clear()
 

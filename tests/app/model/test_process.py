@@ -299,6 +299,26 @@ async def test_what_holds_its_output_open_does_not_keep_it_from_being_dead(
 
 
 @scenario
+async def test_who_asks_while_a_process_is_buried_is_not_what_it_died_of(
+    bundle: Bundle, tmp_path: Path
+) -> None:
+    orphan = tmp_path / "orphan"
+    try:
+        async with scripted(bundle, orphan=str(orphan)) as process:
+            # What holds its output open makes the burial take two seconds.
+            while not (orphan.exists() and orphan.read_text()) or is_running(process.pid):
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)  # for the loop to hear of it
+            with pytest.raises(ModelDiedError) as died:
+                await process.predict([ids(1, 9, 2)])
+        assert not died.value.started
+        assert not process.died_of_a_window
+    finally:
+        os.kill(int(orphan.read_text()), signal.SIGKILL)
+        await asyncio.sleep(0.1)  # for the loop to see that the pipe is closed
+
+
+@scenario
 async def test_a_process_that_may_not_be_killed_any_more_is_dead(
     bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
