@@ -1,6 +1,7 @@
 """BED files: intervals on the records of the input."""
 
 import hashlib
+import shlex
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -95,7 +96,8 @@ def _intervals(path: Path, text: TextIOWrapper) -> Iterator[Interval]:
         if "\0" in line:
             raise InputError(
                 f"{path} is not plain text: of a spreadsheet's table, or of text in UTF-16, make "
-                f"text in UTF-8 with tabs (iconv -f UTF-16 -t UTF-8 {path.name} > utf8.bed)."
+                "text in UTF-8 with tabs "
+                f"(iconv -f UTF-16 -t UTF-8 {shlex.quote(path.name)} > utf8.bed)."
             )
         if line.strip() and not line.startswith(_NO_INTERVALS):
             yield _interval(where, number, line)

@@ -27,7 +27,7 @@ _MMAP_THRESHOLD, _LAYER_BYTES = -3, 13 * 2**20  # the first by its number in mal
 # between. Were less spare than that, every batch would touch pages that have to be cleared first.
 _SPARE_BYTES = 96 * 2**20
 # oneDNN keeps the code of so many products, of up to half a megabyte each: those of the last dozen
-# numbers of rows. To make it again takes a millisecond or two a batch.
+# numbers of rows. To make it again takes some five milliseconds a number.
 _CODE = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "64"}
 
 

@@ -99,37 +99,41 @@ def test_a_process_that_begins_with_nonsense_is_ended(bundle: Bundle, first: byt
     begin()
 
 
+@asynccontextmanager
+async def dying_with_an_orphan(
+    bundle: Bundle, folder: Path
+) -> AsyncIterator[tuple[ModelProcess, Path]]:
+    """It dies at once; what it started holds its stderr open, and has its id in the file."""
+    orphan = folder / "orphan"
+    try:
+        async with scripted(bundle, orphan=str(orphan)) as process:
+            yield process, orphan
+    finally:
+        os.kill(int(orphan.read_text()), signal.SIGKILL)
+        await asyncio.sleep(0.1)  # for the loop to see that the pipe is closed
+
+
 @scenario
 async def test_what_holds_its_output_open_does_not_keep_it_from_being_dead(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    orphan = tmp_path / "orphan"
-    try:
-        async with scripted(bundle, orphan=str(orphan)) as process:
-            async with asyncio.timeout(20):
-                with pytest.raises(ModelDiedError, match="SIGKILL"):
-                    await process.ready(60)
-            assert is_running(int(orphan.read_text()))
-    finally:
-        os.kill(int(orphan.read_text()), signal.SIGKILL)
-        await asyncio.sleep(0.1)  # for the loop to see that the pipe is closed
+    async with dying_with_an_orphan(bundle, tmp_path) as (process, orphan):
+        async with asyncio.timeout(20):
+            with pytest.raises(ModelDiedError, match="SIGKILL"):
+                await process.ready(60)
+        assert is_running(int(orphan.read_text()))
 
 
 @scenario
 async def test_who_asks_while_a_process_is_buried_is_not_what_it_died_of(
     bundle: Bundle, tmp_path: Path
 ) -> None:
-    orphan = tmp_path / "orphan"
-    try:
-        async with scripted(bundle, orphan=str(orphan)) as process:
-            # What holds its output open makes the burial take two seconds.
-            while not (orphan.exists() and orphan.read_text()) or is_running(process.pid):
-                await asyncio.sleep(0.01)
-            await asyncio.sleep(0.2)  # for the loop to hear of it
-            with pytest.raises(ModelDiedError) as died:
-                await process.predict([WINDOW])
+    async with dying_with_an_orphan(bundle, tmp_path) as (process, orphan):
+        # The orphan makes the burial take two seconds.
+        while not (orphan.exists() and orphan.read_text()) or is_running(process.pid):
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # for the loop to hear of it
+        with pytest.raises(ModelDiedError) as died:
+            await process.predict([WINDOW])
         assert not died.value.started
-        assert not process.died_of_a_window
-    finally:
-        os.kill(int(orphan.read_text()), signal.SIGKILL)
-        await asyncio.sleep(0.1)  # for the loop to see that the pipe is closed
+    assert not process.died_of_a_window
