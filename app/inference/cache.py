@@ -1,4 +1,4 @@
-"""Features of windows that were computed before: bounded in bytes, least recently used go first."""
+"""What was computed of windows before: bounded in bytes, least recently used go first."""
 
 from collections import OrderedDict
 from hashlib import blake2b
@@ -6,15 +6,17 @@ from hashlib import blake2b
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.pooling import WindowPooling
+
 # Key, array object and dictionary entry of one window, beside its values.
 _ENTRY_BYTES = 300
 
 
 class WindowCache:
-    """(n, H) float32 rows, by the bundle's fingerprint and the window's ids.
+    """(n, H) float32 rows, or (1, H) pooled, by the bundle's fingerprint, the ids and the pooling.
 
-    Holds what the model answered, before pooling or casting, so that every choice of a request
-    is served from the same entry. Used by the event loop only; not for threads.
+    Holds what the model answered, before casting: a vector of a window takes as much as one row of
+    it. Used by the event loop only; not for threads.
 
     Args:
         limit: bytes; 0 keeps nothing.
@@ -29,9 +31,11 @@ class WindowCache:
         self.bytes = 0
 
     @staticmethod
-    def key(fingerprint: str, ids: NDArray[np.int32]) -> bytes:
+    def key(
+        fingerprint: str, ids: NDArray[np.int32], pooling: WindowPooling | None = None
+    ) -> bytes:
         """Digest of what the features depend on."""
-        digest = blake2b(fingerprint.encode(), digest_size=24)
+        digest = blake2b(f"{fingerprint} {pooling}".encode(), digest_size=24)
         digest.update(b"\0")
         digest.update(np.ascontiguousarray(ids, dtype="<i4").tobytes())
         return digest.digest()

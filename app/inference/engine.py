@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from app.errors import ProblemError
 from app.inference.cache import WindowCache
-from app.inference.merging import RecordMerger, own_rows, window_vector
+from app.inference.merging import RecordMerger, finished, own_rows, pooling_of
 from app.inference.records import PreparedRequest, Record, RecordStrand
 from app.inference.windows import Window
 from app.model.flow import Flow
 from app.model.prediction import IN_FLIGHT
 from app.requests.options import Choices
+from converter.pooling import WindowPooling
 from converter.tokenizer import DnaTokenizer
 
 # Windows that are asked for ahead of the one whose features are used next: these many, and the
@@ -61,26 +62,29 @@ class Predictor:
         """Tokens to ask for ahead, so that the model can take many windows at a time."""
         return _AHEAD_BATCHES * self._flow.batch_tokens
 
-    async def rows(self, ids: NDArray[np.int32]) -> NDArray[np.float32]:
+    async def rows(
+        self, ids: NDArray[np.int32], pooling: WindowPooling | None = None
+    ) -> NDArray[np.float32]:
         """Features of a window.
 
         Args:
             ids: (n,) without specials.
+            pooling: what is wanted instead of all rows.
 
         Returns:
-            (n + 2, H), C order, read-only perhaps.
+            (n + 2, H), or (1, H) where it is pooled; C order, read-only perhaps.
 
         Raises:
             ProblemError: 500 model.not_finite, and those of the flow.
         """
         window = self._tokenizer.window(ids)
-        key = self._cache.key(self._fingerprint, window)
+        key = self._cache.key(self._fingerprint, window, pooling)
         known = self._cache.get(key)
         if known is not None:
             self.hits += 1
             return known
         self.misses += 1
-        rows = np.ascontiguousarray(await self._flow.predict(window))
+        rows = np.ascontiguousarray(await self._flow.predict(window, pooling))
         if not np.isfinite(rows).all():
             raise ProblemError(
                 "model.not_finite",
@@ -113,12 +117,13 @@ class Block:
 
 @dataclass(frozen=True)
 class _WindowTask:
-    """One window to compute; first and last of its record are marked."""
+    """One window to compute, and what of it; first and last of its record are marked."""
 
     record: Record
     strand: RecordStrand
     window: Window
     ids: NDArray[np.int32]
+    pooling: WindowPooling | None
     first: bool
     last: bool
 
@@ -152,7 +157,8 @@ def _window_tasks(prepared: PreparedRequest) -> Iterator[_WindowTask]:
             for window in reversed(windows) if turned else windows:
                 left -= 1
                 ids = strand.ids(prepared.store, window.first, window.end)
-                yield _WindowTask(record, strand, window, ids, first, left == 0)
+                pooling = pooling_of(window, prepared.choices)
+                yield _WindowTask(record, strand, window, ids, pooling, first, left == 0)
                 first = False
 
 
@@ -167,7 +173,7 @@ async def _in_order(
             while len(ahead) < _AHEAD_WINDOWS or tokens < predictor.ahead_tokens:
                 if (task := next(tasks, None)) is None:
                     break
-                ahead.append((task, asyncio.create_task(predictor.rows(task.ids))))
+                ahead.append((task, asyncio.create_task(predictor.rows(task.ids, task.pooling))))
                 tokens += len(task.ids)
             if not ahead:
                 return
@@ -253,7 +259,7 @@ class _WindowVectorBlocks:
     choices: Choices
 
     def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
-        values = _cast(window_vector(rows, self.choices), self.choices)[None]
+        values = _cast(finished(rows[0], self.choices), self.choices)[None]
         yield Block(task.record, values, 0, task.first, task.last, task.window, task.strand)
 
 
@@ -265,7 +271,7 @@ class _PooledBlocks:
         self._merger = RecordMerger(choices)
 
     def __call__(self, task: _WindowTask, rows: NDArray[np.float32]) -> Iterator[Block]:
-        self._merger.add(task.strand, task.window, rows)
+        self._merger.add(task.strand, task.window, rows[0])
         if task.last:
             values = _cast(self._merger.vector(), self._choices)
             self._merger = RecordMerger(self._choices)

@@ -1,7 +1,7 @@
 """One vector out of a record's windows and strands."""
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from app.inference.records import RecordStrand
 from app.inference.windows import Window
 from app.requests.options import Choices
+from converter.pooling import WindowPooling
 
 
 def own_rows(rows: NDArray[np.float32], window: Window) -> NDArray[np.float32]:
@@ -22,26 +23,27 @@ def own_span(window: Window) -> slice:
     return slice(window.own_first + shift, window.own_end + shift)
 
 
-def window_vector(rows: NDArray[np.float32], choices: Choices) -> NDArray[np.float32]:
-    """(H,) of one window by itself: of its (n, H) rows, [CLS] first and [SEP] last."""
-    own = rows[1:-1]
-    vector: NDArray[np.float64]
+def pooling_of(window: Window, choices: Choices) -> WindowPooling | None:
+    """What of a window's rows goes into the answer: all, or the vector that is made of them.
+
+    A vector of the window by itself is of all its tokens, a part of its record's of its own.
+    """
+    span = slice(1, window.n_tokens - 1) if choices.by_window else own_span(window)
     match choices.pooling:
-        case "mean":
-            vector = own.mean(axis=0, dtype=np.float64)
-        case "cls":
-            vector = rows[0].astype(np.float64)
-        case "max":
-            vector = own.max(axis=0).astype(np.float64)
         case "none":
-            raise ValueError("features that are not pooled have no vectors")
+            return None
+        case "cls":
+            return WindowPooling("mean", 0, 1)
+        case "mean" | "max" as how:
+            return WindowPooling(how, span.start, span.stop)
         case unknown:
             assert_never(unknown)
-    return _finished(vector, choices)
 
 
-def _finished(vector: NDArray[np.float64], choices: Choices) -> NDArray[np.float32]:
+def finished(vector: NDArray[Any], choices: Choices) -> NDArray[np.float32]:
+    """(H,) as it is answered, before it is cast."""
     if choices.normalize:
+        vector = vector.astype(np.float64)
         length = np.linalg.norm(vector)
         vector = vector / length if length > 0 else vector
     single: NDArray[np.float32] = vector.astype(np.float32)
@@ -65,9 +67,9 @@ class RecordMerger:
         self._choices = choices
         self._totals: list[_StrandTotal] = []
 
-    def add(self, strand: RecordStrand, window: Window, rows: NDArray[np.float32]) -> None:
-        """The next window of the record: (n, H) rows, [CLS] first."""
-        part = self._part(strand, window, rows)
+    def add(self, strand: RecordStrand, window: Window, vector: NDArray[np.float32]) -> None:
+        """The next window of the record: (H,), pooled as `pooling_of` says."""
+        part = self._part(strand, window, vector.astype(np.float64))
         if not self._totals or self._totals[-1].strand is not strand:
             self._totals.append(_StrandTotal(strand, part))
             return
@@ -78,23 +80,20 @@ class RecordMerger:
     def vector(self) -> NDArray[np.float32]:
         """(H,) of all windows that were added."""
         vector: NDArray[np.float64] = np.mean([each.total for each in self._totals], axis=0)
-        return _finished(vector, self._choices)
+        return finished(vector, self._choices)
 
     def _part(
-        self, strand: RecordStrand, window: Window, rows: NDArray[np.float32]
+        self, strand: RecordStrand, window: Window, vector: NDArray[np.float64]
     ) -> NDArray[np.float64]:
         """(H,) that a window adds to its strand."""
-        part: NDArray[np.float64]
-        own = own_rows(rows, window)
         match self._choices.pooling:
             case "mean":
-                part = own.sum(axis=0, dtype=np.float64) / strand.own_tokens
+                return vector * ((window.own_end - window.own_first) / strand.own_tokens)
             case "cls":
-                part = rows[0].astype(np.float64) / strand.n_windows
+                return vector / strand.n_windows
             case "max":
-                part = own.max(axis=0).astype(np.float64)
+                return vector
             case "none":
                 raise ValueError("features that are not pooled are not merged")
             case unknown:
                 assert_never(unknown)
-        return part

@@ -35,6 +35,7 @@ from app.model.wire import (
 from converter.bundle.opening import Bundle, open_expected, undisturbed
 from converter.errors import GenaError, is_full_disk
 from converter.life_line import when_parent_ends
+from converter.pooling import WindowPooling, count_answered
 from converter.runtime.loading import load_runtime
 from converter.runtime.protocol import Circumstances, Runtime
 
@@ -155,9 +156,9 @@ def _answer(
     failed = 0
     while len(header := stream.read(REQUEST.size)) == REQUEST.size:
         number, slot, count = REQUEST.unpack(header)
-        windows = read_windows(stream, count)
+        windows, poolings = read_windows(stream, count)
         place = memoryview(memory)[slot * slot_bytes : (slot + 1) * slot_bytes]
-        predicted = _predict(runtime, number, windows, place)
+        predicted = _predict(runtime, number, windows, poolings, place)
         channel.sendall(encode_reply(predicted))
         place.release()  # the map cannot be closed while somebody looks at it
         spare.limit()
@@ -170,36 +171,46 @@ def _answer(
 
 
 def _predict(
-    runtime: Runtime, number: int, windows: Sequence[WindowIds], place: memoryview
+    runtime: Runtime,
+    number: int,
+    windows: Sequence[WindowIds],
+    poolings: Sequence[WindowPooling | None],
+    place: memoryview,
 ) -> Predicted:
-    """Predict windows of (n,) ids, and put their features into their place, end to end."""
+    """Predict windows of (n,) ids, and put what is wanted into its place, end to end."""
     started = time.perf_counter()
-    results = _results(runtime, windows)
+    results = _results(runtime, windows, poolings)
     seconds = time.perf_counter() - started
-    rows, hidden = sum(map(len, windows)), _hidden_size(results)
+    counts = [
+        count_answered(len(ids), wanted) for ids, wanted in zip(windows, poolings, strict=True)
+    ]
+    rows, hidden = sum(counts), _hidden_size(results)
     # A ValueError where they do not fit: the place beside it is another request's.
     target = np.frombuffer(place, np.float32, rows * hidden).reshape(rows, hidden)
     failures, row = [], 0
-    for index, (window, result) in enumerate(zip(windows, results, strict=True)):
+    for index, (count, result) in enumerate(zip(counts, results, strict=True)):
         if isinstance(result, Exception):
             failures.append(_failure(index, result))
         else:
-            target[row : row + len(window)] = result
-        row += len(window)
+            target[row : row + count] = result
+        row += count
     return Predicted(number, (rows, hidden), seconds, failures)
 
 
-def _results(runtime: Runtime, windows: Sequence[WindowIds]) -> list[Rows | Exception]:
+def _results(
+    runtime: Runtime, windows: Sequence[WindowIds], poolings: Sequence[WindowPooling | None]
+) -> list[Rows | Exception]:
     """Of each window its features, or what it failed with.
 
     Those that failed together are tried one by one: most of them are well.
     """
     try:
-        return list(runtime.predict(windows))
+        return list(runtime.predict(windows, poolings))
     except Exception as error:
         if len(windows) == 1:
             return [error]
-        return [result for window in windows for result in _results(runtime, [window])]
+        each = zip(windows, poolings, strict=True)
+        return [result for ids, wanted in each for result in _results(runtime, [ids], [wanted])]
 
 
 def _hidden_size(results: Sequence[Rows | Exception]) -> int:

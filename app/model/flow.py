@@ -9,6 +9,7 @@ from typing import Protocol
 
 from app.errors import ProblemError
 from app.model.prediction import Rows, WindowIds
+from converter.pooling import WindowPooling
 
 
 class Turns(Protocol):
@@ -44,6 +45,7 @@ class QueuedWindow:
     """
 
     window: WindowIds
+    pooling: WindowPooling | None
     answer: asyncio.Future[Rows]
     queued_at: float = field(default_factory=time.perf_counter)
     turn: float = math.inf
@@ -131,16 +133,17 @@ class Flow:
             return 0.0
         return time.perf_counter() - max(self._unanswered_since, self._answered_at)
 
-    async def predict(self, window: WindowIds) -> Rows:
+    async def predict(self, window: WindowIds, pooling: WindowPooling | None = None) -> Rows:
         """Features of one window.
 
         Waits for room in the queue: an admitted flow is not refused later for want of room.
 
         Args:
             window: (n,) int32 unpadded ids with both specials, no more than `self.window`.
+            pooling: what is wanted instead of all rows.
 
         Returns:
-            (n, hidden) float32, one row a token.
+            (n, hidden) float32, one row a token; (1, hidden) where it is pooled.
 
         Raises:
             ProblemError: 503 model.crashed or model.replaced, 504 deadline.exceeded, or that of
@@ -150,7 +153,7 @@ class Flow:
         if not 0 < len(window) <= self.window:
             raise ValueError(f"a window has 1 to {self.window} ids, not {len(window)}")
         await self._turns.wait_for_room(self, len(window))
-        queued = QueuedWindow(window, asyncio.get_running_loop().create_future())
+        queued = QueuedWindow(window, pooling, asyncio.get_running_loop().create_future())
         if not self._unanswered:
             self._unanswered_since = queued.queued_at
         self._unanswered.add(queued)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import ProblemError
+from converter.pooling import Poolings
 
 # Two batches are with the model: it computes one while the answer of the other travels.
 IN_FLIGHT = 2
@@ -29,8 +30,8 @@ class Prediction:
     """What the model made of some windows, and how long it took for all of them.
 
     Attributes:
-        answers: of each window its features, (n, hidden) float32; or why it has none, while the
-            model is well otherwise.
+        answers: of each window its features, (n, hidden) float32, or (1, hidden) where they are
+            pooled; or why it has none, while the model is well otherwise.
     """
 
     answers: Sequence[Rows | ProblemError]
@@ -46,8 +47,8 @@ class Model(Protocol):
 
     batch_tokens: int
 
-    async def predict(self, windows: Sequence[WindowIds]) -> Prediction:
-        """Features of windows of (n,) ids with both specials.
+    async def predict(self, windows: Sequence[WindowIds], poolings: Poolings = None) -> Prediction:
+        """Features of windows of (n,) ids with both specials, pooled where that is wanted.
 
         Raises:
             ModelDiedError: the process ended before it answered.

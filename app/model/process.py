@@ -40,6 +40,7 @@ from app.settings import Settings
 from converter.bundle.manifest import Manifest
 from converter.bundle.opening import Bundle
 from converter.errors import is_full_disk
+from converter.pooling import Poolings, count_answered, of_each
 
 logger = logging.getLogger("gena.model")
 
@@ -75,7 +76,7 @@ class ModelStartError(Exception):
 class _Pending:
     answer: asyncio.Future[Prediction]
     slot: int
-    lengths: tuple[int, ...]
+    rows: tuple[int, ...]
 
 
 class ModelProcess:
@@ -198,16 +199,18 @@ class ModelProcess:
         finally:
             self._on_step = None
 
-    async def predict(self, windows: Sequence[WindowIds]) -> Prediction:
+    async def predict(self, windows: Sequence[WindowIds], poolings: Poolings = None) -> Prediction:
         """See `Model`. A window's ProblemError is 500 model.not_finite or model.error.
 
         Raises:
             ModelDiedError: the process ended before it answered.
-            ValueError: there is no room for their features.
+            ValueError: there is no room for their features, or no such rows to pool.
         """
         lengths = tuple(map(len, windows))
-        if sum(lengths) * self._row_bytes > self._slot_bytes:
-            raise ValueError(f"windows of {sum(lengths)} ids are too many at a time")
+        wanted = of_each(poolings, lengths)
+        rows = tuple(map(count_answered, lengths, wanted))
+        if sum(rows) * self._row_bytes > self._slot_bytes:
+            raise ValueError(f"{sum(rows)} rows are too many at a time")
         slot = await self._slots.get()
         if self._reason is not None:
             # Whoever waits for a place hears of it too.
@@ -215,10 +218,10 @@ class ModelProcess:
             raise ModelDiedError(self._reason, started=False)
         number, self._next_number = self._next_number, (self._next_number + 1) % 2**32
         answer: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self._pending[number] = _Pending(answer, slot, lengths)
+        self._pending[number] = _Pending(answer, slot, rows)
         if self._timer is None:
             self._restart_timer()
-        self._writer.write(encode_request(number, slot, windows))
+        self._writer.write(encode_request(number, slot, windows, wanted))
         return await answer
 
     async def died(self) -> str:
@@ -291,15 +294,15 @@ class ModelProcess:
 
     def _answer(self, pending: _Pending, reply: Predicted) -> Prediction:
         failed = {failure.window: failure for failure in reply.failures}
-        rows = sum(pending.lengths)
-        hidden_size = self._hidden_size if len(failed) < len(pending.lengths) else 0
-        if any(index >= len(pending.lengths) for index in failed):
+        rows = sum(pending.rows)
+        hidden_size = self._hidden_size if len(failed) < len(pending.rows) else 0
+        if any(index >= len(pending.rows) for index in failed):
             raise GarbledReplyError("it failed for a window that it was not sent")
         if reply.shape != (rows, hidden_size):
             raise GarbledReplyError(f"its features have the shape {reply.shape}")
         offset = pending.slot * self._slot_bytes
         values = np.frombuffer(self._memory, np.float32, rows * hidden_size, offset)
-        parts = np.split(values.reshape(reply.shape), np.cumsum(pending.lengths)[:-1])
+        parts = np.split(values.reshape(reply.shape), np.cumsum(pending.rows)[:-1])
         answers = [
             _problem(failed[index]) if index in failed else part.copy()
             for index, part in enumerate(parts)

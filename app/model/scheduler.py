@@ -224,7 +224,9 @@ class Scheduler:
 
     async def _compute(self, model: Model, batch: list[_Turn]) -> None:
         try:
-            prediction = await model.predict([queued.window for _, queued in batch])
+            prediction = await model.predict(
+                [queued.window for _, queued in batch], [queued.pooling for _, queued in batch]
+            )
         except ModelDiedError as error:
             if self._model is model:
                 self._model = None

@@ -1,29 +1,34 @@
 """What the server and the model's process say to each other.
 
-A request is some windows: a fixed header, how many ids each has, and the ids. A reply is its size
-and a JSON object: `Loading` before every step, then `LoadedRuntime` or `NotLoaded`; after that
-`Predicted` for each request, and `GaveUp` where it answers no more. Features travel in shared
-memory, cut into slots, so that megabytes cost one copy at each end and the model never waits for a
-slow reader. In its slot a request's windows lie end to end, a row of float32 for each id.
+A request is some windows: a fixed header, of each window how long it is and what is wanted of it,
+and the ids. A reply is its size and a JSON object: `Loading` before every step, then
+`LoadedRuntime` or `NotLoaded`; after that `Predicted` for each request, and `GaveUp` where it
+answers no more. Features travel in shared memory, cut into slots, so that megabytes cost one copy
+at each end and the model never waits for a slow reader. In its slot a request's answers lie end to
+end, a row of float32 for each id, or one for a window that is pooled.
 """
 
 import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any, BinaryIO, TypeAlias
+from typing import Annotated, Any, BinaryIO, Literal, TypeAlias
 
 import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from app.model.prediction import IN_FLIGHT, WindowIds
+from converter.pooling import WindowPooling
 
 # Each request that is with the model has a place for its answer.
 SLOTS = IN_FLIGHT
-# Number of the request, slot for its answer, count of windows. As many int32 follow, their lengths,
-# and then their int32 ids.
+# Number of the request, slot for its answer, count of windows. Of each window four int32 follow:
+# how many ids it has, the place of its pooling in _HOW, the first and the end of its rows; after
+# those of all the int32 ids.
 REQUEST = struct.Struct("<III")
+_WINDOW_HEAD = 4
+_HOW: tuple[Literal["mean", "max"] | None, ...] = (None, "mean", "max")
 # Bytes of the JSON object that follows.
 REPLY = struct.Struct("<I")
 LONGEST_REPLY = 2**20
@@ -114,19 +119,38 @@ def decode_reply(data: bytes) -> Reply:
         raise GarbledReplyError("it sent no reply") from error
 
 
-def encode_request(number: int, slot: int, windows: Sequence[WindowIds]) -> bytes:
+def encode_request(
+    number: int, slot: int, windows: Sequence[WindowIds], poolings: Sequence[WindowPooling | None]
+) -> bytes:
     """A request as it travels."""
-    lengths = np.array([len(window) for window in windows], np.int32)
-    parts = [lengths, *(np.asarray(window, np.int32) for window in windows)]
+    heads = [
+        _window_head(len(ids), pooling) for ids, pooling in zip(windows, poolings, strict=True)
+    ]
+    parts = [np.array(heads, np.int32), *(np.asarray(ids, np.int32) for ids in windows)]
     return REQUEST.pack(number, slot, len(windows)) + b"".join(part.tobytes() for part in parts)
 
 
-def read_windows(stream: BinaryIO, count: int) -> list[WindowIds]:
-    """The windows of a request whose header was read."""
-    lengths = np.frombuffer(stream.read(4 * count), np.int32)
+def _window_head(length: int, pooling: WindowPooling | None) -> tuple[int, int, int, int]:
+    if pooling is None:
+        return length, 0, 0, 0
+    return length, _HOW.index(pooling.how), pooling.first, pooling.end
+
+
+def read_windows(
+    stream: BinaryIO, count: int
+) -> tuple[list[WindowIds], list[WindowPooling | None]]:
+    """The windows of a request whose header was read, and what is wanted of each."""
+    heads = np.frombuffer(stream.read(4 * _WINDOW_HEAD * count), np.int32).reshape(count, -1)
+    lengths = heads[:, 0]
     ids = np.frombuffer(stream.read(4 * int(lengths.sum())), np.int32)
     # Copies: what predicts may want memory that it can write to.
-    return [np.array(window) for window in np.split(ids, np.cumsum(lengths)[:-1])]
+    windows = [np.array(window) for window in np.split(ids, np.cumsum(lengths)[:-1])]
+    return windows, [_pooling(*map(int, head[1:])) for head in heads]
+
+
+def _pooling(place: int, first: int, end: int) -> WindowPooling | None:
+    how = _HOW[place]
+    return None if how is None else WindowPooling(how, first, end)
 
 
 def slot_bytes(hidden_size: int, tokens: int) -> int:

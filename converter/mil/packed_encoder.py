@@ -2,7 +2,7 @@
 
 The package's own program computes one window, head by head, padded to a fixed length, as suits the
 Neural Engine. Here queries, keys and values are one product, windows lie end to end without
-padding, and only attention looks at them one by one.
+padding, and only attention and pooling look at them one by one.
 """
 
 import math
@@ -27,9 +27,11 @@ from converter.mil.encoder_weights import (
     read_encoder_weights,
 )
 from converter.mil.packed_attention import Attention, Padding
+from converter.mil.packed_pooling import Cut, PackedPooling
 from converter.network.structure import EncoderConfig
 from converter.package.interface import PackageInterface
 from converter.package.reader import load_program
+from converter.pooling import Poolings, count_answered, of_each
 
 # oneDNN makes code for every number of rows, which takes a millisecond for each of a layer's
 # products: numbers of rows are rounded up, those up to so many to a multiple of the step beside it.
@@ -96,23 +98,35 @@ class PackedEncoder:
         return cls(weights, interface.config, words, device=place, compute=compute)
 
     @torch.inference_mode()
-    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        """Last hidden states.
+    def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> list[NDArray[np.float32]]:
+        """Last hidden states, or what is pooled of them.
 
         Args:
             windows: of each, (n,) ids inside the vocabulary, none of padding.
+            poolings: what is wanted of each.
 
         Returns:
-            Of each, (n, H) float32, C order.
+            Of each, (n, H) float32, or (1, H) where it is pooled; C order.
         """
-        order = sorted(range(len(windows)), key=lambda index: len(windows[index]))
-        rows = self._hidden_states([windows[index] for index in order]).cpu()
-        parts = torch.split(rows, [len(windows[index]) for index in order])
-        states = dict(zip(order, parts, strict=True))
-        return [states[index].numpy() for index in range(len(windows))]
+        lengths = [len(window) for window in windows]
+        wanted = of_each(poolings, lengths)
+        # What is alike lies together.
+        order = sorted(
+            range(len(windows)),
+            key=lambda index: (lengths[index], wanted[index] is not None, wanted[index]),
+        )
+        pooling = PackedPooling.of([lengths[i] for i in order], [wanted[i] for i in order])
+        rows = self._hidden_states([windows[index] for index in order], pooling).cpu()
+        parts = torch.split(rows, [count_answered(lengths[i], wanted[i]) for i in order])
+        answers = dict(zip(order, parts, strict=True))
+        return [answers[index].numpy() for index in range(len(windows))]
 
-    def _hidden_states(self, windows: Sequence[NDArray[np.int32]]) -> Tensor:
-        """(N, H) of windows that ascend in length, end to end."""
+    def _hidden_states(
+        self, windows: Sequence[NDArray[np.int32]], pooling: PackedPooling
+    ) -> Tensor:
+        """(R, H) that is wanted of windows that ascend in length, end to end."""
         lengths = [len(window) for window in windows]
         rows = sum(lengths)
         filling = [np.zeros(self._filled(rows) - rows, np.int32)]
@@ -122,7 +136,7 @@ class PackedEncoder:
         x = self._words[ids].float()
         if self._positions is not None:
             x = x + self._positions[company.places]
-        return self._encode(self._embedding_norm(x), company)[:rows]
+        return self._encode(self._embedding_norm(x), company, pooling)[: pooling.rows]
 
     def _filled(self, rows: int) -> int:
         """How many rows to compute for so many: a number that products are kept for."""
@@ -131,24 +145,48 @@ class PackedEncoder:
         step = next(step for most, step in _ROW_STEPS if rows <= most)
         return rows + -rows % step
 
-    def _encode(self, x: Tensor, company: "_Company") -> Tensor:
-        """(N, H) behind the embedding's norm to the last hidden states."""
+    def _encode(self, x: Tensor, company: "_Company", pooling: PackedPooling) -> Tensor:
+        """(N, H) behind the embedding's norm to what is wanted of the last hidden states."""
         compute_layer = self._pre_norm_layer if self._pre_norm else self._post_norm_layer
-        for layer in self._layers:
-            x = compute_layer(layer, x, company)
+        *layers, last = self._layers
+        for layer in layers:
+            x = compute_layer(layer, x, company, Cut())
+        cut = self._cut(pooling, len(x))
+        x = compute_layer(last, x, company, cut)
         if self._last_norm is not None:
             x = self._last_norm(x)
+        x = cut.at_end(x)
         return x if self._output_scale == 1 else x * self._output_scale
 
-    def _pre_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company") -> Tensor:
-        normed = x if layer.attention_norm is None else layer.attention_norm(x)
-        x = layer.output.plus(self._attended(layer, normed, company), x)
-        inner = layer.inner(self._narrow(layer.feed_forward_norm(x)))
-        return layer.down.plus(inner, x)
+    def _cut(self, pooling: PackedPooling, rows: int) -> Cut:
+        """Where the last layer goes on with what is wanted of its rows: as early as may be."""
+        if not pooling.wants_less:
+            return Cut()
+        filled = self._filled(pooling.rows)
 
-    def _post_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company") -> Tensor:
+        def pooled(x: Tensor) -> Tensor:
+            return pooling(x, filled)
+
+        if pooling.picks:
+            return Cut(after_attention=pooled)
+        ends_in_product = self._pre_norm and self._last_norm is None
+        # A mean that is rounded to bf16 would lose what averaging gains.
+        is_exact = pooling.is_linear and self._compute == torch.float32
+        if ends_in_product and is_exact and 2 * filled <= rows:
+            return Cut(before_down=pooled)
+        return Cut(at_end=pooled)
+
+    def _pre_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company", cut: Cut) -> Tensor:
+        normed = x if layer.attention_norm is None else layer.attention_norm(x)
+        attended = cut.after_attention(self._attended(layer, normed, company))
+        x = layer.output.plus(attended, cut.after_attention(x))
+        inner = layer.inner(self._narrow(layer.feed_forward_norm(x)))
+        return layer.down.plus(cut.before_down(inner), cut.before_down(x))
+
+    def _post_norm_layer(self, layer: "_Layer", x: Tensor, company: "_Company", cut: Cut) -> Tensor:
         assert layer.attention_norm is not None
-        x = layer.attention_norm(layer.output.plus(self._attended(layer, x, company), x))
+        attended = cut.after_attention(self._attended(layer, x, company))
+        x = layer.attention_norm(layer.output.plus(attended, cut.after_attention(x)))
         inner = layer.inner(self._narrow(x))
         return layer.feed_forward_norm(layer.down.plus(inner, x))
 

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.package.interface import PackageInterface
+from converter.pooling import Poolings, of_each, pooled
 
 
 class PaddedRuntime(ABC):
@@ -37,12 +38,16 @@ class PaddedRuntime(ABC):
             PredictionError: the model gave NaN, infinity or another shape.
         """
 
-    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> list[NDArray[np.float32]]:
         """See `Runtime`."""
-        return [
+        wanted = of_each(poolings, [len(window) for window in windows])
+        rows = (
             self.predict_padded(self._package.padded(window))[0, : len(window)]
             for window in windows
-        ]
+        )
+        return list(map(pooled, rows, wanted))
 
     def warm_up(self) -> None:
         """See `Runtime`."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from converter.errors import GenaError
+from converter.pooling import Poolings
 
 COMPUTE_UNITS = ("CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY", "ALL")
 RuntimeChoice = Literal["auto", "coreml", "torch", "mil"]
@@ -73,18 +74,22 @@ class Runtime(Protocol):
     @property
     def device_checks(self) -> Sequence[Mapping[str, Any]] | None: ...
 
-    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> list[NDArray[np.float32]]:
         """Features of some windows.
 
         Args:
             windows: of each, (n,) int32 ids with both specials and without padding, 2 <= n and
                 no more than a window of the model.
+            poolings: what is wanted of each.
 
         Returns:
-            Of each, (n, H) float32, all finite, C order.
+            Of each, (n, H) float32, or (1, H) where it is pooled; all finite, C order.
 
         Raises:
-            ValueError: another shape, dtype or length, or ids outside the vocabulary.
+            ValueError: another shape, dtype or length, ids outside the vocabulary, or rows that a
+                window has not.
             PredictionError: the model gave NaN, infinity or another shape.
         """
 

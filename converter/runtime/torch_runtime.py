@@ -15,6 +15,7 @@ from converter.errors import PredictionError
 from converter.fidelity.gates import GateResult, compare, torch_runtime_gate, worst
 from converter.fidelity.golden import Golden
 from converter.mil.packed_encoder import PackedEncoder
+from converter.pooling import Poolings, of_each
 from converter.runtime.protocol import Compute, Device, RuntimeUnavailableError
 
 log = logging.getLogger(__name__)
@@ -79,11 +80,14 @@ class TorchRuntime:
             )
         log.info("%s on %s in %s", check.sentence(), self.compute_units, compute)
 
-    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
+    def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> list[NDArray[np.float32]]:
         """See `Runtime`."""
         for window in windows:
             self._interface.require_window(window)
-        features = self._encoder.predict(windows)
+        wanted = of_each(poolings, [len(window) for window in windows])
+        features = self._encoder.predict(windows, wanted)
         if not all(np.isfinite(each).all() for each in features):
             raise PredictionError("The model gave values that are not finite numbers.")
         return features

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from app.model.flow import Flow
 from app.model.prediction import Prediction
+from converter.pooling import Poolings, of_each, pooled
 from tests.support.scenarios import settle
 
 # Fingerprints of two bundles.
@@ -24,13 +25,16 @@ class FakeModel:
     batches: list[list[int]] = field(default_factory=list)
     waiting: asyncio.Queue[asyncio.Future[None]] = field(default_factory=asyncio.Queue)
 
-    async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+    async def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> Prediction:
         self.batches.append([int(window[0]) for window in windows])
         self.seen += self.batches[-1]
         answer: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         await self.waiting.put(answer)
         await answer
-        return Prediction([rows(window) for window in windows], seconds=0.01)
+        wanted = of_each(poolings, [len(window) for window in windows])
+        return Prediction(list(map(pooled, map(rows, windows), wanted)), seconds=0.01)
 
     async def answer(self, count: int = 1) -> None:
         for _ in range(count):

@@ -33,6 +33,7 @@ from converter.bundle.manifest import Manifest
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
 from converter.network.reference import ReferenceEncoder
+from converter.pooling import Poolings, of_each, pooled
 from converter.tokenizer import DnaTokenizer
 from tests.support.bundles import fill
 from tests.support.scenarios import until
@@ -98,13 +99,16 @@ class ReferenceModel:
     def __post_init__(self) -> None:
         self.gate.set()
 
-    async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+    async def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> Prediction:
         self.seen += windows
         if self.fail_after is not None and len(self.seen) > self.fail_after:
             raise RuntimeError("broken by the test")
         while not self.gate.is_set():
             await asyncio.sleep(0.005)
-        return Prediction([self._rows(window) for window in windows], 0.001)
+        wanted = of_each(poolings, [len(window) for window in windows])
+        return Prediction(list(map(pooled, map(self._rows, windows), wanted)), 0.001)
 
     def _rows(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         with torch.no_grad():

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from app.model.child import main
 from converter.bundle.opening import Bundle
 from converter.errors import CheckpointError, PredictionError
+from converter.pooling import Poolings, of_each, pooled
 
 HIDDEN = 64
 KILLED, HANGS, RAISES, NOT_FINITE, SLOW = 300, 301, 302, 303, 304
@@ -36,9 +37,13 @@ class StandInRuntime:
     def __init__(self, batch_tokens: int) -> None:
         self.batch_tokens = batch_tokens
 
-    def predict(self, windows: Sequence[NDArray[np.int32]]) -> list[NDArray[np.float32]]:
-        together = np.concatenate(windows)
-        return np.split(self._predict(together), np.cumsum([len(each) for each in windows])[:-1])
+    def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> list[NDArray[np.float32]]:
+        rows = self._predict(np.concatenate(windows))
+        lengths = [len(window) for window in windows]
+        each = np.split(rows, np.cumsum(lengths)[:-1])
+        return list(map(pooled, each, of_each(poolings, lengths)))
 
     def _predict(self, input_ids: NDArray[np.int32]) -> NDArray[np.float32]:
         if KILLED in input_ids:

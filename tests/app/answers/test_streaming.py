@@ -48,10 +48,10 @@ def test_a_failure_in_mid_stream_cuts_the_connection(uncached, format_):
 def test_an_answer_that_is_cut_by_the_end_is_logged_with_the_reason(uncached, caplog, monkeypatch):
     predict = uncached.model.predict
 
-    async def until_the_end(windows):
+    async def until_the_end(*windows):
         if len(uncached.model.seen) > 150:
             raise ModelUnavailableError(State("stopping", "The service is shutting down."), 0.0)
-        return await predict(windows)
+        return await predict(*windows)
 
     monkeypatch.setattr(uncached.model, "predict", until_the_end)
     with (
@@ -147,9 +147,9 @@ def test_an_answer_that_advances_takes_longer_than_the_deadline(truth, monkeypat
     with running(truth, deadline_seconds=0.5, cache_bytes=0) as service:
         predict = service.model.predict
 
-        async def slowly(window):
+        async def slowly(*windows):
             await asyncio.sleep(0.008)
-            return await predict(window)
+            return await predict(*windows)
 
         monkeypatch.setattr(service.model, "predict", slowly)
         began = time.monotonic()

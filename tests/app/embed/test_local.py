@@ -22,6 +22,7 @@ from app.model.prediction import ModelDiedError, Prediction
 from app.requests.options import Choices
 from app.settings import Settings
 from converter.bundle.opening import Bundle
+from converter.pooling import Poolings, of_each, pooled
 from tests.support.embedding import InMemory
 from tests.support.live_service import ReadyLifecycle, Truth
 from tests.support.scenarios import scenario
@@ -48,7 +49,9 @@ class Fragile:
     batch_tokens: int = 64
     n_deaths: int = 0
 
-    async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+    async def predict(
+        self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+    ) -> Prediction:
         await asyncio.sleep(0)
         for size in map(len, windows):
             if self.dies_of.get(size, 0) > 0:
@@ -59,7 +62,8 @@ class Fragile:
                 fingerprint = self.lifecycle.ready_model().fingerprint
                 asyncio.get_running_loop().call_later(0.01, scheduler.attach, self, fingerprint)
                 raise ModelDiedError("it died", started=True)
-        return Prediction([self._rows(window) for window in windows], seconds=0.001)
+        wanted = of_each(poolings, [len(window) for window in windows])
+        return Prediction(list(map(pooled, map(self._rows, windows), wanted)), seconds=0.001)
 
     def _rows(self, window: NDArray[np.int32]) -> NDArray[np.float32]:
         value = np.nan if len(window) in self.bad else 1e6 if len(window) in self.huge else 1.0
@@ -154,9 +158,11 @@ async def test_a_model_that_hangs_is_no_fault_of_the_windows(
     truth: Truth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Hanging(Fragile):
-        async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+        async def predict(
+            self, windows: Sequence[NDArray[np.int32]], poolings: Poolings = None
+        ) -> Prediction:
             await asyncio.sleep(3600)
-            return await super().predict(windows)
+            return await super().predict(windows, poolings)
 
     monkeypatch.setenv("GENA_DEADLINE_SECONDS", "0.2")
     with pytest.raises(TryAgainError, match="goes on from here"):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from app.inference.cache import WindowCache
+from converter.pooling import WindowPooling
 
 
 def rows(value: float, n: int = 10) -> np.ndarray:
@@ -55,14 +56,18 @@ def test_what_was_kept_cannot_be_changed():
         cache.get(key(0))[0, 0] = 2
 
 
-def test_keys_depend_on_fingerprint_and_ids():
+def test_keys_depend_on_fingerprint_ids_and_pooling():
     ids = np.array([1, 5, 2], np.int32)
     keys = {
         WindowCache.key("a", ids),
         WindowCache.key("b", ids),
         WindowCache.key("a", ids[:2]),
         WindowCache.key("a", np.array([1, 2, 5], np.int32)),
+        WindowCache.key("a", ids, WindowPooling("mean", 0, 1)),
+        WindowCache.key("a", ids, WindowPooling("max", 0, 1)),
+        WindowCache.key("a", ids, WindowPooling("mean", 1, 2)),
+        WindowCache.key("a", ids, WindowPooling("mean", 0, 2)),
     }
 
-    assert len(keys) == 4
+    assert len(keys) == 8
     assert WindowCache.key("a", ids.copy()) in keys

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from app.inference.merging import RecordMerger
+from app.inference.merging import RecordMerger, pooling_of
 from app.inference.records import RecordStrand
 from app.requests.options import Choices
+from converter.pooling import pooled
 
 # 600 tokens in two windows that share 20: 0 to 510 and 490 to 600, with their border at 500.
 N_TOKENS, OVERLAP, BORDER = 600, 20, 500
@@ -18,7 +19,8 @@ def merged(strand_values: dict[RecordStrand, np.ndarray], **choices) -> np.ndarr
 
     [CLS] has the number of its window. All other rows have a million, which must not show.
     """
-    merger = RecordMerger(Choices(overflow="window", stride=OVERLAP, **choices))
+    chosen = Choices(overflow="window", stride=OVERLAP, **choices)
+    merger = RecordMerger(chosen)
     for strand, values in strand_values.items():
         for window in strand.windows:
             rows = np.full((window.n_tokens, 1), 1e6, np.float32)
@@ -26,7 +28,7 @@ def merged(strand_values: dict[RecordStrand, np.ndarray], **choices) -> np.ndarr
             for token in range(window.first, window.end):
                 if (token < BORDER) == (window.index == 0):
                     rows[1 + token - window.first] = values[token]
-            merger.add(strand, window, rows)
+            merger.add(strand, window, pooled(rows, pooling_of(window, chosen))[0])
     return merger.vector()
 
 

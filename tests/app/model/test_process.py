@@ -23,6 +23,7 @@ from app.model.prediction import ModelDiedError
 from app.model.process import ModelLoadError, ModelProcess, ModelStartError
 from app.settings import Settings
 from converter.bundle.opening import Bundle, open_bundle
+from converter.pooling import WindowPooling
 from tests.support import stand_in_model as stand_in
 from tests.support.scenarios import is_running, scenario, until
 from tests.support.stand_in_bundle import make_bundle
@@ -68,6 +69,19 @@ async def test_it_answers_windows_of_every_length(bundle: Bundle) -> None:
             for answer, rows in zip(prediction.answers, (n, 2), strict=True):
                 np.testing.assert_array_equal(answer, expected[:rows])
             assert prediction.seconds > 0
+
+
+@scenario
+async def test_of_a_window_that_is_pooled_one_row_comes_back(bundle: Bundle) -> None:
+    async with started(bundle) as process:
+        await process.ready(60)
+        windows = [ids(1, 10, 20, 2), ids(1, 7, 2), ids(1, stand_in.NOT_FINITE, 2), ids(1, 9, 5, 2)]
+        poolings = [WindowPooling("mean", 1, 3), None, None, WindowPooling("max", 0, 3)]
+        for wanted in (poolings, [*poolings[:2], WindowPooling("mean", 0, 1), poolings[3]]):
+            mean, rows, failed, highest = (await process.predict(windows, wanted)).answers
+            assert [each.shape for each in (mean, rows, highest)] == [(1, 64), (3, 64), (1, 64)]
+            assert (mean[0, 0], rows[:, 0].tolist(), highest[0, 0]) == (15, [1, 7, 2], 9)
+            assert isinstance(failed, ProblemError)
 
 
 @scenario
@@ -242,7 +256,7 @@ async def test_windows_without_room_for_their_features_take_nobodys_place(bundle
     async with started(bundle, batch_tokens=600) as process:
         await process.ready(60)
         for _ in range(3):
-            with pytest.raises(ValueError, match="601 ids are too many"):
+            with pytest.raises(ValueError, match="601 rows are too many"):
                 await process.predict([np.zeros(512, np.int32), np.zeros(89, np.int32)])
         assert len(await features(process, ids(1, 2))) == 2
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from app.errors import ProblemError
 from app.model.prediction import Prediction
 from app.model.scheduler import Scheduler
+from converter.pooling import Poolings
 from tests.support.fake_model import A, B, FakeModel, ask, rows, window
 from tests.support.scenarios import scenario, settle
 
@@ -37,7 +38,9 @@ async def test_time_in_the_queue_is_less_than_the_time_that_passed() -> None:
         def __init__(self) -> None:
             self.free = asyncio.Lock()
 
-        async def predict(self, windows: Sequence[NDArray[np.int32]]) -> Prediction:
+        async def predict(
+            self, windows: Sequence[NDArray[np.int32]], _poolings: Poolings = None
+        ) -> Prediction:
             async with self.free:
                 began = time.perf_counter()
                 await asyncio.sleep(0.02)

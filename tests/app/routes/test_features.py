@@ -286,11 +286,11 @@ def test_a_row_that_is_not_finite_is_told_with_its_record(uncached, monkeypatch,
     predict, bad = uncached.model.predict, dna(60, seed=5)
     ids = uncached.post("/tokenize", json={"sequence": bad}).json()["input_ids"]
 
-    async def broken_for_one(windows):
-        prediction = await predict(windows)
+    async def broken_for_one(windows, poolings):
+        prediction = await predict(windows, poolings)
         for window, rows in zip(windows, prediction.answers, strict=True):
             if window.tolist() == ids:
-                rows[3, 7] = np.nan
+                rows[-1, 7] = np.nan
         return prediction
 
     monkeypatch.setattr(uncached.model, "predict", broken_for_one)
@@ -311,12 +311,21 @@ def test_a_repeated_sequence_is_not_computed_again(service):
     first = service.post("/features?format=npy", json={"sequence": sequence}).content
     before, computed = hits._value.get(), len(service.model.seen)
     again = service.post("/features?format=npy", json={"sequence": sequence.lower()}).content
-    other = service.post("/embeddings", json={"sequence": sequence})
 
     assert again == first
-    assert other.status_code == 200
     assert len(service.model.seen) == computed
-    assert hits._value.get() == before + 2
+    assert hits._value.get() == before + 1
+
+
+def test_nor_is_a_vector_and_each_pooling_has_its_own(service):
+    sequence, answers = dna(700, seed=78), {}
+    for pooling in ("mean", "max", "cls"):
+        url = f"/embeddings?pooling={pooling}&format=npy"
+        answers[pooling] = [service.post(url, json={"sequence": sequence}).content for _ in "12"]
+
+    assert len(service.model.seen) == 3
+    assert all(first == again for first, again in answers.values())
+    assert len(set(map(tuple, answers.values()))) == 3
 
 
 def test_the_answer_does_not_depend_on_what_else_was_asked(uncached):

@@ -24,6 +24,7 @@ from converter.network.gena_bert.reference import GenaEncoder
 from converter.network.neural_engine import Scales
 from converter.options import BuildOptions
 from converter.package.interface import PackageInterface
+from converter.pooling import WindowPooling, pooled
 from tests.support.bundles import CONFIG
 
 LENGTH = 128
@@ -115,6 +116,52 @@ def test_it_gives_what_the_executed_package_gives(package: Package) -> None:
         assert compare(executed(package, window), found).psnr >= 100
 
 
+def test_what_is_pooled_is_pooled_of_the_executed_package(package: Package) -> None:
+    """Whatever is asked of the windows that go together."""
+    lengths = (3, 2, 100, 17, 17, 100, 17, 40)
+    together = windows(*lengths)
+    whole = [executed(package, window) for window in together]
+    encoder = PackedEncoder.of_package(*package)
+    means = [WindowPooling("mean", n // 3, n) for n in lengths]
+    single = [WindowPooling("mean", n // 2, n // 2 + 1) for n in lengths]
+    highest = [WindowPooling("max", 1, n) for n in lengths]
+    rows = [None] * len(lengths)
+    mixed = [means[0], None, *means[2:5], single[5], *means[6:]]
+    for poolings in (means, single, highest, rows, mixed, [*highest[:4], *single[4:6], None, None]):
+        found = encoder.predict(together, poolings)
+        for truth, vector, pooling in zip(whole, found, poolings, strict=True):
+            assert vector.dtype == np.float32
+            assert vector.flags.c_contiguous
+            assert compare(pooled(truth, pooling), vector).psnr >= 100
+
+
+@pytest.mark.parametrize("how", ["mean", "max"])
+def test_what_is_pooled_in_bf16_is_pooled_in_float32(plain: Package, how: Any) -> None:
+    encoder = PackedEncoder.of_package(*plain, compute=torch.bfloat16)
+    (window,) = windows(128)
+    pooling = WindowPooling(how, 1, 127)
+    (rows,), (vector,) = encoder.predict([window]), encoder.predict([window], [pooling])
+    np.testing.assert_allclose(vector, pooling.of(rows), atol=1e-6)
+
+
+def test_of_the_last_layer_only_what_is_wanted_is_computed(
+    plain: Package, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[int] = []
+    plus = packed_encoder._Product.plus
+
+    def counting(product: Any, x: Tensor, stream: Tensor) -> Tensor:
+        counted.append(len(x))
+        return plus(product, x, stream)
+
+    monkeypatch.setattr(packed_encoder._Product, "plus", counting)
+    encoder = PackedEncoder.of_package(*plain)
+    for first, end, last_layer in ((1, 127, [128, 4]), (0, 1, [4, 4])):
+        counted.clear()
+        encoder.predict(windows(128), [WindowPooling("mean", first, end)])
+        assert counted == [128, 128, *last_layer]
+
+
 def test_without_packed_products_it_gives_the_same(
     plain: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,12 +199,22 @@ def test_a_row_hardly_depends_on_what_else_is_in_the_batch(plain: Package) -> No
             assert np.abs(found - alone).max() <= 1e-5 * np.abs(alone).max()
 
 
+def test_nor_does_a_vector(plain: Package) -> None:
+    encoder = PackedEncoder.of_package(*plain)
+    (window,), pooling = windows(41), WindowPooling("mean", 1, 40)
+    (alone,) = encoder.predict([window], [pooling])
+    for company in (windows(2), windows(128, 128), windows(*[41] * 30)):
+        for theirs in (None, WindowPooling("mean", 0, 2), WindowPooling("max", 0, 2)):
+            found = encoder.predict([*company, window], [*[theirs] * len(company), pooling])[-1]
+            assert np.abs(found - alone).max() <= 1e-5 * np.abs(alone).max()
+
+
 def test_products_are_of_few_sizes(plain: Package, monkeypatch: pytest.MonkeyPatch) -> None:
     """Code is made for each one, which takes time; so do rows that are added."""
     encoder = PackedEncoder.of_package(*plain)
     computed: list[int] = []
 
-    def encode(x: Tensor, _attend: object) -> Tensor:
+    def encode(x: Tensor, *_how: object) -> Tensor:
         computed.append(len(x))
         return x
 
