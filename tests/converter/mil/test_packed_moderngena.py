@@ -17,6 +17,7 @@ from converter.mil.packed_encoder import PackedEncoder
 from converter.network.neural_engine import Scales
 from converter.options import BuildOptions, function_names
 from converter.package.interface import PackageInterface
+from converter.pooling import WindowPooling
 from tests.support.bundles import CONFIG
 from tests.support.moderngena import make_moderngena_reference, of_transformers
 
@@ -76,6 +77,19 @@ def test_it_gives_what_the_executed_package_gives(built: Built) -> None:
     encoder = PackedEncoder.of_package(*built)
     for window, found in zip(together, encoder.predict(together), strict=True):
         assert compare(executed(built, window), found).psnr >= 100
+
+
+def test_what_is_pooled_is_pooled_of_the_executed_package(built: Built) -> None:
+    lengths = (3, 65, 65, 300)
+    together = windows(*lengths)
+    whole = [executed(built, window) for window in together]
+    encoder = PackedEncoder.of_package(*built)
+    for how, first, end in (("mean", 1, -1), ("mean", 0, 1), ("max", 1, 0)):
+        poolings = [WindowPooling(how, first, end if end > 0 else n + end) for n in lengths]
+        for truth, found, pooling in zip(
+            whole, encoder.predict(together, poolings), poolings, strict=True
+        ):
+            assert compare(pooling.of(truth), found).psnr >= 100
 
 
 @pytest.mark.parametrize("n_tokens", [3, 64, 65, 129, 255, 256, 257, 511, 512])
