@@ -15,7 +15,7 @@ from converter.errors import PredictionError
 from converter.fidelity.gates import GateResult, compare, torch_runtime_gate, worst
 from converter.fidelity.golden import Golden
 from converter.mil.packed_encoder import PackedEncoder
-from converter.pooling import Poolings, WindowPooling, of_each
+from converter.pooling import Poolings, of_each
 from converter.runtime.protocol import Compute, Device, RuntimeUnavailableError
 
 log = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class TorchRuntime:
         """See `Runtime`: it was checked by predictions."""
 
     def _check(self, bundle: Bundle, compute: Compute) -> GateResult:
-        """The golden windows, all at a time, against the reference; and a mean of the shortest."""
+        """The golden windows, all at a time, against the reference."""
         golden = Golden.load(bundle.golden(), self._interface.config.pad_token_id)
         counts = [golden.n_tokens(index) for index in range(len(golden.names))]
         windows = [ids[:n] for ids, n in zip(golden.input_ids, counts, strict=True)]
@@ -106,11 +106,6 @@ class TorchRuntime:
                 golden.names, golden.reference, counts, self._encoder.predict(windows), strict=True
             )
         }
-        shortest = counts.index(min(counts))
-        mean = WindowPooling("mean", 1, counts[shortest] - 1)
-        (vector,) = self._encoder.predict([windows[shortest]], [mean])
-        name = f"mean of {golden.names[shortest]}"
-        figures[name] = compare(mean.of(golden.reference[shortest]), vector)
         return worst(torch_runtime_gate(bundle.manifest.fidelity, compute), figures)
 
 

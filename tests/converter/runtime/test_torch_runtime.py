@@ -16,7 +16,6 @@ from converter.bundle.opening import Bundle, open_bundle
 from converter.errors import PredictionError
 from converter.fidelity.gates import FP32_ARITHMETIC, compare
 from converter.fidelity.golden import Golden
-from converter.mil import packed_pooling
 from converter.runtime.loading import load_runtime
 from converter.runtime.mil import MilRuntime
 from converter.runtime.protocol import RuntimeUnavailableError
@@ -125,12 +124,6 @@ def test_golden_windows_that_it_misses_are_an_error(bundle: Bundle, tmp_path: Pa
     moved.save(other.path / GOLDEN)
     with pytest.raises(RuntimeUnavailableError, match="right features"):
         TorchRuntime(rewritten(other, other.path, 50.0))
-
-
-def test_a_mean_that_is_wrong_is_an_error(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packed_pooling, "_pooled", lambda x, _: x[:, 1])
-    with pytest.raises(RuntimeUnavailableError, match="mean of"):
-        load_runtime(bundle, runtime="torch", threads=1)
 
 
 def test_bf16_is_flagged_with_its_figure(bundle: Bundle) -> None:
