@@ -7,6 +7,7 @@ import torch
 
 from converter.bundle.opening import Bundle
 from converter.errors import PredictionError
+from converter.pooling import WindowPooling
 from converter.runtime.loading import load_runtime
 from converter.runtime.mil import MilRuntime
 from converter.runtime.protocol import RuntimeUnavailableError
@@ -44,6 +45,19 @@ def test_predictions_agree_with_the_reference(bundle: Bundle, runtime: MilRuntim
             assert features.flags.c_contiguous
             # Weights of the package are fp16: the gate for "expected" is 70 dB.
             assert decibels(reference[:n_tokens], features[0, :n_tokens]) >= 70
+
+
+def test_what_is_pooled_is_pooled_without_padding(runtime: MilRuntime) -> None:
+    """As every runtime that pads does it, Core ML's among them."""
+    windows = [np.arange(5, 5 + n, dtype=np.int32) for n in (20, 200, 3)]
+    poolings = [WindowPooling("mean", 1, 19), WindowPooling("max", 0, 200), None]
+    mean, highest, rows = runtime.predict(windows, poolings)
+    whole = runtime.predict(windows)
+    np.testing.assert_allclose(mean, whole[0][1:19].mean(0, keepdims=True), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(highest, whole[1].max(0, keepdims=True))
+    np.testing.assert_array_equal(rows, whole[2])
+    with pytest.raises(ValueError, match="no row 20"):
+        runtime.predict(windows[:1], [WindowPooling("mean", 1, 21)])
 
 
 @pytest.mark.parametrize(
