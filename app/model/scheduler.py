@@ -23,6 +23,9 @@ from app.model.prediction import IN_FLIGHT, Model, ModelDiedError, Prediction
 # Tokens per second until the first measurement, and how much a new measurement counts.
 _FIRST_GUESS, _SMOOTHING = 1000.0, 0.1
 _LONGEST_RETRY_SECONDS = 60
+# A batch that takes long is followed by the next one late in its time, so that who comes meanwhile
+# goes with that; a short one at once, so that the model never waits.
+_LONG_SECONDS, _LATE = 0.05, 0.8
 
 # Whose window has its turn, and the window.
 _Turn: TypeAlias = tuple[Flow, QueuedWindow]
@@ -54,7 +57,11 @@ class Scheduler:
         self._fingerprint: str | None = None
         # What is said instead of opening a flow, once no model will come.
         self._refusal: Callable[[], Exception] | None = None
-        self._in_flight: set[asyncio.Task[None]] = set()
+        # The batches that are with the model, and their tokens.
+        self._in_flight: dict[asyncio.Task[None], int] = {}
+        # When the model is done with the one that it computes, nearly; and who looks then.
+        self._nearly_done = 0.0
+        self._later: asyncio.TimerHandle | None = None
         self._room = asyncio.Event()
         self._tokens_per_second = _FIRST_GUESS
 
@@ -189,13 +196,32 @@ class Scheduler:
 
     def _dispatch(self) -> None:
         while self._model is not None and self._turns and len(self._in_flight) < IN_FLIGHT:
+            if self._in_flight and self._wait_until_nearly_done():
+                return
             batch = self._next_batch(self._model.batch_tokens)
             if not batch:
                 return
             task = asyncio.create_task(self._compute(self._model, batch))
-            self._in_flight.add(task)
+            self._in_flight[task] = sum(len(queued.window) for _, queued in batch)
+            if len(self._in_flight) == 1:
+                self._note_begin(task)
             task.add_done_callback(self._finished)
             self.make_room()
+
+    def _note_begin(self, task: asyncio.Task[None]) -> None:
+        """The model begins with this batch now."""
+        seconds = self._in_flight[task] / self._tokens_per_second
+        patience = _LATE * seconds if seconds > _LONG_SECONDS else 0.0
+        self._nearly_done = time.perf_counter() + patience
+
+    def _wait_until_nearly_done(self) -> bool:
+        """Whether it is too early for the next batch; it is looked for later then."""
+        if self._later is not None:
+            self._later.cancel()
+        left = self._nearly_done - time.perf_counter()
+        if left > 0:
+            self._later = asyncio.get_running_loop().call_later(left, self._dispatch)
+        return left > 0
 
     def _next_batch(self, most_tokens: int) -> list[_Turn]:
         """The windows whose turn it is, one of each flow, then again, as many as go together."""
@@ -219,7 +245,9 @@ class Scheduler:
         return batch
 
     def _finished(self, task: asyncio.Task[None]) -> None:
-        self._in_flight.discard(task)
+        del self._in_flight[task]
+        for begun in self._in_flight:
+            self._note_begin(begun)
         self._dispatch()
 
     async def _compute(self, model: Model, batch: list[_Turn]) -> None:

@@ -155,10 +155,10 @@ async def test_nothing_is_handed_to_a_dead_model() -> None:
 
 @scenario
 async def test_a_window_of_a_dead_model_is_not_handed_to_one_of_another_bundle() -> None:
-    scheduler, old, new = Scheduler(65536), FakeModel(), FakeModel()
+    scheduler, old, new = Scheduler(1024), FakeModel(), FakeModel()
     scheduler.attach(old, A)
     async with scheduler.open_flow(A, 512, 60) as flow:
-        tasks = ask(flow, *[window(1, 512)] * 130)  # the last ones wait for room
+        tasks = ask(flow, *[window(1)] * 130)  # the last ones wait for room
         await settle()
         scheduler.detach()
         scheduler.attach(new, B)
