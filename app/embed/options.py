@@ -77,7 +77,7 @@ def _add_cut(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add(
         "--stride", type=_count, metavar="BASES",
-        help="of --windows: one begins every so many bases (default: where the last one ended)",
+        help="of --windows: one begins every so many bases (default and most: where one ends)",
     )  # fmt: skip
     add(
         "--overlap", type=_size, default=0, metavar="N",
@@ -167,6 +167,8 @@ def _check_together(arguments: argparse.Namespace) -> None:
     for option, given, needed, there in needs:
         if given and not there:
             raise UsageError(f"{option} is for {needed}.")
+    if arguments.stride and arguments.stride > arguments.windows:
+        raise UsageError(_gaps(arguments.windows, arguments.stride))
     if arguments.url and not _is_url(arguments.url):
         raise UsageError(
             f"--url {brief(arguments.url)}: it begins with http:// or https://, and has the name "
@@ -211,6 +213,16 @@ def require_fitting(options: EmbedOptions, model: Model) -> None:
 def _require_less(overlap: int, limit: int) -> None:
     if overlap >= limit:
         raise UsageError(f"--overlap has to be less than a window of {limit} tokens.")
+
+
+def _gaps(size: int, stride: int) -> str:
+    """Why windows do not stand apart: nobody would see in the results what was left out."""
+    return (
+        f"--stride {stride} is more than --windows {size}: {stride - size} of every {stride} bases "
+        f"would be in no window. Take at most {size}. Where a sample is wanted, list its windows "
+        f"and give them as --bed sample.bed: bedtools makewindows -g genome.fa.fai -w {size} "
+        f"-s {stride} > sample.bed"
+    )
 
 
 def _check_cluster(arguments: argparse.Namespace) -> None:

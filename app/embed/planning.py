@@ -244,7 +244,10 @@ def _for_commands(error: ProblemError) -> str:
 
 
 def base_windows(length: int, size: int, stride: int) -> Iterator[tuple[int, int]]:
-    """Windows of `size` bases, one beginning every `stride`; the last one ends with the record."""
+    """Windows of `size` bases, one beginning every `stride`, at most `size`.
+
+    The last one ends with the record.
+    """
     start = 0
     while True:
         end = min(start + size, length)
@@ -252,5 +255,3 @@ def base_windows(length: int, size: int, stride: int) -> Iterator[tuple[int, int
         if end == length:
             return
         start += stride
-        if start >= length:
-            return

@@ -224,6 +224,11 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
     [
         (("missing.fa", "-o", "v"), 3, "missing.fa cannot be read (No such file"),
         (("x.fa", "-o", "v", "--stride", "5"), 2, "--stride is for --windows"),
+        (
+            ("x.fa", "-o", "v", "--windows", "2", "--stride", "5"),
+            2,
+            "3 of every 5 bases would be in no window. Take at most 2",
+        ),
         (("x.fa", "-o", "v", "--part", "3/2"), 2, "K/N"),
         (("--merge", ".", "-o", "v", "--windows", "5"), 2, "nothing else"),
         (("x.fa", "-o", "v", "--per-token", "--strand", "both"), 2, "--per-token"),
