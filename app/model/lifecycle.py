@@ -183,6 +183,13 @@ class Lifecycle:
         return self._tokenizing() or self.ready_model()
 
     @property
+    def tokenizer(self) -> DnaTokenizer | None:
+        """What says how many tokens a window has, and which letters there are; None while the
+        bundle, or what a checkpoint says of itself, was not read."""
+        model = self._opened() or self._source.awaited
+        return None if model is None else model.tokenizer
+
+    @property
     def tokenizes(self) -> bool:
         """Whether there is an `opened_model`."""
         return self._tokenizing() is not None

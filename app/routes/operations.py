@@ -190,7 +190,8 @@ async def retry(services: ServicesDep) -> Retry:
 async def info(services: ServicesDep) -> Response:
     """Everything that identifies the answers of this server, and what it accepts.
 
-    What the model says of itself, `tokens_per_window` too, is null until there is a bundle.
+    What the model says of itself is null until there is a bundle; `tokens_per_window` and `letters`
+    are there as soon as /tokenize answers.
 
     `curl http://127.0.0.1:8000/info`
     """
@@ -288,10 +289,11 @@ def _info(lifecycle: Lifecycle, settings: Settings) -> dict[str, Any]:
             "serves": manifest.serves,
             "bundle": manifest.model_dump(mode="json"),
         }
-        facts["limits"]["tokens_per_window"] = manifest.window
         # The list of files is long and says less than the fingerprint that covers it.
         del facts["bundle"]["files"]
-    if lifecycle.state.status == "ready":
+    tokenizer = lifecycle.tokenizer
+    if tokenizer is not None:
+        facts["limits"]["tokens_per_window"] = tokenizer.model_max_length
         # Of DNA, that the vocabulary knows; each other one is an unknown token.
-        facts["letters"] = lifecycle.ready_model().tokenizer.letters
+        facts["letters"] = tokenizer.letters
     return facts

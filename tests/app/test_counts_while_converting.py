@@ -64,6 +64,9 @@ def test_of_a_folder_also_while_another_process_builds_its_bundle(
     ):
         health = server.wait_for("converting", tokenizes=True)
         assert "fingerprint" not in health
+        info = server.http.get("/info").json()
+        assert (info["limits"]["tokens_per_window"], info["letters"]) == (512, "ACGTN")
+        assert (info["bundle"], info["fingerprint"]) == (None, None)
         assert_counts(ask(server), library, checkpoint.name)
         until(lambda: "waiting for it" in server.health()["message"], "it waits")
         assert_counts(ask(server), library, checkpoint.name)

@@ -129,8 +129,8 @@ class ReadyLifecycle:
         self.scheduler.attach(model, truth.manifest.fingerprint)
         self.manifest = manifest = truth.manifest
         self.fingerprint = manifest.fingerprint
-        tokenizer = DnaTokenizer(truth.tokenizer_file, model_max_length=manifest.window)
-        self._ready = ServedModel(manifest, tokenizer, self.scheduler, manifest.fingerprint)
+        self.tokenizer = DnaTokenizer(truth.tokenizer_file, model_max_length=manifest.window)
+        self._ready = ServedModel(manifest, self.tokenizer, self.scheduler, manifest.fingerprint)
 
     def ready_model(self) -> ServedModel:
         return self._ready
