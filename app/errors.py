@@ -65,11 +65,26 @@ def deadline_exceeded(what: str, seconds: float) -> ProblemError:
     return ProblemError("deadline.exceeded", f"{what} for {seconds:g} s.", limit=seconds)
 
 
-def request_timeout(seconds: float) -> ProblemError:
-    """The client has begun a request and goes on with it no more."""
-    return ProblemError(
-        "request.timeout", f"Nothing more of it came for {seconds:g} s.", limit=seconds
-    )
+def request_timeout(seconds: float, after: str = "") -> ProblemError:
+    """The client has begun a request and goes on with it no more.
+
+    Args:
+        after: what came of its body, as `bytes_of_body` says it.
+    """
+    told = f"Nothing more of it came for {seconds:g} s" + (after and f", after {after}")
+    return ProblemError("request.timeout", f"{told}.", limit=seconds)
+
+
+def bytes_of_body(received: int, announced: str, unannounced: str = "") -> str:
+    """How much came of a body that is not whole.
+
+    Args:
+        announced: its Content-Length; empty where there is none.
+        unannounced: what is said then, in place of it.
+    """
+    if announced:
+        return f"{received} of the {announced} bytes that its Content-Length announces"
+    return f"{received} bytes{unannounced}"
 
 
 def problem_document(

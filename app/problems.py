@@ -43,9 +43,7 @@ def _too_much(do: str, setting: str, more: str = "") -> str:
 _IN_PARTS = "Send the records in several requests"
 PROBLEMS: dict[str, ProblemKind] = {
     "json.invalid": ProblemKind(
-        400,
-        "The body is not JSON",
-        "Invalid JSON: expected value at line 1 column 2.",
+        400, "The body is not JSON", "Invalid JSON: expected value at line 1 column 2."
     ),
     "fasta.invalid": ProblemKind(
         400,
@@ -67,9 +65,14 @@ PROBLEMS: dict[str, ProblemKind] = {
     ),
     "gzip.invalid": ProblemKind(400, "The gzip body cannot be read", "It ends too early."),
     "form.invalid": ProblemKind(
+        400, "The form cannot be read", "It has no file. With curl: -F file=@genes.fa"
+    ),
+    "request.cut_short": ProblemKind(
         400,
-        "The form cannot be read",
-        "It has no file. With curl: -F file=@genes.fa",
+        "The request was cut short",
+        "Its body ended after 3 of the 10 bytes that its Content-Length announces.",
+        hint="Nothing was computed. Send all of it again.",
+        members={"count": 3},
     ),
     "request.malformed": ProblemKind(
         400,
@@ -123,7 +126,7 @@ PROBLEMS: dict[str, ProblemKind] = {
     "request.timeout": ProblemKind(
         408,
         "The request stopped on its way",
-        "Nothing more of it came for 60 s.",
+        "Nothing more of it came for 60 s, after 3 bytes.",
         hint="Send it again, or raise GENA_STALL_SECONDS.",
         members={"limit": 60},
     ),
@@ -245,11 +248,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         "Record 3 has no id.",
         members={"record_number": 3},
     ),
-    "records.none": ProblemKind(
-        422,
-        "There is no record",
-        hint="Send at least one sequence.",
-    ),
+    "records.none": ProblemKind(422, "There is no record", hint="Send at least one sequence."),
     "records.all_skipped": ProblemKind(
         422,
         "No record could be used",
@@ -273,9 +272,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         422,
         "The request does not fit its schema",
         "pooling: it has to be 'none', 'mean', 'cls' or 'max'.",
-        members={
-            "problems": [{"where": "pooling", "message": "it has to be 'none', ..."}],
-        },
+        members={"problems": [{"where": "pooling", "message": "it has to be 'none', ..."}]},
     ),
     "tokens.refused": ProblemKind(
         422,

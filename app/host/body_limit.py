@@ -5,7 +5,7 @@ import asyncio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import ProblemError, request_timeout
+from app.errors import ProblemError, bytes_of_body, request_timeout
 from app.host.refusal import refuse
 
 
@@ -40,7 +40,8 @@ class LimitBody:
                 async with asyncio.timeout(self._stall_seconds):
                     message = await receive()
             except TimeoutError:
-                refusal = request_timeout(self._stall_seconds)
+                after = bytes_of_body(received, length if length.isdecimal() else "")
+                refusal = request_timeout(self._stall_seconds, after)
                 raise refusal from None
             received += len(message.get("body", b""))
             complete = not message.get("more_body", False)

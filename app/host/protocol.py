@@ -20,7 +20,7 @@ from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from app.errors import ProblemError, request_timeout
+from app.errors import ProblemError, bytes_of_body, request_timeout
 from app.host.gate import headers_too_large
 from app.host.problem_answers import problem_response
 
@@ -55,7 +55,9 @@ class HttpProtocol(H11Protocol):
         on_lost: Callable[["HttpProtocol"], None],
     ) -> None:
         super().__init__(config, server_state, app_state)
-        self.conn = _Exchanges(config.h11_max_incomplete_event_size or 0, self._on_send)
+        self.conn = self._exchanges = _Exchanges(
+            config.h11_max_incomplete_event_size or 0, self._on_send
+        )
         self.still_since = self.loop.time()
         self._stall_seconds = stall_seconds
         self._on_lost = on_lost
@@ -176,8 +178,18 @@ class HttpProtocol(H11Protocol):
         is_answered = self.cycle is None or self.cycle.response_complete
         if self._has_begun() if is_answered else self.conn.their_state is h11.SEND_BODY:
             # The rest will not come.
-            self.refuse(ProblemError("request.malformed"))
+            self.refuse(self._cut_short())
         return not (is_answered or self._refused)
+
+    def _cut_short(self) -> ProblemError:
+        if self.conn.their_state is h11.IDLE:
+            n_bytes = len(self.conn.trailing_data[0])
+            told = f"It ended within its headers, after {n_bytes} bytes."
+            return ProblemError("request.cut_short", told, count=n_bytes)
+        received = self._exchanges.received
+        announced = dict(self.headers).get(b"content-length", b"").decode()
+        told = bytes_of_body(received, announced, ", before its last chunk")
+        return ProblemError("request.cut_short", f"Its body ended after {told}.", count=received)
 
     def resume_writing(self) -> None:
         self.still_since = self.loop.time()
@@ -240,11 +252,15 @@ class _Exchanges(h11.Connection):
     Args:
         max_size: bytes of what is no whole event yet.
         on_send: called with every event before it is sent.
+
+    Attributes:
+        received: bytes of the body of the last request, so far.
     """
 
     def __init__(self, max_size: int, on_send: Callable[[h11.Event], None]) -> None:
         super().__init__(h11.SERVER, max_size)
         self._on_send = on_send
+        self.received = 0
 
     def send(self, event: h11.Event) -> bytes | None:  # type: ignore[override]
         self._on_send(event)
@@ -252,7 +268,12 @@ class _Exchanges(h11.Connection):
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         event = super().next_event()
-        return _normal(event) if isinstance(event, h11.Request) else event
+        if isinstance(event, h11.Request):
+            self.received = 0
+            return _normal(event)
+        if isinstance(event, h11.Data):
+            self.received += len(event.data)
+        return event
 
 
 def _normal(request: h11.Request) -> h11.Request:

@@ -177,6 +177,7 @@ def test_half_a_body_is_told_and_closed(impatient: Server) -> None:
         status, headers, body = read_answer(everything(half))
     problem = json.loads(body)
     assert (status, problem["code"], problem["limit"]) == (408, "request.timeout", STALL_SECONDS)
+    assert "after 4 of the 10 bytes" in problem["detail"]
     assert headers["connection"] == "close"
 
 

@@ -53,18 +53,28 @@ def test_an_answer_that_takes_long_comes_too(shared: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    "request_",
+    ("request_", "said"),
     [
-        b"GET /health HTTP/1.1\r\nHos",
-        b"POST /swallow" + HEAD + b"Content-Length: 10\r\n\r\nACG",
-        b"POST /swallow" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nACG\r\n",
+        (b"GET /health HTTP/1.1\r\nHos", "It ended within its headers, after 25 bytes."),
+        (
+            b"POST /swallow" + HEAD + b"Content-Length: 10\r\n\r\nACG",
+            "Its body ended after 3 of the 10 bytes that its Content-Length announces.",
+        ),
+        (
+            b"POST /swallow" + HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nACG\r\n9\r\nTA",
+            "Its body ended after 5 bytes, before its last chunk.",
+        ),
     ],
+    ids=["headers", "length", "chunks"],
 )
-def test_a_request_that_breaks_off_is_told(shared: Server, request_: bytes) -> None:
+def test_a_request_that_breaks_off_is_told(shared: Server, request_: bytes, said: str) -> None:
     status, _, body = read_answer(ask_and_end(shared, request_))
-    assert (status, json.loads(body)["code"]) == (400, "request.malformed")
+    problem = json.loads(body)
+    assert (status, problem["code"]) == (400, "request.cut_short")
+    assert problem["detail"].startswith(said)
     both = ask_and_end(shared, PREDICT + request_)
     assert (both.count(b"HTTP/1.1 200 "), both.count(b"HTTP/1.1 400 ")) == (1, 1)
+    assert said.encode() in both
 
 
 def test_a_client_that_has_left_is_noticed_while_others_work(tmp_path: Path) -> None:
