@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Any
 
 from app.headers import RETRY_AFTER
-from app.problems import PROBLEMS, ProblemKind
+from app.problems import PROBLEMS, ProblemKind, in_parts
 
 
 class ProblemError(Exception):
@@ -63,6 +63,16 @@ def deadline_exceeded(what: str, seconds: float) -> ProblemError:
         what: did not happen meanwhile, as the beginning of a sentence.
     """
     return ProblemError("deadline.exceeded", f"{what} for {seconds:g} s.", limit=seconds)
+
+
+def too_many_records(limit: int, detail: str = "") -> ProblemError:
+    """More than a request may have, with the command that makes requests of a file.
+
+    Args:
+        detail: what there is, where it is not known how many.
+    """
+    told = detail or f"A request may have {limit} records."
+    return ProblemError("request.too_many_records", f"{told} {in_parts(limit)}", limit=limit)
 
 
 def request_timeout(seconds: float, after: str = "") -> ProblemError:

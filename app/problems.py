@@ -40,6 +40,14 @@ def _too_much(do: str, setting: str, more: str = "") -> str:
     return f"{do}, or raise {setting}. Or compute without a server: gena embed FILE -o FOLDER{more}"
 
 
+def in_parts(n_records: int) -> str:
+    """How to. Without double quotes: an error is read as JSON, where they have backslashes."""
+    return (
+        "Send parts: awk -v part=part -v end=.fa '/^>/ {n++} "
+        f"{{print > (part int((n - 1) / {n_records}) end)}}' genes.fa."
+    )
+
+
 _IN_PARTS = "Send the records in several requests"
 PROBLEMS: dict[str, ProblemKind] = {
     "json.invalid": ProblemKind(
@@ -107,10 +115,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         members={"param": "model"},
     ),
     "metrics.off": ProblemKind(
-        404,
-        "Metrics are off",
-        hint="GENA_METRICS turns them on.",
-        of_data=False,
+        404, "Metrics are off", hint="GENA_METRICS turns them on.", of_data=False
     ),
     "route.method_not_allowed": ProblemKind(
         405,
@@ -167,11 +172,8 @@ PROBLEMS: dict[str, ProblemKind] = {
     "request.too_many_records": ProblemKind(
         413,
         "The request has too many records",
-        "A request may have 10000 records.",
-        hint=_too_much(
-            """Send parts: awk '/^>/ {n++} {print > ("part" int((n-1)/10000) ".fa")}' genes.fa""",
-            "GENA_MAX_RECORDS",
-        ),
+        f"A request may have 10000 records. {in_parts(10000)}",
+        hint="Or raise GENA_MAX_RECORDS. Or compute without a server: gena embed FILE -o FOLDER",
         members={"limit": 10000},
     ),
     "request.too_many_tokens": ProblemKind(
@@ -221,10 +223,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         members={"record": "2"},
     ),
     "sequence.empty": ProblemKind(
-        422,
-        "The sequence is empty",
-        "Record 'gene1' has no bases.",
-        members={"record": "gene1"},
+        422, "The sequence is empty", "Record 'gene1' has no bases.", members={"record": "gene1"}
     ),
     "sequence.too_long": ProblemKind(
         422,

@@ -48,9 +48,10 @@ _FOLD = bytes(
     for c in range(256)
 )
 
+_GAP = "It is a gap: remove gaps first: sed '/^[^>]/s/[-.]//g' aligned.fa > genes.fa"
 _HINTS = {
-    "-": "It is a gap: remove gaps from an alignment first.",
-    ".": "It is a gap: remove gaps from an alignment first.",
+    "-": _GAP,
+    ".": _GAP,
     "*": "It is a stop of a protein translation; DNA is expected.",
     ">": "It begins a FASTA header; only the sequence is expected here.",
     "@": "It begins a FASTQ header; only the sequence is expected here.",

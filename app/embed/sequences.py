@@ -24,7 +24,8 @@ from app.embed.errors import InputError, TryAgainError
 from app.errors import ProblemError
 from app.requests.bodies import BYTE_ORDER_MARK, ReceivedBody, check_wanted, open_decoded
 from app.requests.flat_files import BEGINNINGS, FileKind, read_flat_file_into
-from app.requests.foreign_files import LOOKED_AT, recognise_foreign
+from app.requests.foreign_files import recognise_foreign
+from app.requests.tables import LOOKED_AT
 from converter.errors import is_full_disk
 
 STDIN = "-"

@@ -100,5 +100,5 @@ def note_on_lines(text: str) -> str | None:
         return None
     return (
         f"{len(lines)} lines were read as one sequence. If each of them is one, send FASTA: "
-        """awk 'NF {print ">" NR; print}' lines.txt"""
+        "awk -v begin='>' 'NF {print begin NR; print}' lines.txt"
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import ProblemError
+from app.errors import ProblemError, too_many_records
 from app.inference.plausibility import check_letters, check_text, note_on_lines, who
 from app.inference.records import PreparedRequest, Record, RecordStrand, Skipped, Truncation
 from app.inference.token_store import TokenStore
@@ -94,11 +94,7 @@ class _Collection:
     def add(self, submitted: Submitted | SubmittedIds) -> None:
         """Read and keep a record, or list it as skipped."""
         if len(self._records) + len(self._skipped) >= self._limits.records:
-            raise ProblemError(
-                "request.too_many_records",
-                f"A request may have {self._limits.records} records.",
-                limit=self._limits.records,
-            )
+            raise too_many_records(self._limits.records)
         try:
             self._check_id(submitted)
             record = self._reader.read(submitted)

@@ -20,6 +20,12 @@ BEGINNINGS: dict[bytes, FileKind] = {
     b"LOCUS ": "genbank",
     b"ID   ": "embl",
 }
+NAMES: dict[FileKind, str] = {
+    "fasta": "FASTA",
+    "fastq": "FASTQ",
+    "genbank": "GenBank",
+    "embl": "EMBL",
+}
 
 _BYTE_ORDER_MARK = "\ufeff"
 # Of a line that is in memory at a time; only sequences of FASTA have longer ones.

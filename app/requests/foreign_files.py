@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-# Bytes that have to be there, to know them all.
-LOOKED_AT = 1024
+from app.requests.tables import recognise_table
+
 _TAR_MARK = slice(257, 262)
 
 
@@ -25,15 +25,18 @@ def _unpacked_by(command: str) -> str:
     return f"Unpack it: {command}"
 
 
+# Words after the program, and no quotes within it: see `app.requests.tables`.
 def _by_biopython(format_: str, end: str) -> str:
-    code = f"from Bio import SeqIO; SeqIO.convert('file.{end}', '{format_}', 'file.fa', 'fasta')"
-    return f'Make FASTA of it, with Biopython: python -c "{code}"'
+    return (
+        "Make FASTA of it, with Biopython: python3 -c 'import sys; from Bio import SeqIO; "
+        f"SeqIO.convert(*sys.argv[1:])' file.{end} {format_} genes.fa fasta"
+    )
 
 
 _ALIGNMENT = (
-    'Make FASTA of it without its gaps, with Biopython: python -c "from Bio import AlignIO; '
-    "[print('>' + r.id, r.seq.replace('-', ''), sep=chr(10)) for r in AlignIO.read('file', '{0}')]"
-    '"'
+    "Make FASTA of it without its gaps, with Biopython: python3 -c 'import sys; from Bio import "
+    "AlignIO; AlignIO.convert(*sys.argv[1:])' file {0} aligned.fa fasta; "
+    "sed '/^[^>]/s/[-.]//g' aligned.fa > genes.fa"
 )
 _READS = "Take its reads out: samtools fasta reads.{0} > reads.fa"
 _INTERVALS = (
@@ -94,24 +97,15 @@ _BY_START: tuple[tuple[bytes, Foreign], ...] = (
 _PHYLIP = re.compile(rb"\d+[ \t]+\d+[ \t]*\r?\n")
 _OLD_FASTA = re.compile(rb"(;[^\r\n]*\s+)+>")
 _BED = re.compile(rb"([^\t\r\n]+\t\d+\t\d+[\t\r\n]|track[ \t]|browser[ \t])")
-_TABLE = re.compile(rb"[^\r\n,;]*([,;])[^\r\n]*[\r\n]")
-# Without double quotes of its own: where an error is read as JSON, they have backslashes.
-_COLUMNS = (
-    "Make FASTA of its columns, name and sequence here the first and second: "
-    "tr -d '\"' < table.csv "
-    "| awk -F'{0}' -v begin='>' 'NR > 1 {{print begin $1; print $2}}' > genes.fa"
-)
-_BY_SEPARATOR = {
-    b",": Foreign("a table with commas", _COLUMNS.format(",")),
-    b";": Foreign("a table with semicolons", _COLUMNS.format(";")),
-}
+_GFF = re.compile(rb"(?:[^\t\r\n]+\t){3}\d+\t\d+\t[^\t\r\n]+\t[-+.?]\t")
 
 
 def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
     """What a body is that holds no sequences as they are read here; None where it may.
 
     Args:
-        first: its first bytes, `LOOKED_AT` where it has so many, without white space before them.
+        first: its first bytes, `LOOKED_AT` (of `app.requests.tables`) where it has so many,
+            without white space before them.
         may_be_table: they are not known to be of something else.
     """
     for start, foreign in _BY_START:
@@ -126,6 +120,8 @@ def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
         return Foreign("FASTA that begins with a comment", advice)
     if may_be_table and _BED.match(first):
         return Foreign("BED", _INTERVALS.format("places.bed"))
-    if may_be_table and (table := _TABLE.match(first)):
-        return _BY_SEPARATOR[table[1]]
+    if may_be_table and _GFF.match(first):
+        return Foreign("GFF or GTF", _INTERVALS.format("genes.gff"))
+    if may_be_table and (table := recognise_table(first)) is not None:
+        return Foreign(*table)
     return None

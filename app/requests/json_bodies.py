@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import jiter
 import pydantic
 
-from app.errors import ProblemError
+from app.errors import ProblemError, too_many_records
 from app.requests.bodies import BYTE_ORDER_MARK
 from app.requests.limits import Limits
 from app.requests.options import FROM_JSON
@@ -52,11 +52,10 @@ def _read(file: BufferedReader, limits: Limits) -> bytes:
         )
     most = _MARKS_OF_A_RECORD * limits.records + _MARKS_BESIDE_RECORDS
     if sum(data.count(mark) for mark in _MARKS) > most:
-        raise ProblemError(
-            "request.too_many_records",
+        raise too_many_records(
+            limits.records,
             f"The JSON has more than {most} quotes and opening brackets; a request may have "
             f"{limits.records} records.",
-            limit=limits.records,
         )
     return data.removeprefix(BYTE_ORDER_MARK)
 

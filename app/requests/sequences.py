@@ -12,13 +12,14 @@ from io import BufferedReader
 from app import media_types
 from app.errors import ProblemError
 from app.requests.bodies import BYTE_ORDER_MARK, ReceivedBody
-from app.requests.flat_files import BEGINNINGS, FileKind, read_flat_file
-from app.requests.foreign_files import LOOKED_AT, recognise_foreign
+from app.requests.flat_files import BEGINNINGS, NAMES, FileKind, read_flat_file
+from app.requests.foreign_files import recognise_foreign
 from app.requests.json_bodies import Body, read_json
 from app.requests.limits import Limits
 from app.requests.record_ids import id_problem
 from app.requests.schemas import SubmittedSequences
 from app.requests.submitted import Submitted
+from app.requests.tables import LOOKED_AT, recognise_table
 from app.requests.validation import shown
 
 _LEADING = b" \t\r\n"
@@ -28,7 +29,7 @@ _BLOCK = 2**17
 _SLACK_BYTES = 2**20
 _HOW_TO_SEND = (
     "With curl: -H 'Content-Type: text/plain' -d ACGT for a bare sequence, "
-    "-H 'Content-Type: application/json' -d '{\"sequence\": \"ACGT\"}' for JSON, "
+    "-H 'Content-Type: application/json' -d @request.json for JSON, "
     "--data-binary @genes.fa for FASTA or FASTQ, or -F file=@genes.fa."
 )
 
@@ -62,14 +63,17 @@ def read_submission(
             are read also as `read_flat_file`.
     """
     if media_types.is_json(received.media_type):
+        _refuse_file(file.peek(LOOKED_AT)[:LOOKED_AT].lstrip(_LEADING))
         return _from_json(read_json(file, schema, limits))
-    n_skipped = _skip_leading(file, received.media_type)
+    n_skipped = _skip_leading(file)
     first = file.peek(LOOKED_AT)[:LOOKED_AT]
-    kind = next((kind for start, kind in BEGINNINGS.items() if first.startswith(start)), None)
+    kind = _kind_of(first)
     may_be_table = kind is None and first[:1] not in _JSON
     foreign = recognise_foreign(first, may_be_table=may_be_table)
     if foreign is not None:
         raise ProblemError("body.unsupported_type", f"This is {foreign.name}. {foreign.advice}")
+    if received.media_type != media_types.TEXT and received.media_type not in media_types.FILES:
+        raise _unsupported(f"{shown(received.media_type)} is not a type that is read here.")
     if kind is not None:
         return Submission(_from_file(file, kind, limits.record_bases), single=False)
     if received.media_type == media_types.TEXT:
@@ -123,14 +127,23 @@ def _unsupported(reason: str) -> ProblemError:
     return ProblemError("body.unsupported_type", f"{reason} {_HOW_TO_SEND}")
 
 
-def _skip_leading(file: BufferedReader, media_type: str) -> int:
-    """Skip a byte order mark and white space; how many characters the latter has.
+def _kind_of(first: bytes) -> FileKind | None:
+    return next((kind for start, kind in BEGINNINGS.items() if first.startswith(start)), None)
 
-    Raises:
-        ProblemError: 415, nothing of this type is read.
-    """
-    if media_type != media_types.TEXT and media_type not in media_types.FILES:
-        raise _unsupported(f"{shown(media_type)} is not a type that is read here.")
+
+def _refuse_file(first: bytes) -> None:
+    """Raises ProblemError 415: what calls itself JSON is a file that people have."""
+    if first[:1] in _JSON:
+        return
+    kind, table = _kind_of(first), recognise_table(first)
+    if kind is not None:
+        raise _unsupported(f"The body is {NAMES[kind]}, and its Content-Type says JSON.")
+    if table is not None:
+        raise ProblemError("body.unsupported_type", f"This is {table[0]}. {table[1]}")
+
+
+def _skip_leading(file: BufferedReader) -> int:
+    """Skip a byte order mark and white space; how many characters the latter has."""
     if file.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
         file.read(len(BYTE_ORDER_MARK))
     n_skipped = 0

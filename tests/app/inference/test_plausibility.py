@@ -76,7 +76,7 @@ def test_two_bases_can_be_written(service: Service) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "position"), [("a\tACGT\nb\tGGCC", 2), ("ACGT \t GGCC", 6), ("AC\t\tGT", 3)]
+    ("text", "position"), [("a\tACGT", 2), ("ACGT \t GGCC", 6), ("AC\t\tGT", 3)]
 )
 def test_columns_are_refused_with_the_way_around(
     service: Service, text: str, position: int
@@ -122,7 +122,9 @@ def test_the_command_that_is_shown_makes_records(
     told = answer.headers.get("x-gena-warning") or answer.json()["detail"]
 
     command = told[told.index("awk") :]
+    assert '"' not in command
     made = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True).stdout
+    made = made or (tmp_path / "genes.fa").read_bytes()
 
     records = service.post("/tokenize", content=made).json()["records"]
     assert [record["n_bases"] for record in records] == [11, 6, 12]
