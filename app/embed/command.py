@@ -15,10 +15,10 @@ from app.embed.errors import DONE, FAILED, INTERRUPTED, TRY_AGAIN, USAGE, EmbedE
 from app.embed.options import EmbedOptions, add_options, read_options
 from app.embed.progress import Progress, progress_shown
 from app.embed.run import embed
-from app.embed.shards import merge
+from app.embed.shards import merge, strangers
 from app.host.awake import kept_awake
 from app.settings import Settings
-from converter.errors import GenaError, is_full_disk
+from converter.errors import GenaError, brief, is_full_disk
 from converter.paths import user_path
 from converter.terminal import print_json
 
@@ -70,7 +70,11 @@ def _merge(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"-o {output}: with --merge it is a Parquet file in a folder that is there."
         )
-    n_windows = merge(user_path(arguments.merge), output)
+    folder = user_path(arguments.merge)
+    n_windows = merge(folder, output)
+    if others := strangers(folder):
+        named = brief(", ".join(others))
+        print(f"Left out, as they are no shards of this run: {named}.", file=sys.stderr)
     what = "1 window is" if n_windows == 1 else f"{n_windows} windows are"
     print(f"{what} in {output}.", file=sys.stderr)
     return DONE

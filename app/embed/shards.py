@@ -54,25 +54,27 @@ class ShardStamp:
 
     def require(self, other: "ShardStamp", path: Path) -> None:
         """Raises UsageError where the shard at `path`, of `other`, is no part of this run."""
-        if self == other:
-            return
+        if self != other:
+            raise UsageError(
+                f"{path} was made with {self.difference(other)}. Take another folder, or remove "
+                "the shards of this one."
+            )
+
+    def difference(self, other: "ShardStamp") -> str:
+        """What the shards of `other`, which is not the same, were made with."""
         if self.fingerprint != other.fingerprint:
-            what = f"another model ({brief(f'{other.model}, fingerprint {other.fingerprint}')})"
-        elif self.options != other.options:
+            return f"another model ({brief(f'{other.model}, fingerprint {other.fingerprint}')})"
+        if self.options != other.options:
             differing = {
                 name: value
                 for name, value in other.options.items()
                 if self.options.get(name) != value
             }
             told = brief(", ".join(f"{name} {value}" for name, value in differing.items()))
-            what = f"other options ({told})"
-        elif self.input_sha256 != other.input_sha256:
-            what = "another input file"
-        else:
-            what = "another windows.parquet"
-        raise UsageError(
-            f"{path} was made with {what}. Take another folder, or remove the shards of this one."
-        )
+            return f"other options ({told})"
+        if self.input_sha256 != other.input_sha256:
+            return "another input file"
+        return "another windows.parquet"
 
 
 @dataclass(frozen=True)
@@ -256,15 +258,14 @@ def merge(folder: Path, output: Path) -> int:
     numbers = range(table.n_shards)
     missing = [number for number in numbers if not shard_path(folder, number).exists()]
     if missing:
-        some = ", ".join(map(str, missing[:10])) + (" ..." if len(missing) > 10 else "")
+        some = _some([shard_path(folder, number).name for number in missing])
         raise TryAgainError(
             f"{len(missing)} of {table.n_shards} shards are missing: {some}. Run the command that "
             "makes them to its end, then merge."
         )
-    first = _open(shard_path(folder, 0))
-    stamp = _stamp_of(first)
+    stamp = _stamp_of(_open(shard_path(folder, 0)))
     if stamp.windows_sha256 != table.sha256:
-        raise UsageError(f"The shards in {folder} were made with another windows.parquet.")
+        raise _not_of_one_run(folder, table)
     sweep_partials(output)
     with full_disk_told(output, "merge again."), _parquet_writer(output, schema(stamp)) as writer:
         for number in numbers:
@@ -272,13 +273,52 @@ def merge(folder: Path, output: Path) -> int:
     return table.n_windows
 
 
+def strangers(folder: Path) -> list[str]:
+    """Names of what looks like a shard of the folder and is none, such as a copy of one."""
+    n_shards = WindowsTable(folder).n_shards
+    own = {shard_path(folder, number).name for number in range(n_shards)}
+    return sorted({path.name for path in folder.glob("part-*")} - own)
+
+
 def _copy(
     folder: Path, number: int, stamp: ShardStamp, table: WindowsTable, writer: pq.ParquetWriter
 ) -> None:
     path = shard_path(folder, number)
     file = _open(path)
-    stamp.require(_stamp_of(file), path)
+    if _stamp_of(file) != stamp:
+        raise _not_of_one_run(folder, table)
     if not _has_windows_of(file, table, number):
         raise _damaged(path, "holds the windows of another shard")
     for batch in file.iter_batches(batch_size=64):
         writer.write_batch(batch.replace_schema_metadata(writer.schema.metadata))
+
+
+def _not_of_one_run(folder: Path, table: WindowsTable) -> UsageError:
+    """Which shards were made otherwise than most of those that belong to the windows."""
+    stamps: list[ShardStamp] = []
+    names: list[list[str]] = []  # of each
+    for number in range(table.n_shards):
+        path = shard_path(folder, number)
+        stamp = _stamp_of(_open(path))
+        if stamp not in stamps:
+            stamps.append(stamp)
+            names.append([])
+        names[stamps.index(stamp)].append(path.name)
+    ours = [n for n, stamp in enumerate(stamps) if stamp.windows_sha256 == table.sha256]
+    if not ours:
+        return UsageError(f"The shards in {folder} were made with another windows.parquet.")
+    most = max(ours, key=lambda n: len(names[n]))
+    others = [
+        f"{_some(names[n])}, made with {stamps[most].difference(stamp)}"
+        for n, stamp in enumerate(stamps)
+        if n != most
+    ]
+    return UsageError(
+        f"Not all shards in {folder} are of one run. There are {len(names[most])} like "
+        f"{names[most][0]}, and {'; '.join(others)}. Remove what does not belong there, run the "
+        "command that made the others again, then merge."
+    )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")

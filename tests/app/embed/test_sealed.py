@@ -5,13 +5,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from app.embed.errors import InputError
+from app.cli import main
+from app.embed.errors import InputError, TryAgainError, UsageError
 from app.embed.shards import Answer, ShardStamp, is_there, merge, shard_path, shard_writer
 from app.embed.windows import Row
 from app.embed.windows_table import REFUSED, TABLE, TableStamp, WindowsTable, write_table
@@ -109,6 +111,45 @@ def test_a_shard_in_the_place_of_another_is_noticed(folder: Path) -> None:
     with pytest.raises(InputError, match=r"part-000002\.parquet holds the windows of another"):
         merge(folder, folder / "merged.parquet")
     assert not (folder / "merged.parquet").exists()
+
+
+def test_shards_of_another_run_are_told_by_name(folder: Path) -> None:
+    table = WindowsTable(folder)
+    odd = {
+        0: (replace(stamp_of(table), fingerprint="f" * 16), r"another model \(lab/model, finger"),
+        2: (replace(stamp_of(table), windows_sha256="1" * 64), r"another windows\.parquet"),
+    }
+    for number, (stamp, told) in odd.items():
+        kept = shard_path(folder, number).read_bytes()
+        with shard_writer(folder, number, stamp) as writer:
+            writer.write(table.shard(number).windows, [Answer(None, problem="x")] * SHARD_WINDOWS)
+        of = f"part-00000{number}.parquet, made with {told}"
+        with pytest.raises(UsageError, match=f"are 2 like part-.*, and {of}"):
+            merge(folder, folder / "merged.parquet")
+        shard_path(folder, number).write_bytes(kept)
+    assert not (folder / "merged.parquet").exists()
+    merge(folder, folder / "merged.parquet")
+
+
+def test_copies_and_shards_that_are_none_are_left_out_and_named(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As Finder, Dropbox and an older run leave them."""
+    names = ["part-000000 2.parquet", "part-000001 (a copy).parquet", "part-000003.parquet"]
+    for name in names:
+        shutil.copy(shard_path(folder, 1), folder / name)
+    output = folder / "merged.parquet"
+    assert main(["embed", "--merge", str(folder), "-o", str(output)]) == 0
+    assert f"Left out, as they are no shards of this run: {', '.join(names)}." in (
+        capsys.readouterr().err
+    )
+    assert pq.read_table(output)["window_id"].to_pylist() == [*range(N_SHARDS * SHARD_WINDOWS)]
+
+
+def test_missing_shards_are_told_by_name(folder: Path) -> None:
+    shard_path(folder, 1).unlink()
+    with pytest.raises(TryAgainError, match=r"1 of 3 shards are missing: part-000001\.parquet\."):
+        merge(folder, folder / "merged.parquet")
 
 
 KILLED = """
