@@ -14,6 +14,7 @@ What counts as DNA:
 
 import os
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +32,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 # [CLS] and [SEP].
 SPECIALS = 2
+
+# Letters that are encoded at a time, where they can be parted: the library takes 280 bytes a token
+# while it works, and N is a token a letter.
+_PIECE = 2**18
 
 _KEPT = LETTERS + LETTERS.lower()
 _INVISIBLE = "\u200b\ufeff"
@@ -192,21 +197,62 @@ class DnaTokenizer:
         Raises:
             TokenizerError: the tokenizer fails, or drops letters.
         """
+        start, ids, ends = 0, [], []
+        for piece in self._pieces(sequence):
+            piece_ids, piece_ends = self._encode_piece(piece)
+            ids.append(piece_ids)
+            ends.append(piece_ends + start)
+            start += len(piece)
+        return self._encoding(sequence, np.concatenate(ids), np.concatenate(ends))
+
+    def _encode_piece(self, piece: str) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+        """(n,) ids, and (n,) letters of the piece after which they end."""
         try:
             with panics_as_errors():
                 # Unlike `encode`, this lets other threads run meanwhile: a megabase takes a second.
-                encoding = self._tokenizer.encode_batch([sequence], add_special_tokens=False)[0]
+                encoding = self._tokenizer.encode_batch([piece], add_special_tokens=False)[0]
         except Exception as error:
             # The library's words may hold the sequence, and are left out of what is logged.
             raise TokenizerError("The tokenizer failed on a sequence.") from error
         ids = np.array(encoding.ids, dtype=np.int32)
-        ends = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
+        return ids, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)[:, 1]
+
+    def _encoding(self, sequence: str, ids: NDArray[np.int32], ends: NDArray[np.int64]) -> Encoding:
         # Where a normalizer replaces a run by one character, the library gives only the run's
         # last base: the token begins where the one before it ends.
         offsets = np.stack([np.concatenate([[0], ends[:-1]])[: len(ends)], ends], axis=1)
         if (ends[-1] if len(ends) else 0) != len(sequence):
             raise TokenizerError("The tokenizer drops letters at the end of a sequence.")
         return Encoding(ids, offsets, int(np.count_nonzero(ids == self.unk_id)))
+
+    def _pieces(self, sequence: str) -> Iterator[str]:
+        """The sequence, parted only where tokens end whatever stands around.
+
+        A long sequence of few tokens, which bases are, is one piece: there is nowhere to part it.
+        """
+        start = 0
+        while len(sequence) - start > _PIECE and self._border is not None:
+            found = self._border.search(sequence, start + _PIECE - 1)
+            if found is None:
+                break
+            yield sequence[start : found.start() + 1]
+            start = found.start() + 1
+        yield sequence[start:]
+
+    @cached_property
+    def _border(self) -> re.Pattern[str] | None:
+        """Finds a letter that no token holds beside the one after it; None where there may be none.
+
+        No merge of byte-pair encoding joins the two. What is replaced or split off before it may
+        join more.
+        """
+        if self._tokenizer.normalizer is not None or self._tokenizer.pre_tokenizer is not None:
+            return None
+        vocabulary = [text for text in self._tokenizer.get_vocab() if text not in SPECIAL_TOKENS]
+        joined = {text[at : at + 2] for text in vocabulary for at in range(len(text) - 1)}
+        letters = [letter for letter in LETTERS if letter != "U"]  # it is read as T
+        apart = [x + y for x in letters for y in letters if x + y not in joined]
+        return re.compile("|".join(f"{x}(?={y})" for x, y in apart)) if apart else None
 
     @cached_property
     def letters(self) -> str:

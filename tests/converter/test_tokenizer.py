@@ -1,5 +1,7 @@
 import json
 import random
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -21,6 +23,11 @@ def published(path: Path) -> Path:
     if not path.is_file():
         pytest.skip(f"the published tokenizer is not at {path}")
     return path
+
+
+def seeded(folder: Path) -> Path:
+    make_tokenizer().save(str(folder / "tokenizer.json"))
+    return folder / "tokenizer.json"
 
 
 def random_dna(length: int, letters: str = "ACGT", seed: int = 0) -> str:
@@ -277,3 +284,39 @@ def test_the_example_of_the_readme_has_the_known_number_of_ids(name: str, count:
     tokenizer = DnaTokenizer(file)
     assert len(sequence) == 921
     assert len(tokenizer.window(tokenizer.encode(sequence).ids)) == count
+
+
+@pytest.mark.parametrize("file", [BASE, T2T, None], ids=["base", "t2t", "seeded"])
+@pytest.mark.parametrize("letters", ["N", "ACGTN", "ACGTRYSWKMBDHVN", "ACGT" * 9 + "N", "AN"])
+def test_a_sequence_in_pieces_has_the_tokens_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, file: Path | None, letters: str
+) -> None:
+    path = published(file) if file else seeded(tmp_path)
+    ours, library = DnaTokenizer(path), Tokenizer.from_file(str(path))
+    for seed in range(20):
+        monkeypatch.setattr("converter.tokenizer._PIECE", seed + 1)
+        sequence = random_dna(2_000, letters, seed)
+        encoding = ours.encode(sequence)
+        expected = library.encode(sequence, add_special_tokens=False)
+        assert encoding.ids.tolist() == expected.ids
+        assert encoding.offsets[:, 1].tolist() == [end for _, end in expected.offsets]
+        assert file is T2T or len(list(ours._pieces(sequence))) > 9
+
+
+MILLIONS = """
+import sys
+from pathlib import Path
+from converter.measuring import peak_memory_mib
+from converter.tokenizer import DnaTokenizer
+tokenizer = DnaTokenizer(Path(sys.argv[1]))
+tokenizer.encode("ACGT")
+before = peak_memory_mib()
+assert len(tokenizer.encode("N" * 3_000_000).ids) == 3_000_000
+print(peak_memory_mib() - before)
+"""
+
+
+def test_millions_of_n_take_little_memory(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", MILLIONS, str(seeded(tmp_path))]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 300
