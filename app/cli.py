@@ -5,6 +5,7 @@ What takes a while to import is imported where it is used: until `main` runs, Ct
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from types import NoneType
@@ -50,10 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     from converter.cli import add_commands
+    from converter.versions import own_version
 
     parser = argparse.ArgumentParser(
         prog="gena", description="DNA to GENA-LM features, run by Core ML."
     )
+    version = f"gena-coreml {own_version()}"
+    parser.add_argument("--version", action="version", version=version)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     add_commands(commands)
     # Options only for the command that is run: they are made of the settings, which take a while
@@ -63,7 +67,26 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_service(commands, with_options=command == "service")
     _add_doctor(commands, with_options=command == "doctor")
     _add_embed(commands, with_options=command == "embed")
-    return parser.parse_args(argv)
+    if not argv:
+        parser.print_help(sys.stderr)
+        parser.exit(2)
+    arguments, rest = parser.parse_known_args(argv)
+    if rest:
+        words = " ".join(rest)
+        parser.error(f"unrecognized arguments: {words}{_meant(arguments, rest)}")
+    return arguments
+
+
+def _meant(arguments: argparse.Namespace, rest: Sequence[str]) -> str:
+    """What people mean who give too much."""
+    if any(word.startswith("-") for word in rest):
+        return ""
+    if arguments.func is _serve:
+        return f". (A model: --model {shlex.quote(rest[0])})"
+    if arguments.func is _embed and arguments.input:
+        files, output = shlex.join([arguments.input, *rest]), shlex.quote(arguments.output)
+        return f". One file, or all as one: cat {files} | gena embed - -o {output}"
+    return ""
 
 
 def _add_serve(commands: Any, *, with_options: bool) -> None:

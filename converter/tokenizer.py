@@ -60,6 +60,7 @@ _HINTS = {
     "*": "It is a stop of a protein translation; DNA is expected.",
     ">": "It begins a FASTA header; only the sequence is expected here.",
     "@": "It begins a FASTQ header; only the sequence is expected here.",
+    "_": "It occurs in names, such as accession numbers: the sequence itself is expected.",
     "X": "Unknown bases are written N.",
     "I": "It is inosine, which the model does not know: write N; or this is a protein.",
     **dict.fromkeys("EFLPQZJO", "It occurs in proteins; DNA is expected."),
@@ -251,7 +252,7 @@ class DnaTokenizer:
         vocabulary = [text for text in self._tokenizer.get_vocab() if text not in SPECIAL_TOKENS]
         joined = {text[at : at + 2] for text in vocabulary for at in range(len(text) - 1)}
         letters = [letter for letter in LETTERS if letter != "U"]  # it is read as T
-        apart = [x + y for x in letters for y in letters if x + y not in joined]
+        apart = [(x, y) for x in letters for y in letters if x + y not in joined]
         return re.compile("|".join(f"{x}(?={y})" for x, y in apart)) if apart else None
 
     @cached_property

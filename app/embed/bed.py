@@ -1,6 +1,7 @@
 """BED files: intervals on the records of the input."""
 
 import hashlib
+import re
 import shlex
 import threading
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,12 @@ _GFF = (
     "It looks like GFF or GTF, which count from 1. Make BED of it: awk -F '\\t' -v OFS='\\t' "
     "'!/^#/ {print $1, $4 - 1, $5, $3, \".\", $7}' genes.gff > genes.bed"
 )
+_PLACES = re.compile(r"\S+:[\d,]+-[\d,]+\s*")
+_OF_A_BROWSER = (
+    "It looks like places as a genome browser has them, which count from 1. Make BED of it: "
+    "awk -F '[:-]' -v OFS='\\t' '{{gsub(/,/, x); print $1, $2 - 1, $3}}' {0} > made.bed"
+)
+_WITH_COMMAS = "It looks like a table with commas: tr ',' '\\t' < {0} > made.bed"
 _VCF = (
     "It looks like VCF. Make BED of it: bcftools query -f '%CHROM\\t%POS0\\t%END\\t%ID\\n' "
     "calls.vcf > calls.bed"
@@ -100,14 +107,18 @@ def _intervals(path: Path, text: TextIOWrapper) -> Iterator[Interval]:
                 f"(iconv -f UTF-16 -t UTF-8 {shlex.quote(path.name)} > utf8.bed)."
             )
         if line.strip() and not line.startswith(_NO_INTERVALS):
-            yield _interval(where, number, line)
+            yield _interval(path, number, line)
 
 
-def _interval(where: str, number: int, line: str) -> Interval:
+def _interval(path: Path, number: int, line: str) -> Interval:
+    where = f"{path}, line {number}"
     # Tabs separate, and blanks where a line has no tab; names may hold blanks then.
     cells = line.rstrip("\n").split("\t" if "\t" in line else None)
     if len(cells) < 3:
-        raise InputError(f"{where}: BED has at least three columns, this line {len(cells)}.")
+        raise InputError(
+            f"{where}: BED has at least three columns, this line {len(cells)}. "
+            f"{_likely_of_few(line, path)}".rstrip()
+        )
     record = cells[0].strip()
     numbers = [whole_number(cell.strip()) for cell in cells[:5]]
     _, start, end, *_ = numbers
@@ -123,6 +134,14 @@ def _interval(where: str, number: int, line: str) -> Interval:
         raise InputError(f"{where}: the strand is none of + - and a dot.")
     name = cells[3].strip() if len(cells) > 3 else ""
     return Interval(number, record, start, end, name or None, "-" if strand == "-" else "+")
+
+
+def _likely_of_few(line: str, file: Path) -> str:
+    """What a line of fewer than three columns is."""
+    name = shlex.quote(file.name)
+    if _PLACES.fullmatch(line):
+        return _OF_A_BROWSER.format(name)
+    return _WITH_COMMAS.format(name) if line.count(",") > 1 else ""
 
 
 def _likely(cells: Sequence[str], numbers: Sequence[int | None]) -> str:

@@ -1,6 +1,7 @@
 """What `gena embed` takes, checked."""
 
 import argparse
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -132,6 +133,13 @@ def read_options(arguments: argparse.Namespace) -> EmbedOptions:
     if arguments.input is None:
         raise UsageError("Name a file to embed; - is standard input.")
     _check_together(arguments)
+    output = user_path(arguments.output)
+    if output.suffix == ".parquet" and not output.exists():
+        raise UsageError(
+            f"-o {output}: -o takes the folder of the shards, such as {output.with_suffix('')}. "
+            "One file comes of it when it is done: gena embed --merge "
+            f"{shlex.quote(str(output.with_suffix('')))} -o {shlex.quote(str(output))}"
+        )
     part, parts = _part(arguments.part)
     cut = Cut(
         bases=arguments.windows,
@@ -143,7 +151,7 @@ def read_options(arguments: argparse.Namespace) -> EmbedOptions:
     )
     return EmbedOptions(
         input=arguments.input if arguments.input == STDIN else str(user_path(arguments.input)),
-        output=user_path(arguments.output),
+        output=output,
         cut=cut,
         bed=None if arguments.bed is None else user_path(arguments.bed),
         choices=_choices(arguments),

@@ -5,6 +5,7 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import HTTPException
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -28,6 +29,7 @@ from converter.errors import brief
 _MOST_WINDOWS, _MOST_BASES = 256, 500_000
 # Requests at a time, so that the service has one while the answer of another travels.
 _AT_ONCE = 2
+_NO_SERVICE = "answers, but is no gena-coreml. Look at the port of gena serve."
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _TIMEOUT_SECONDS = 900.0
 _FIRST_PAUSE, _LONGEST_PAUSE, _MOST_FAILURES = 0.5, 30.0, 8
@@ -107,7 +109,7 @@ class RemoteService:
             self.hidden_size = int(info["bundle"]["config"]["hidden_size"])
             self.window = int(info["limits"]["tokens_per_window"])
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{self._url} answers, but is no gena-coreml.") from error
+            raise InputError(f"{self._url} {_NO_SERVICE}") from error
 
     async def prepare(self, job: Job) -> tuple[Job, list[_Part]]:
         """See `Embedder`."""
@@ -203,6 +205,8 @@ class RemoteService:
                 said = error.headers.get("Retry-After", "")
                 pause = min(float(said), _LONGEST_TOLD) if said.isdecimal() else None
                 raise _UnansweredError(reason, pause) from None
+            if error.code == HTTPStatus.NOT_FOUND:  # all that is asked for is there
+                raise InputError(f"{self._url} {_NO_SERVICE}") from None
             raise InputError(f"{self._url} refuses this: {reason}") from None
         except (URLError, HTTPException, OSError) as error:
             raise _UnansweredError(brief(str(getattr(error, "reason", error)))) from None

@@ -10,6 +10,8 @@ as a stream, and its letters are kept in a temporary file, a byte a base.
 """
 
 import hashlib
+import re
+import shlex
 import sys
 import tempfile
 import threading
@@ -27,6 +29,7 @@ from app.requests.flat_files import BEGINNINGS, FileKind, read_flat_file_into
 from app.requests.foreign_files import recognise_foreign
 from app.requests.tables import LOOKED_AT
 from converter.errors import is_full_disk
+from converter.tokenizer_file import LETTERS
 
 STDIN = "-"
 _BLOCK = 2**20
@@ -34,6 +37,8 @@ _BLOCK = 2**20
 _MOST = 2**40
 # Of ASCII, what can be seen; and in titles also blanks, and letters of all languages.
 _LETTERS = bytes(range(0x21, 0x7F)) + b"\n"
+# A line of DNA and nothing else.
+_BARE = re.compile(rf"[{LETTERS}]{{8,}}[\s\d]".encode(), re.IGNORECASE)
 _IN_TITLES = _LETTERS + b" \t" + bytes(range(0x80, 0x100))
 
 
@@ -102,6 +107,12 @@ def open_input(path: str, stop: threading.Event) -> Iterator[Input]:
                 raise TryAgainError(
                     f"{tempfile.gettempdir()} is full. Make room there, or set TMPDIR to a folder "
                     "with room for a byte a base of the input."
+                ) from error
+            if isinstance(error, IsADirectoryError):
+                files = f"{shlex.quote(path.rstrip('/'))}/*.fa"
+                raise InputError(
+                    f"{path} is a folder. Name a file, or give all as one: cat {files} | "
+                    "gena embed - -o FOLDER"
                 ) from error
             raise InputError(f"{called} cannot be read ({error.strerror}).") from error
         yield Input(called if path == STDIN else Path(path).name, sha256, sequences, indexed)
@@ -265,4 +276,10 @@ def _kind(first: bytes) -> FileKind:
     if foreign is not None:
         raise InputError(f"The input is {foreign.name}. {foreign.advice}")
     what = "begins with none of" if begun else "is empty. It has to be"
-    raise InputError(f"The input {what} FASTA (>), FASTQ (@), GenBank (LOCUS) or EMBL (ID).")
+    told = f"The input {what} FASTA (>), FASTQ (@), GenBank (LOCUS) or EMBL (ID)."
+    if _BARE.match(begun):
+        told += (
+            " It looks like a bare sequence, which wants a line with a name before it: "
+            "(echo '>name'; cat sequence.txt) | gena embed - -o FOLDER"
+        )
+    raise InputError(told)

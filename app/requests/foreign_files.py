@@ -6,6 +6,9 @@ from dataclasses import dataclass
 from app.requests.tables import recognise_table
 
 _TAR_MARK = slice(257, 262)
+# What the first file of an archive is called, by Microsoft's programs and by LibreOffice.
+_ZIP, _ZIP_NAME = b"PK\x03\x04", slice(30, 60)
+_OF_OFFICE = (b"[Content_Types].xml", b"_rels/", b"docProps/", b"mimetypeapplication/vnd.oasis")
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,10 @@ _INTERVALS = (
 )
 _AS_TEXT = "Save it as plain text."
 
+_OFFICE = "Save a sheet as CSV UTF-8, or a text as plain text (.txt), and send that."
+
 _BY_START: tuple[tuple[bytes, Foreign], ...] = (
-    (b"PK\x03\x04", Foreign("a zip archive", _unpacked_by("unzip genes.zip"))),
+    (_ZIP, Foreign("a zip archive", _unpacked_by("unzip genes.zip"))),
     (b"BZh", Foreign("bzip2", _unpacked_by("bunzip2 genes.fa.bz2"))),
     (b"\xfd7zXZ\0", Foreign("xz", _unpacked_by("unxz genes.fa.xz"))),
     (b"\x28\xb5\x2f\xfd", Foreign("zstd", _unpacked_by("unzstd genes.fa.zst"))),
@@ -108,6 +113,8 @@ def recognise_foreign(first: bytes, *, may_be_table: bool) -> Foreign | None:
             without white space before them.
         may_be_table: they are not known to be of something else.
     """
+    if first.startswith(_ZIP) and first[_ZIP_NAME].startswith(_OF_OFFICE):
+        return Foreign("a file of Excel, Word or the like", _OFFICE)
     for start, foreign in _BY_START:
         if first.startswith(start):
             return foreign

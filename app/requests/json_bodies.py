@@ -20,6 +20,7 @@ from app.requests.validation import validation_problem
 
 Body = TypeVar("Body", bound=pydantic.BaseModel)
 
+_QUOTES = " Names and texts stand in double quotes; in Python, json.dumps makes them."
 _MARKS = (b'"', b"[", b"{")
 # An id and a sequence have 9 marks with their names and their object; the rest is for ids that hold
 # some themselves.
@@ -69,7 +70,8 @@ def _parse(data: bytes) -> Any:
         what, _, place = str(error).rpartition(" at line ")
         if what.startswith("Detected duplicate key"):  # the only message that quotes
             what = "a name occurs twice in an object"
-        raise ProblemError("json.invalid", f"Invalid JSON: {what} at line {place}.") from None
+        hint = _QUOTES if data.lstrip().startswith(b"{'") else ""
+        raise ProblemError("json.invalid", f"Invalid JSON: {what} at line {place}.{hint}") from None
 
 
 def _fit(value: Any, schema: type[Body]) -> Body:

@@ -53,13 +53,16 @@ def _advice(first: bytes, separator: bytes, kind: _Kind) -> str:
     sequence = 2 if column is None else column + 1
     name = 2 if sequence == 1 else 1
     # What is no heading would be left out; a heading that stays is an error by its name.
-    lines = "NF" if column is None or _is_dna(rows[0], column) else "NR > 1 && NF"
+    headed = column is not None and not _is_dna(rows[0], column)
+    # Spreadsheets of Windows end lines with CR, and write rows that are empty.
+    lines = f"{'NR > 1 && ' if headed else ''}${name} ${sequence}"
     unquoted = f"tr -d '\"' < table.{kind.end} | " if _QUOTE in first else ""
     file = "" if unquoted else f" table.{kind.end}"
     return (
         f"Make FASTA of it, names from column {name} and sequences from column {sequence}: "
         f"{unquoted}awk -F'{kind.separator}' -v begin='>' "
-        f"'{lines} {{print begin ${name}; print ${sequence}}}'{file} > genes.fa"
+        f"'{{sub(/[[:cntrl:]]+$/, x)}} {lines} {{print begin ${name}; print ${sequence}}}'{file} "
+        "> genes.fa"
     )
 
 

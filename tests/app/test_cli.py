@@ -12,6 +12,7 @@ import pytest
 from app.host.gate import warn_if_open
 from app.host.listening import CannotListenError, bind
 from app.settings import Settings
+from converter.versions import own_version
 from tests.support.paths import ROOT
 from tests.support.running import running
 from tests.support.stand_in_bundle import make_bundle
@@ -34,6 +35,32 @@ def test_every_command_is_there() -> None:
     said = gena("--help").stdout
     for command in ("convert", "verify", "inspect", "tune", "serve", "service", "doctor"):
         assert f"\n    {command} " in said
+
+
+def test_who_says_nothing_sees_the_commands_and_their_version() -> None:
+    alone = gena()
+    assert (alone.returncode, alone.stdout) == (2, "")
+    assert "answer DNA with features over HTTP" in alone.stderr
+    assert gena("--version").stdout == f"gena-coreml {own_version()}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("serve", "gena-mini"), "unrecognized arguments: gena-mini. (A model: --model gena-mini)"),
+        (("serve", "--model", "gena-mini", "--prot", "1"), "unrecognized arguments: --prot 1\n"),
+        (
+            ("embed", "a b.fa", "b.fa", "c.fa", "-o", "v"),
+            "One file, or all as one: cat 'a b.fa' b.fa c.fa | gena embed - -o v\n",
+        ),
+    ],
+)
+def test_what_is_too_much_is_said_with_what_was_meant(
+    arguments: tuple[str, ...], said: str
+) -> None:
+    done = gena(*arguments)
+    assert done.returncode == 2
+    assert said in done.stderr
 
 
 def test_the_servers_options_are_its_settings() -> None:

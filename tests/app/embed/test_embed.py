@@ -143,7 +143,7 @@ def test_parts_a_stream_and_one_run_give_the_same_rows(tmp_path: Path, service: 
     one = run(path, "-o", folder, *options, "--part", "1/2")
     missing = run("--merge", folder, "-o", tmp_path / "early.parquet")
     assert missing.returncode == 75
-    assert "shards are missing: 1, 3" in missing.stderr
+    assert "shards are missing: part-000001.parquet, part-000003.parquet." in missing.stderr
     two = run("-", "-o", folder, *options, "--part", "2/2", stdin=path.read_bytes())
     assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert merged(folder).equals(merged(tmp_path / "whole"))
@@ -230,6 +230,11 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
             "3 of every 5 bases would be in no window. Take at most 2",
         ),
         (("x.fa", "-o", "v", "--part", "3/2"), 2, "K/N"),
+        (
+            ("x.fa", "-o", "v.parquet"),
+            2,
+            "-o takes the folder of the shards, such as",
+        ),
         (("--merge", ".", "-o", "v", "--windows", "5"), 2, "nothing else"),
         (("x.fa", "-o", "v", "--per-token", "--strand", "both"), 2, "--per-token"),
         (("x.fa", "-o", "v", "--tokens", "4000"), 2, "no model takes more than 1022"),

@@ -194,6 +194,8 @@ def test_intervals_with_flanks_strands_and_middles(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("chr1\t5", "at least three columns"),
+        ("chr1:1,001-2,000", r"which count from 1.* awk -F '\[:-\]'"),
+        ("chr1,0,100", r"commas.* tr ',' '\\t'"),
         ("chrom\tchromStart\tchromEnd", "Begin that line with #"),
         ("chr1\t-9\t8", "not whole numbers"),
         ("chr1\t0\t" + "9" * 5_000, "of a genome's size"),
@@ -231,6 +233,19 @@ def test_what_makes_bed_of_gff_is_said_and_works(tmp_path: Path) -> None:
     (interval,) = read_bed(tmp_path / "genes.bed", threading.Event()).intervals
     assert (interval.record, interval.start, interval.end) == ("chr1", 4, 9)
     assert (interval.name, interval.strand) == ("gene", "-")
+
+
+def test_what_makes_bed_of_places_of_a_browser_works(tmp_path: Path) -> None:
+    (tmp_path / "places.bed").write_text("chr1:1,001-2,000\nchr2:1-5\n")
+    with pytest.raises(InputError) as caught:
+        read_bed(tmp_path / "places.bed", threading.Event())
+    command = str(caught.value).partition("it: ")[2]
+    subprocess.run(command, shell=True, cwd=tmp_path, check=True)
+    intervals = read_bed(tmp_path / "made.bed", threading.Event()).intervals
+    assert [(each.record, each.start, each.end) for each in intervals] == [
+        ("chr1", 1000, 2000),
+        ("chr2", 0, 5),
+    ]
 
 
 def test_a_bed_file_is_read_line_by_line(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A service that refuses, is busy, or answers half: told, waited for, asked again."""
 
+import asyncio
 import io
 import json
 import threading
@@ -140,3 +141,23 @@ async def test_what_does_not_change_is_told(
 ) -> None:
     with pytest.raises(error, match=said):
         await answers(scripted(lambda _number: answer))
+
+
+def test_another_server_is_no_service() -> None:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(404)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    service = RemoteService(url, Choices(pooling="mean"), None, Threads(), lambda _text: None)
+    try:
+        with pytest.raises(InputError, match="answers, but is no gena-coreml"):
+            asyncio.run(service.ready())
+    finally:
+        server.shutdown()
+        server.server_close()

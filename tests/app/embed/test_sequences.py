@@ -198,18 +198,27 @@ def test_an_index_that_lies_beside_the_file_is_not_believed(tmp_path: Path) -> N
     [
         (b"", "is empty"),
         (b"hello\n", "begins with none of FASTA"),
+        (b"acgtACGN\n", r"echo '>name'; cat sequence\.txt\) \| gena embed - "),
         (b"PK\x03\x04", "a zip archive"),
         (gzip.compress(fasta(TWO))[:-9], "too early"),
         (b">a\nACGT\n#comment\n", "Line 3"),
         (b"@r\nACGT\n+\nII\n", "Line 4"),
     ],
     # Not by its bytes: gzip has the time in them, and workers have to agree on names.
-    ids=["empty", "text", "zip", "cut gzip", "comment", "uneven FASTQ"],
+    ids=["empty", "text", "bare", "zip", "cut gzip", "comment", "uneven FASTQ"],
 )
 def test_what_cannot_be_read_is_said(tmp_path: Path, content: bytes, said: str) -> None:
     path = tmp_path / "input"
     path.write_bytes(content)
     with pytest.raises(InputError, match=said), open_input(str(path), threading.Event()):
+        pass
+
+
+def test_a_folder_is_said_to_be_one(tmp_path: Path) -> None:
+    folder = tmp_path / "my genes"
+    folder.mkdir()
+    said = rf"is a folder.* cat '{folder}'/\*\.fa \| gena embed - -o"
+    with pytest.raises(InputError, match=said), open_input(str(folder), threading.Event()):
         pass
 
 

@@ -38,7 +38,15 @@ def tarred() -> bytes:
     return file.getvalue()
 
 
+def office() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("[Content_Types].xml", "<Types/>")
+    return file.getvalue()
+
+
 FILES = {
+    "a file of Excel, Word or the like": (office(), "as CSV UTF-8"),
     "a zip archive": (zipped(), "unzip"),
     "bzip2": (bz2.compress(FASTA), "bunzip2"),
     "xz": (lzma.compress(FASTA), "unxz"),
@@ -135,9 +143,11 @@ def test_the_command_makes_what_is_read(
         ("ACGTACGT,a\nACGT,b\n\n", {"a": 8, "b": 4}),
         ("a\tACGT\nb\tGGCC\n", {"a": 4, "b": 4}),
         ('"";"name";"seq"\r\n"1";"x y";"ACGTN"\r\n', {"1": 5}),
+        ("name;length;seq\r\na;8;ACGTACGT\r\n;;\r\n", {"a": 8}),
+        ("name\tseq\t\r\na\tACGTACGT\t\r\n\t\t\r\n", {"a": 8}),
         (f"GATA,{'ACGT' * 900}\nb,ACGT\n", {"GATA": 3600, "b": 4}),
     ],
-    ids=["third", "first", "no heading", "of R", "long"],
+    ids=["third", "first", "no heading", "of R", "of Excel", "of Excel with tabs", "long"],
 )
 @pytest.mark.parametrize("media_type", ["application/json", "text/csv", "text/plain", None])
 def test_the_columns_of_a_table_are_found(

@@ -99,6 +99,13 @@ def test_json_that_is_too_large_is_refused_by_what_it_unpacks_to(pack: Any) -> N
     assert "FASTA" in problem.detail
 
 
+def test_a_dict_as_python_prints_it_is_told_how_json_is_made() -> None:
+    problem = refused(b"{'sequence': 'ACGT'}")
+    assert problem.code == "json.invalid"
+    assert "double quotes" in problem.detail
+    assert "double quotes" not in refused(b'{"sequence" "ACGT"}').detail
+
+
 def test_inflating_stops_at_the_limit() -> None:
     data = gzip.compress(b" " * 50 * MEGABYTE, mtime=0)
     received = ReceivedBody(io.BytesIO(data), "application/json", len(data))
