@@ -81,7 +81,7 @@ def _meant(arguments: argparse.Namespace, rest: Sequence[str]) -> str:
     """What people mean who give too much."""
     if any(word.startswith("-") for word in rest):
         return ""
-    if arguments.func is _serve:
+    if hasattr(arguments, "model") and not hasattr(arguments, "input"):
         return f". (A model: --model {shlex.quote(rest[0])})"
     if arguments.func is _embed and arguments.input:
         files, output = shlex.join([arguments.input, *rest]), shlex.quote(arguments.output)

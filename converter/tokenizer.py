@@ -60,6 +60,7 @@ _HINTS = {
     "*": "It is a stop of a protein translation; DNA is expected.",
     ">": "It begins a FASTA header; only the sequence is expected here.",
     "@": "It begins a FASTQ header; only the sequence is expected here.",
+    "&": "curl puts it between what several -d or --data-binary give: make one file of them.",
     "_": "It occurs in names, such as accession numbers: the sequence itself is expected.",
     "X": "Unknown bases are written N.",
     "I": "It is inosine, which the model does not know: write N; or this is a protein.",

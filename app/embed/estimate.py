@@ -136,9 +136,11 @@ def require_room(folder: Path, stamp: ShardStamp, n_windows: int, n_bases: int) 
     n_rows = n_bases // _BASES_PER_TOKEN + 2 * n_windows if stamp.per_token else n_windows
     needed = _bytes(n_windows, n_rows, stamp.hidden_size, stamp.options["dtype"])
     free = shutil.disk_usage(folder).free
+    half = _bytes(n_windows, n_rows, stamp.hidden_size, "float16")
     sizes = f"The vectors take up to {_size(needed)}, and {_size(free)} are free in {folder}."
     if needed > free:
-        raise TryAgainError(f"{sizes} Make room, or choose --dtype float16.")
+        smaller = ", or choose --dtype float16" if half < min(needed, free) else ""
+        raise TryAgainError(f"{sizes} Make room{smaller}.")
     if needed > _SHARE_OF_DISK * free:
         raise UsageError(f"{sizes} That is more than half: say --yes if it is meant so.")
 

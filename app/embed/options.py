@@ -132,6 +132,11 @@ def read_options(arguments: argparse.Namespace) -> EmbedOptions:
     """
     if arguments.input is None:
         raise UsageError("Name a file to embed; - is standard input.")
+    if arguments.input.startswith(("http://", "https://", "ftp://")):
+        raise UsageError(
+            f"{brief(arguments.input)} is no file here. What an address has: "
+            f"curl -L {shlex.quote(arguments.input)} | gena embed - -o FOLDER"
+        )
     _check_together(arguments)
     output = user_path(arguments.output)
     if output.suffix == ".parquet" and not output.exists():

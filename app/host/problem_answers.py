@@ -120,8 +120,8 @@ def _answer_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = http_code(error.status_code)
     detail = str(error.detail) if code.startswith("http.") else ""
-    if request.method == "GET" and (error.headers or {}).get("Allow") == "POST":
-        # A browser, or curl without a body. Of a path that has a route nothing is secret.
+    if (error.headers or {}).get("Allow") == "POST":
+        # A browser, curl without a body, or curl -T. Of a path that has a route nothing is secret.
         detail = _how_to_post(request)
     return _answer(request, ProblemError(code, detail, headers=error.headers))
 

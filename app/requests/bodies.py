@@ -131,7 +131,7 @@ async def _parse_form(request: Request) -> FormData:
     except (MultiPartException, ValueError, KeyError):
         raise _bad_form(
             f"It is malformed, or has more than one file, {_MAX_FORM_FIELDS} fields or "
-            f"{_MAX_FORM_FIELD_BYTES} bytes in a field."
+            f"{_MAX_FORM_FIELD_BYTES} bytes in a field. Make one file of several: cat a.fa b.fa"
         ) from None
 
 

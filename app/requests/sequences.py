@@ -5,6 +5,7 @@ FASTQ, GenBank or EMBL files are read as such whatever they are called, apart fr
 no DNA begins so.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BufferedReader
@@ -24,6 +25,7 @@ from app.requests.validation import shown
 
 _LEADING = b" \t\r\n"
 _JSON = (b"{", b"[")
+_FIELD = re.compile(rb"[a-z_]+=")
 _BLOCK = 2**17
 # White space that may come with a bare sequence, beside its bases.
 _SLACK_BYTES = 2**20
@@ -112,6 +114,11 @@ def _unreadable(received: ReceivedBody, first: bytes) -> ProblemError:
     if first[:1] in _JSON and received.media_type == media_types.URL_ENCODED:
         return _unsupported(
             "The body looks like JSON, and its Content-Type says that it is a form."
+        )
+    if received.media_type == media_types.URL_ENCODED and _FIELD.match(first):
+        return _unsupported(
+            "The body holds fields of a form; options go into the query (?pooling=mean), and the "
+            "body is the sequence."
         )
     if received.media_type in ("", media_types.URL_ENCODED) and received.fields is None:
         return _unsupported(

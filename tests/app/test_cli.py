@@ -48,6 +48,10 @@ def test_who_says_nothing_sees_the_commands_and_their_version() -> None:
     ("arguments", "said"),
     [
         (("serve", "gena-mini"), "unrecognized arguments: gena-mini. (A model: --model gena-mini)"),
+        (
+            ("convert", "gena-mini"),
+            "unrecognized arguments: gena-mini. (A model: --model gena-mini)",
+        ),
         (("serve", "--model", "gena-mini", "--prot", "1"), "unrecognized arguments: --prot 1\n"),
         (
             ("embed", "a b.fa", "b.fa", "c.fa", "-o", "v"),

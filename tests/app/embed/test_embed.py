@@ -230,6 +230,7 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
             "3 of every 5 bases would be in no window. Take at most 2",
         ),
         (("x.fa", "-o", "v", "--part", "3/2"), 2, "K/N"),
+        (("https://a.b/x.fa", "-o", "v"), 2, "curl -L https://a.b/x.fa | gena embed - -o"),
         (
             ("x.fa", "-o", "v.parquet"),
             2,

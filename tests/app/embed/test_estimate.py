@@ -39,3 +39,16 @@ def test_a_row_a_token_takes_what_its_tokens_take(
     require_room(tmp_path, stamp(), 1_000, 4_000_000)
     with pytest.raises(TryAgainError, match="GB"):
         require_room(tmp_path, stamp(per_token=True), 1_000, 4_000_000)
+
+
+@pytest.mark.parametrize(
+    ("free", "dtype", "helps"),
+    [(2_000_000, "float32", True), (1_000_000, "float32", False), (1_000_000, "float16", False)],
+)
+def test_fewer_bytes_a_number_are_advised_where_that_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, dtype: str, helps: bool
+) -> None:
+    monkeypatch.setattr(estimate.shutil, "disk_usage", lambda _folder: SimpleNamespace(free=free))
+    with pytest.raises(TryAgainError, match="Make room") as caught:
+        require_room(tmp_path, stamp(dtype=dtype), 1_000, 4_000_000)
+    assert ("--dtype float16" in str(caught.value)) == helps

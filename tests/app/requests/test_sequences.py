@@ -126,6 +126,7 @@ def test_text_is_the_sequence_itself(service, truth):
 @pytest.mark.parametrize(
     ("content", "code", "fields"),
     [
+        (b">a\nACGT&>b\nACGT\n", "sequence.invalid_letter", ("a", 5, "&")),
         (b">a\nACGT\n>b\nAC\nGXT\n", "sequence.invalid_letter", ("b", 4, "X")),
         (b">a\nAC-T\n", "sequence.invalid_letter", ("a", 3, "-")),
         (b">a\nAC\xc3\xa9T\n", "sequence.invalid_letter", ("a", 3, "é")),
@@ -181,6 +182,16 @@ def test_a_body_that_says_nothing_is_told_which_header_curl_needs(service, conte
 
     assert response.status_code == 415
     assert "-H 'Content-Type: text/plain'" in problem(response)["detail"]
+
+
+@pytest.mark.parametrize("content", [b"sequence=ACGT", b"pooling=mean&sequence=ACGT"])
+def test_the_fields_of_a_form_are_called_that(service, content):
+    found = problem(tokenize(service, content, headers={"Content-Type": FORM}))
+
+    assert found["code"] == "body.unsupported_type"
+    assert "fields of a form" in found["detail"]
+    assert "options go into the query" in found["detail"]
+    assert "ACGT, not" not in found["detail"]
 
 
 @pytest.mark.parametrize("path", ["/tokenize", "/features", "/embeddings", "/v1/embeddings"])

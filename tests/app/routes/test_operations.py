@@ -91,6 +91,7 @@ def test_what_wants_a_post_shows_a_line_that_works(
     server: Server, tmp_path: Path, path: str
 ) -> None:
     (tmp_path / "genes.fa").write_text(">a\nACGT\n")
+    assert server.http.put(path).json()["detail"] == server.http.get(path).json()["detail"]
     asked = server.http.get(path)
     line = re.search(r"curl .*?(?=\.? This)", asked.json()["detail"])
     assert asked.status_code == 405
