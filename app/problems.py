@@ -259,6 +259,7 @@ PROBLEMS: dict[str, ProblemKind] = {
         422,
         "Unknown field",
         "poling is not a field of this request.",
+        hint="/docs lists the fields.",
         members={"problems": [{"where": "poling", "message": "is not a field of this request"}]},
     ),
     "options.conflict": ProblemKind(

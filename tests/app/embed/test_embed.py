@@ -231,11 +231,7 @@ def test_another_input_or_option_in_the_folder_is_named(tmp_path: Path, service:
         ),
         (("x.fa", "-o", "v", "--part", "3/2"), 2, "K/N"),
         (("https://a.b/x.fa", "-o", "v"), 2, "curl -L https://a.b/x.fa | gena embed - -o"),
-        (
-            ("x.fa", "-o", "v.parquet"),
-            2,
-            "-o takes the folder of the shards, such as",
-        ),
+        (("x.fa", "-o", "v.parquet"), 2, "-o takes the folder of the shards, such as"),
         (("--merge", ".", "-o", "v", "--windows", "5"), 2, "nothing else"),
         (("x.fa", "-o", "v", "--per-token", "--strand", "both"), 2, "--per-token"),
         (("x.fa", "-o", "v", "--tokens", "4000"), 2, "no model takes more than 1022"),
