@@ -35,6 +35,7 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
         EmbedError: why it cannot go on.
     """
     threads = Threads()
+    _note_on_overlap(options, progress)
     table = None if options.dry_run else _table_there(options.output)
     if table is not None and not _shards_of(options, table):  # no model is started for nothing
         _tell_end(options, table, 0, 0, progress)
@@ -65,6 +66,17 @@ async def embed(options: EmbedOptions, settings: Settings, progress: Progress) -
             table.require_within(source.sequences.names, source.sequences.lengths)
         stamp.require(table.stamp, options.output)
         return await _compute(options, table, stamp, model, threads, progress)
+
+
+def _note_on_overlap(options: EmbedOptions, progress: Progress) -> None:
+    """Who wants windows of bases to overlap finds the option of that name, which changes little."""
+    overlap, size = options.choices.stride, options.cut.bases
+    if overlap and size is not None:
+        progress.note(
+            f"--overlap {overlap} is tokens that the model's own windows share within a long "
+            f"stretch. Windows of bases overlap by --stride: --windows {size} "
+            f"--stride {max(1, size // 2)}"
+        )
 
 
 def _table_there(folder: Path) -> WindowsTable | None:
@@ -160,7 +172,8 @@ async def _compute(
     if not options.yes:
         require_room(options.output, made_by, n_missing, todo)
     if table.n_refused:
-        progress.note(f"{table.n_refused} stretches get no vector: see {options.output / REFUSED}.")
+        what = "1 stretch gets" if table.n_refused == 1 else f"{table.n_refused} stretches get"
+        progress.note(f"{what} no vector: see {options.output / REFUSED}.")
     if table.n_mostly_ambiguous:
         progress.note(
             f"Windows that are mostly letters other than A, C, G, T: {table.n_mostly_ambiguous}; "
@@ -206,9 +219,8 @@ def _tell_end(
     options: EmbedOptions, table: WindowsTable, n_mine: int, n_problems: int, progress: Progress
 ) -> None:
     if n_problems:
-        progress.note(
-            f"{n_problems} windows have no vector, and a code in the column problem in its place."
-        )
+        what = "1 window has" if n_problems == 1 else f"{n_problems} windows have"
+        progress.note(f"{what} no vector, and a code in the column problem in its place.")
     if not _shards_of(options, table):
         progress.note(
             f"Part {options.part} of {options.parts} has no shard: there are {table.n_shards}."
