@@ -67,7 +67,8 @@ def unavailable_problem(error: ModelUnavailableError) -> ProblemError:
             retry_after=seconds,
             reason=state.code,
         )
-    return ProblemError("model.not_ready", state.message, retry_after=_SOON_SECONDS)
+    message = f"{state.message.rstrip('.')}."
+    return ProblemError("model.not_ready", message, retry_after=_SOON_SECONDS)
 
 
 def stopping_problem() -> ProblemError:

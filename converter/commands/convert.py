@@ -79,13 +79,19 @@ def _build_options(args: argparse.Namespace) -> BuildOptions:
     return options
 
 
+def log_to_stderr() -> None:
+    """Show what is logged, each line once."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("huggingface_hub").propagate = False  # it has a handler of its own
+
+
 def _run(args: argparse.Namespace) -> int:
     with ending_at_once():
         from converter.conversion.convert import convert
 
     options = _build_options(args)
     output = user_path(args.output) if args.output else default_bundle(args.model, args.revision)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    log_to_stderr()
     if args.progress == "json":
         when_parent_ends(_interrupt)
     try:

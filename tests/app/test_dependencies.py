@@ -19,6 +19,11 @@ def test_while_a_model_is_on_its_way_another_try_is_worth_it_soon(status: Status
     assert str(said["detail"]).startswith("Loading lab/model. GET /health")
 
 
+def test_a_message_that_is_no_sentence_becomes_one() -> None:
+    said = told(State("converting", "Reading model.safetensors"))
+    assert str(said["detail"]).startswith("Reading model.safetensors. GET /health")
+
+
 @pytest.mark.parametrize(("left", "seconds"), [(29.7, "30"), (0.2, "1")])
 def test_a_failure_says_what_to_do_and_when_it_is_tried_again(left: float, seconds: str) -> None:
     state = State("failed", "No network.", code="checkpoint.unavailable", advice="Check it.")
