@@ -383,14 +383,16 @@ STRIDE = int(os.environ.get("GENA_EMBED_STRIDE", "500000"))
 @pytest.mark.skipif(not GENOME.exists(), reason="Debian's bowtie-examples is not installed")
 def test_a_genome_from_its_gzipped_file_to_one_parquet_file(tmp_path: Path) -> None:
     """E. coli by gena-mini, converted first."""
-    folder = tmp_path / "ecoli"
-    options = ("--model", "gena-mini", "--windows", 4_000, "--stride", STRIDE)
-    done = run(GENOME, "-o", folder, *options, GENA_BUNDLES=str(tmp_path / "bundles"))
-    assert done.returncode == 0, done.stderr
-    table = merged(folder)
     with gzip.open(GENOME, "rt") as file:
         (record,) = SeqIO.parse(file, "fasta")
     assert len(record) == 4_938_920
+    places = [(n, min(n + 4_000, len(record))) for n in range(0, len(record), STRIDE)]
+    bed, folder = tmp_path / "sample.bed", tmp_path / "ecoli"
+    bed.write_text("".join(f"{record.id}\t{start}\t{end}\n" for start, end in places))
+    options = ("--model", "gena-mini", "--bed", bed)
+    done = run(GENOME, "-o", folder, *options, GENA_BUNDLES=str(tmp_path / "bundles"))
+    assert done.returncode == 0, done.stderr
+    table = merged(folder)
     assert table.column("start").to_pylist() == list(range(0, len(record), STRIDE))
     assert set(table.column("record").to_pylist()) == {record.id}
     assert table.column("embedding").null_count == 0
