@@ -129,11 +129,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         share = min(bare) / min(ours)
         memory = {}
         for megabases in (max(1, given.megabases // 100), given.megabases):
-            genome = work / "genome.fa"
-            write_records(genome, [megabases * 10**6])
-            stride = megabases * 10**6 // _WINDOWS_FOR_MEMORY
-            options = ("--windows", 2_000, "--stride", stride)
-            memory[megabases] = embed(given.bundle, genome, work / f"m{megabases}", *options)[1]
+            genome, bed, size = work / "genome.fa", work / "sample.bed", megabases * 10**6
+            write_records(genome, [size])
+            starts = range(0, size, size // _WINDOWS_FOR_MEMORY)
+            bed.write_text("".join(f"r0\t{at}\t{min(at + 2_000, size)}\n" for at in starts))
+            folder = work / f"m{megabases}"
+            memory[megabases] = embed(given.bundle, genome, folder, "--bed", bed)[1]
     figures = {
         "records": given.records,
         "model_windows": n_windows,
