@@ -22,9 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
 from tokenizers import Tokenizer
 
 from converter.checkpoint.files import SHIPPED_MODELS, find_checkpoint
@@ -178,7 +175,12 @@ def predict_by_region(
     return predicted
 
 
-def _probe(regularisation: float) -> Pipeline:
+def _probe(regularisation: float) -> Any:
+    # Here and not above: who only wants the table does not wait for them.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     return make_pipeline(StandardScaler(), LogisticRegression(C=regularisation, max_iter=1000))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from transformers import ModernBertModel
+from torch import nn
 
 from app.embed.shards import shard_path
 from converter.checkpoint.files import find_checkpoint
@@ -48,7 +48,7 @@ def server(request: pytest.FixtureRequest, bundle: Path) -> Iterator[Server]:
 
 
 @pytest.fixture(scope="module")
-def truth(checkpoint: Path) -> ModernBertModel:
+def truth(checkpoint: Path) -> nn.Module:
     network = load_checkpoint(find_checkpoint(str(checkpoint))).encoder()
     assert isinstance(network, ModernGenaEncoder)
     return of_transformers(network, "sdpa")
@@ -70,7 +70,7 @@ def dna_of(tokenizer: DnaTokenizer, own_tokens: int) -> str:
 
 @pytest.mark.parametrize("n_tokens", [3, 66, 200, 513, 1024])
 def test_features_are_those_of_transformers(
-    server: Server, truth: ModernBertModel, tokenizer: DnaTokenizer, n_tokens: int
+    server: Server, truth: nn.Module, tokenizer: DnaTokenizer, n_tokens: int
 ) -> None:
     dna = dna_of(tokenizer, n_tokens - 2)
     answer = server.http.post("/features?format=npy", json={"sequence": dna})
@@ -105,7 +105,7 @@ def test_its_card_says_what_it_is(server: Server) -> None:
 
 
 def test_gena_embed_takes_all_the_tokens_of_its_windows(
-    tmp_path: Path, bundle: Path, truth: ModernBertModel, tokenizer: DnaTokenizer
+    tmp_path: Path, bundle: Path, truth: nn.Module, tokenizer: DnaTokenizer
 ) -> None:
     genome, folder = tmp_path / "genome.fa", tmp_path / "v"
     ((_, sequence),) = write_fasta(genome, [6_000])

@@ -8,9 +8,15 @@ from typing import Any
 import pytest
 
 from converter.bundle.opening import Bundle
+from converter.conversion.toolchain import coremltools_quietly
 from converter.runtime.tuned_choice import choice_file
 from tests.support.bundles import build_small
 from tests.support.paths import ROOT
+
+# As the converter imports it: alone it brings transformers, scikit-learn and what trains networks,
+# which is half of what each worker would import before the first test.
+with coremltools_quietly():
+    pass
 
 
 @pytest.fixture(scope="session")

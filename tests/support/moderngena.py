@@ -3,8 +3,7 @@
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import ModernBertConfig, ModernBertModel
+from torch import Tensor, nn
 
 from converter.network.moderngena.config import ModernGenaConfig
 from converter.network.moderngena.reference import ModernGenaEncoder
@@ -22,8 +21,10 @@ def make_moderngena_reference(outliers: float = 1, **changes: Any) -> ModernGena
     return network.eval().requires_grad_(False)
 
 
-def of_transformers(network: ModernGenaEncoder, implementation: str = "eager") -> ModernBertModel:
+def of_transformers(network: ModernGenaEncoder, implementation: str = "eager") -> nn.Module:
     """transformers' own model with the same weights, every one of them."""
+    from transformers import ModernBertConfig, ModernBertModel
+
     config = network.config
     theirs = ModernBertConfig(
         vocab_size=config.vocab_size,

@@ -1,17 +1,25 @@
 """The official client, unchanged."""
 
 import base64
+from types import ModuleType
 
 import numpy as np
-import openai
 import pytest
 
 from tests.support.dna import close, dna, merged
 from tests.support.live_service import HIDDEN, running
 
 
+@pytest.fixture(scope="module")
+def openai() -> ModuleType:
+    """Not at the top: only the worker that runs these tests waits for it."""
+    import openai
+
+    return openai
+
+
 @pytest.fixture
-def client(service) -> openai.OpenAI:
+def client(service, openai):
     return openai.OpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0)
 
 
@@ -83,7 +91,7 @@ def test_our_options_travel_in_extra_body(client, truth):
     close(answer.data[0].embedding, expected)
 
 
-def test_errors_are_those_that_the_client_knows(client):
+def test_errors_are_those_that_the_client_knows(client, openai):
     with pytest.raises(openai.NotFoundError) as unknown:
         client.embeddings.create(model="text-embedding-3-small", input="ACGT")
     with pytest.raises(openai.UnprocessableEntityError) as letter:
@@ -99,7 +107,7 @@ def test_errors_are_those_that_the_client_knows(client):
     assert "64" in str(size.value)
 
 
-def test_who_is_not_let_in_hears_why(truth):
+def test_who_is_not_let_in_hears_why(truth, openai):
     with running(truth, api_key="secret") as service:
         client = openai.OpenAI(base_url=service.url + "/v1", api_key="none", max_retries=0)
         with pytest.raises(openai.AuthenticationError, match="The key is missing or wrong"):
@@ -107,7 +115,7 @@ def test_who_is_not_let_in_hears_why(truth):
 
 
 @pytest.mark.parametrize("ids", [[835, 23050, 26460], [[835, 23050], [5, 6]], [[5, 6]]])
-def test_ids_are_refused_unless_they_are_asked_for(client, ids):
+def test_ids_are_refused_unless_they_are_asked_for(client, openai, ids):
     """What LangChain sends unless it is told otherwise: ids of OpenAI's tokenizer."""
     with pytest.raises(openai.UnprocessableEntityError, match=r"check_embedding_ctx_length=False"):
         client.embeddings.create(model="lab/model", input=ids)
@@ -121,7 +129,7 @@ def test_null_is_the_default(service):
     assert isinstance(answer.json()["data"][0]["embedding"], list)
 
 
-def test_models_are_listed_and_found(client):
+def test_models_are_listed_and_found(client, openai):
     (listed,) = client.models.list()
 
     assert (listed.id, listed.owned_by) == ("lab/model", "lab")

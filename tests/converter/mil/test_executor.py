@@ -8,7 +8,6 @@ import coremltools as ct
 import numpy as np
 import pytest
 import torch
-import transformers
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -217,9 +216,11 @@ class PlainBert(nn.Module):
     """transformers' BertModel, with a mask that coremltools can convert."""
 
     def __init__(self, attention: str) -> None:
+        from transformers import BertConfig, BertModel
+
         super().__init__()
         torch.manual_seed(0)
-        config = transformers.BertConfig(
+        config = BertConfig(
             vocab_size=100,
             hidden_size=32,
             num_hidden_layers=2,
@@ -228,7 +229,7 @@ class PlainBert(nn.Module):
             max_position_embeddings=64,
             attn_implementation=attention,
         )
-        self.bert = transformers.BertModel(config, add_pooling_layer=False).eval()
+        self.bert = BertModel(config, add_pooling_layer=False).eval()
         for parameter in self.bert.parameters():
             parameter.data = 0.2 * torch.randn_like(parameter)
 

@@ -5,8 +5,6 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from transformers import BertConfig, BertModel, RobertaPreLayerNormConfig, RobertaPreLayerNormModel
-from transformers.models.bert.modeling_bert import BertLMPredictionHead
 
 from converter.network.gena_bert.config import GenaBertConfig
 from converter.network.gena_bert.reference import GenaEncoder, MaskedLanguageModelHead
@@ -64,6 +62,8 @@ def batch() -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("eps", [1e-12, 1e-5, 0.1])
 @pytest.mark.parametrize("width", [{}, {"hidden_size": 48, "num_attention_heads": 3}])
 def test_post_norm_is_bert(eps: float, width: dict[str, int]) -> None:
+    from transformers import BertConfig, BertModel
+
     config, weights = settings(pre_layer_norm=False, layer_norm_eps=eps, **width)
     bert = BertModel(BertConfig(**geometry(config), pad_token_id=PAD), add_pooling_layer=False)
     load_all(bert.eval(), weights)
@@ -75,11 +75,13 @@ def test_post_norm_is_bert(eps: float, width: dict[str, int]) -> None:
     torch.testing.assert_close(found[mask.bool()], expected[mask.bool()], **CLOSE)
 
 
-def roberta(config: GenaBertConfig, weights: dict[str, Tensor]) -> RobertaPreLayerNormModel:
+def roberta(config: GenaBertConfig, weights: dict[str, Tensor]) -> Any:
     """The same arithmetic under other names.
 
     Position ids are given at each call: RoBERTa's own begin after the padding id.
     """
+    from transformers import RobertaPreLayerNormConfig, RobertaPreLayerNormModel
+
     network = RobertaPreLayerNormModel(
         RobertaPreLayerNormConfig(**geometry(config), pad_token_id=PAD), add_pooling_layer=False
     )
@@ -190,6 +192,9 @@ def test_hidden_states_are_those_of_each_layer(switches: dict[str, bool]) -> Non
 
 
 def test_the_head_is_berts() -> None:
+    from transformers import BertConfig
+    from transformers.models.bert.modeling_bert import BertLMPredictionHead
+
     config, weights = settings(layer_norm_eps=1e-5)
     words = weights["embeddings.word_embeddings.weight"]
     ours, theirs = (

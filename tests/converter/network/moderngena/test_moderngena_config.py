@@ -4,7 +4,6 @@ import dataclasses
 from typing import Any
 
 import pytest
-from transformers import ModernBertConfig
 
 from converter.errors import CheckpointError, UnsupportedModelError
 from converter.network.config import read_encoder_config
@@ -40,6 +39,8 @@ def test_the_published_sizes_are_read(geometry: dict[str, int]) -> None:
 @pytest.mark.parametrize("thetas", [(1e4, 1e4), (160_000.0, 1e4)])
 def test_what_transformers_writes_is_what_transformers_reads(thetas: tuple[float, float]) -> None:
     """Old keys through the library's own class, and back as it writes them today."""
+    from transformers import ModernBertConfig
+
     old = moderngena_config_dict(
         num_hidden_layers=7, global_rope_theta=thetas[0], local_rope_theta=thetas[1]
     )

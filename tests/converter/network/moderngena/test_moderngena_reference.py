@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import ModernBertForMaskedLM
 
 from converter.checkpoint.files import find_checkpoint
 from converter.network.loading import load_checkpoint
@@ -65,6 +64,8 @@ def test_each_layer_is_there() -> None:
 
 @pytest.mark.parametrize("classifier_bias", [True, False])
 def test_the_head_gives_the_logits_of_transformers(tmp_path: Path, classifier_bias: bool) -> None:
+    from transformers import ModernBertForMaskedLM
+
     folder = make_moderngena(tmp_path / "c", classifier_bias=classifier_bias)
     checkpoint = load_checkpoint(find_checkpoint(str(folder)))
     head = checkpoint.masked_language_model_head()
