@@ -78,8 +78,14 @@ class LoadReport:
         return broken
 
 
-async def load(server: Served, clients: int, seconds: float, seed: int = 0) -> LoadReport:
-    """Run `clients` for `seconds`; each sends its next request when the last one has ended."""
+async def load(
+    server: Served, clients: int, seconds: float, seed: int = 0, answers: int = 0
+) -> LoadReport:
+    """Run `clients` for `seconds`; each sends its next request when the last one has ended.
+
+    Args:
+        answers: the least number of answers; on a slow machine it goes on until there are so many.
+    """
     report = LoadReport()
     end = time.monotonic() + seconds
     samples: list[tuple[float, dict[str, float]]] = []
@@ -94,7 +100,7 @@ async def load(server: Served, clients: int, seconds: float, seed: int = 0) -> L
         async with httpx.AsyncClient(
             base_url=server.url, timeout=HANG_SECONDS, trust_env=False
         ) as http:
-            while time.monotonic() < end:
+            while time.monotonic() < end or report.statuses[200] < answers:
                 path, body = mixed_request(generator)
                 # Records have ids already; a bare sequence has to say that it is one.
                 headers = {} if body.startswith(">") else {"Content-Type": "text/plain"}

@@ -15,7 +15,8 @@ from tests.support.stand_in_bundle import make_bundle
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     bundle = make_bundle(tmp_path_factory.mktemp("batches") / "bundle")
-    settings = {"GENA_PREDICT_TIMEOUT_SECONDS": "1.5", "STAND_IN_BATCH_TOKENS": "512"}
+    # More than a busy machine takes for a prediction of nothing; what hangs waits for it twice.
+    settings = {"GENA_PREDICT_TIMEOUT_SECONDS": "3", "STAND_IN_BATCH_TOKENS": "512"}
     with running(STAND_IN_SERVER, GENA_BUNDLE=str(bundle), **settings) as server:
         assert server.wait_for("ready")["runtime"]["batch_tokens"] == 512
         yield server

@@ -36,7 +36,7 @@ def metric(server: Served, name: str) -> float:
 
 
 def test_64_clients_are_answered_or_refused_and_leave_nothing_behind(server: Served) -> None:
-    report = asyncio.run(load(server, clients=64, seconds=8))
+    report = asyncio.run(load(server, clients=64, seconds=8, answers=64))
 
     assert report.broken_promises() == []
     assert report.statuses[200] >= 64

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from statistics import median
 
 import httpx
 import pytest
@@ -29,6 +30,20 @@ def server(bundle: Path) -> Iterator[Server]:
     with running(GENA_BUNDLE=str(bundle), GENA_LOG_FORMAT="json") as server:
         server.wait_for("ready")
         yield server
+
+
+@pytest.fixture(scope="module")
+def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    bundle = make_bundle(tmp_path_factory.mktemp("lasting") / "bundle")
+    with running(GENA_BUNDLE=str(bundle), GENA_LOG_FORMAT="json") as server:
+        yield server
+
+
+@pytest.fixture
+def lasting(lived: Server) -> Server:
+    """One that others have used, for tests that do not end it."""
+    lived.wait_for("ready")
+    return lived
 
 
 @pytest.fixture
@@ -116,30 +131,31 @@ def test_a_given_bundle_is_never_built_again(bundle: Path) -> None:
         assert "tokenizer.json" in health["message"]
 
 
-def test_kill_of_the_model_under_load(server: Server) -> None:
+def test_kill_of_the_model_under_load(lasting: Server) -> None:
+    restarts = lasting.health()["restarts"] + 1
     with ThreadPoolExecutor(8) as clients:
-        answers = [clients.submit(server.predict, 1, stand_in.SLOW, 2, repeat=2) for _ in range(8)]
-        wait_for_flows(server, 8)
-        (model,) = server.children()
+        answers = [clients.submit(lasting.predict, 1, stand_in.SLOW, 2, repeat=2) for _ in range(8)]
+        wait_for_flows(lasting, 8)
+        (model,) = lasting.children()
         os.kill(model, signal.SIGKILL)
         codes = sorted(answer.result().status_code for answer in answers)
     # One was being computed; the others waited for the next process and got their answers.
     assert codes == [200] * 7 + [503]
-    health = server.wait_for("ready", restarts=1)
-    assert health["restarts"] == 1
-    assert server.predict(1, 9, 2).status_code == 200
-    assert "gena_model_restarts_total 1.0" in server.http.get("/metrics").text
-    (successor,) = server.children()
+    lasting.wait_for("ready", restarts=restarts)
+    assert lasting.predict(1, 9, 2).status_code == 200
+    assert f"gena_model_restarts_total {restarts}.0" in lasting.http.get("/metrics").text
+    (successor,) = lasting.children()
     assert successor != model
 
 
-def test_the_request_that_kills_the_model_is_told(server: Server) -> None:
-    killed = server.predict(1, stand_in.KILLED, 2)
+def test_the_request_that_kills_the_model_is_told(lasting: Server) -> None:
+    restarts = lasting.health()["restarts"] + 1
+    killed = lasting.predict(1, stand_in.KILLED, 2)
     assert killed.status_code == 503
     assert killed.headers["content-type"] == "application/problem+json"
     assert killed.json()["code"] == "model.crashed"
     assert "SIGKILL" in killed.json()["detail"]
-    server.wait_for("ready", restarts=1)
+    lasting.wait_for("ready", restarts=restarts)
 
 
 def test_a_stopped_model_is_a_hang(bundle: Path) -> None:
@@ -178,26 +194,27 @@ def test_dna_is_tokenized_before_the_model_is_loaded_and_after_it_failed(bundle:
         assert server.http.post("/embeddings", **dna).json()["code"] == "model.failed"
 
 
-def test_a_client_that_leaves_takes_its_windows_along(server: Server) -> None:
-    with socket.create_connection(("127.0.0.1", server.port)) as client:
+def test_a_client_that_leaves_takes_its_windows_along(lasting: Server) -> None:
+    with socket.create_connection(("127.0.0.1", lasting.port)) as client:
         client.sendall(
             f"POST /predict?ids=1,{stand_in.SLOW},2&repeat=1000 HTTP/1.1\r\n"
             "Host: localhost\r\nContent-Length: 0\r\n\r\n".encode()
         )
-        wait_for_flows(server, 1)
-    wait_for_flows(server, 0)
-    assert '"status": 499' in server.text
+        wait_for_flows(lasting, 1)
+    wait_for_flows(lasting, 0)
+    assert '"status": 499' in lasting.text
 
 
-def test_health_answers_promptly_under_load(server: Server) -> None:
+def test_health_answers_promptly_under_load(lasting: Server) -> None:
     with ThreadPoolExecutor(8) as clients:
-        load = [clients.submit(server.predict, 1, stand_in.SLOW, 2, repeat=2) for _ in range(8)]
-        slowest = 0.0
+        load = [clients.submit(lasting.predict, 1, stand_in.SLOW, 2, repeat=2) for _ in range(8)]
+        took = []
         while not all(each.done() for each in load):
             began = time.perf_counter()
-            assert server.http.get("/health").status_code == 200
-            slowest = max(slowest, time.perf_counter() - began)
-    assert slowest < stand_in.SLOW_SECONDS
+            assert lasting.http.get("/health").status_code == 200
+            took.append(time.perf_counter() - began)
+    # Not the slowest one: a busy machine has pauses of its own.
+    assert median(took) < stand_in.SLOW_SECONDS / 2
 
 
 def test_a_full_queue_refuses_at_once(bundle: Path) -> None:

@@ -16,7 +16,7 @@ from tests.support.raw_http import exchange
 # Eight times the size, at most 2.2 times the time for each doubling. A square would give 64.
 _FACTOR = 8
 _MOST = 2.2**3
-_LEAST_TRIALS, _MOST_TRIALS = 3, 10
+_LEAST_TRIALS, _MOST_TRIALS = 2, 10
 
 _PLAIN = {"Content-Type": "text/plain"}
 _JSON = {"Content-Type": "application/json"}
