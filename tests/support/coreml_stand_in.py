@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from converter.bundle.opening import Bundle
+from converter.fidelity.golden import Golden
 from converter.runtime.coreml_library import Arrays, LoadedModel, System
 
 SLOW_SECONDS = 0.1
@@ -78,6 +80,18 @@ def placement(compiled: Path, compute_units: str, function: str | None) -> dict[
     if compute_units == "ALL":
         raise RuntimeError("no compute plan")
     return {"NeuralEngine": 40, "CPU": 3} if compute_units == "CPU_AND_NE" else {"CPU": 43}
+
+
+def remember(bundle: Bundle) -> None:
+    """Compute all that a check of a bundle asks for: no process of a check imports torch then."""
+    package = bundle.interface
+    golden = Golden.load(bundle.golden(), bundle.manifest.pad_token_id)
+    for length in bundle.manifest.lengths:
+        model = load(bundle.package, "CPU_ONLY", package.core_ml_function(length))
+        fitting = [i for i in range(len(golden.names)) if golden.n_tokens(i) <= length]
+        windows = [golden.input_ids[i : i + 1, :length] for i in fitting]
+        for window in (*windows, package.empty_window(length)):
+            model.predict(package.inputs(np.ascontiguousarray(window)))
 
 
 class _Model:

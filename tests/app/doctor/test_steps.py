@@ -15,6 +15,7 @@ from app.doctor.redaction import Redaction
 from app.doctor.serving import Server
 from app.doctor.visit import Visit
 from converter.bundle.opening import Bundle, open_bundle
+from tests.support import coreml_stand_in
 from tests.support.doctor import outcomes
 from tests.support.scenarios import until
 
@@ -65,13 +66,14 @@ def test_load_tells_of_a_model_that_was_killed(
 
 
 def test_units_that_crash_do_not_stop_the_others(
-    visit: Visit, monkeypatch: pytest.MonkeyPatch
+    visit: Visit, tiny_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(
         "GENA_TEST_COREML",
         json.dumps({"CPU_AND_NE": "crash", "memory": str(visit.scratch)}),
     )
-    visit.library = "tests.support.coreml_stand_in"
+    coreml_stand_in.remember(tiny_bundle)
+    visit.library = coreml_stand_in.__name__
     visit.compute_units = ("CPU_AND_NE", "CPU_ONLY")
     done = outcomes(visit, "units")["units"]
     assert done.verdict == "failed"
