@@ -200,7 +200,7 @@ def test_the_shipped_model_converts(tmp_path: Path) -> None:
     folder = SHIPPED_MODELS["gena-mini"]
     if not (folder / "model.safetensors").is_file():
         pytest.skip("models/gena-mini is not here")
-    bundle = convert("gena-mini", output=tmp_path / "out", options=ONE_LENGTH)
+    bundle = convert("gena-mini", output=tmp_path / "out")
     assert bundle.manifest.model == "gena-mini"
     assert verdicts(bundle) == dict.fromkeys(GATES, "expected")
     assert bundle.manifest.fidelity["head"]["top1_agreement"] >= 0.95

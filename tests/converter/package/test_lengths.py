@@ -1,5 +1,6 @@
 """What is derived for a length is what coremltools gives for it, operation by operation."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ from converter.conversion.build import (
     network_for,
     network_inputs,
 )
-from converter.conversion.toolchain import coremltools_quietly
+from converter.conversion.toolchain import coremltools_quietly, hurrying
 from converter.errors import PackageError
 from converter.mil.executor import PackageExecutor
 from converter.network.config import read_encoder_config
@@ -125,7 +126,9 @@ def test_a_derived_function_is_what_conversion_gives(kind: str, tmp_path: Path) 
     assert derived.default_function == f"length_{lengths[-1]}"
     for length in lengths:
         function = derived.functions[f"length_{length}"]
-        expected = load_program(direct(reference, options, fp32, length, tmp_path))
+        # The longest by all that coremltools does: that hurrying changes nothing is told by it.
+        with contextlib.nullcontext() if length == lengths[-1] else hurrying():
+            expected = load_program(direct(reference, options, fp32, length, tmp_path))
         main = expected.functions["main"]
         assert (function.inputs, function.outputs) == (main.inputs, main.outputs)
         assert function.opset == main.opset
