@@ -26,7 +26,8 @@ def answers(server: Server, *windows: tuple[int, ...]) -> list[httpx.Response]:
     """Of requests that come while the model is busy with two others."""
     busy = [(1, stand_in.SLOW, number) for number in (7, 8)]
     with ThreadPoolExecutor(len(windows) + len(busy)) as clients:
-        slow = [clients.submit(server.predict, *window) for window in busy]
+        # For two seconds, which is long enough to be seen on a busy machine.
+        slow = [clients.submit(server.predict, *window, repeat=5) for window in busy]
         until(lambda: "gena_open_flows 2.0" in server.http.get("/metrics").text, "both are in")
         rest = [clients.submit(server.predict, *window) for window in windows]
     assert [each.result().status_code for each in slow] == [200, 200]
