@@ -1,7 +1,8 @@
 """Attention of windows that lie end to end, each for itself: everywhere, or a short way.
 
-Written for what torch computes fast: on a CPU windows of one length at a time, and of those that
-look a short way only the blocks that are in reach; on a GPU all windows in one call.
+Written for what torch computes fast: on a CPU windows one by one, tiny and long ones of one length
+together, and of those that look a short way only the blocks that are in reach; on a GPU all windows
+in one call.
 """
 
 import functools
@@ -13,8 +14,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-# Up to so many tokens a CPU computes all scores of a window at once sooner than tile by tile.
-_SHORT = 160
+# Up to so many tokens a CPU computes all scores of a window at once sooner than tile by tile: from
+# so many on in place, one window after the other; of fewer for all windows of one length, whose
+# queries, keys and values are copied together for that.
+_SHORT, _TINY = 160, 24
 
 
 @dataclass(frozen=True)
@@ -38,55 +41,58 @@ class Attention:
         """
         if self.padding is not None:
             return _attend_padded(x, self.heads, self.padding, reach)
-        groups = [(n, len(list(same))) for n, same in itertools.groupby(self.lengths)]
-        return _attend_in_groups(x, self.heads, groups, reach)
+        rows = x.new_empty(len(x), x.shape[1] // 3)
+        _attend_in_turn(x, rows, self.heads, self.lengths, reach)
+        return rows
 
 
-def _attend_in_groups(
-    x: Tensor, heads: int, groups: Sequence[tuple[int, int]], reach: int | None
-) -> Tensor:
+def _attend_in_turn(
+    x: Tensor, rows: Tensor, heads: int, lengths: Sequence[int], reach: int | None
+) -> None:
     """Windows of one length at a time.
 
     Args:
-        groups: lengths, ascending, and how many windows have them; the rows after those are
-            nobody's, and get any numbers.
+        lengths: of the windows, ascending; the rows after those are nobody's, and get zeros.
     """
-    sizes = [n * count for n, count in groups]
-    *parts, rest = torch.split(x, [*sizes, len(x) - sum(sizes)])
-    attended = [
-        _attend_near(part.view(count, n, -1), heads, reach)
-        for part, (n, count) in zip(parts, groups, strict=True)
-    ]
-    if len(rest):
-        attended.append(rest[:, : x.shape[1] // 3])
-    return attended[0] if len(attended) == 1 else torch.cat(attended)
+    start = 0
+    for n, same in itertools.groupby(lengths):
+        count = len(list(same))
+        part = slice(start, start + n * count)
+        _attend_near(x[part].view(count, n, -1), rows[part].view(count, n, -1), heads, reach)
+        start = part.stop
+    rows[start:] = 0
 
 
-def _attend_near(x: Tensor, heads: int, reach: int | None) -> Tensor:
-    """(B, n, 3H) to (B n, H)."""
+def _attend_near(x: Tensor, rows: Tensor, heads: int, reach: int | None) -> None:
+    """(B, n, 3H) into (B, n, H)."""
     n = x.shape[1]
     if reach is None or n <= reach + 1:
-        return _attend(x, heads)
+        _attend(x, rows, heads)
     # Below that, the blocks at both ends would be mostly empty.
-    if x.device.type != "cpu" or n <= 4 * reach:
-        return _attend(x, heads, in_reach(n, reach, x.device))
-    return _attend_in_blocks(x, heads, reach)
+    elif x.device.type != "cpu" or n <= 4 * reach:
+        _attend(x, rows, heads, in_reach(n, reach, x.device))
+    else:
+        rows.copy_(_attend_in_blocks(x, heads, reach))
 
 
-def _attend(x: Tensor, heads: int, mask: Tensor | None = None) -> Tensor:
-    """(B, n, 3H) to (B n, H)."""
-    batch, n, width = x.shape
+def _attend(x: Tensor, rows: Tensor, heads: int, mask: Tensor | None = None) -> None:
+    """(B, n, 3H) into (B, n, H)."""
+    batch, n, _ = x.shape
     query, key, value = x.view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
-    if mask is None and n <= _SHORT and x.device.type == "cpu" and x.dtype == torch.float32:
+    attended = rows.view(batch, n, heads, -1).transpose(1, 2)
+    at_once = mask is None and n <= _SHORT and x.device.type == "cpu" and x.dtype == torch.float32
+    if not at_once:
+        attended.copy_(F.scaled_dot_product_attention(query, key, value, mask, scale=1.0))
+    elif n >= _TINY or batch == 1:
+        for q, k, v, place in zip(query, key.transpose(2, 3), value, attended, strict=True):
+            place.copy_(torch.bmm(torch.bmm(q, k).softmax(-1), v))
+    else:
         scores = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
-        attended = torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(query.shape)
-        return attended.transpose(1, 2).reshape(batch * n, width // 3)
-    attended = F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=1.0)
-    return attended.transpose(1, 2).reshape(batch * n, width // 3)
+        attended.copy_(torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(query.shape))
 
 
 def _attend_in_blocks(x: Tensor, heads: int, reach: int) -> Tensor:
-    """(B, n, 3H) to (B n, H): blocks of 2 reach queries, each with the 4 reach keys around it."""
+    """(B, n, 3H) to (B, n, H): blocks of 2 reach queries, each with the 4 reach keys around it."""
     batch, n, width = x.shape
     block = 2 * reach
     blocks = -(-n // block)
@@ -102,7 +108,7 @@ def _attend_in_blocks(x: Tensor, heads: int, reach: int) -> Tensor:
         queries.transpose(1, 2), keys, values, attn_mask=mask, scale=1.0
     )
     rows = attended.transpose(1, 2).reshape(batch, blocks * block, width // 3)
-    return rows[:, :n].reshape(batch * n, width // 3)
+    return rows[:, :n]
 
 
 @functools.lru_cache(maxsize=4)
@@ -156,4 +162,6 @@ def _attend_padded(x: Tensor, heads: int, padding: Padding, reach: int | None) -
         mask = mask & in_reach(n, reach, x.device)
     padded = x.new_zeros(batch * n, x.shape[1])
     padded[padding.places] = x
-    return _attend(padded.view(batch, n, -1), heads, mask)[padding.places]
+    rows = x.new_empty(batch, n, x.shape[1] // 3)
+    _attend(padded.view(batch, n, -1), rows, heads, mask)
+    return rows.flatten(0, 1)[padding.places]
