@@ -79,11 +79,12 @@ async def test_a_single_sequence_does_not_wait_for_an_upload() -> None:
 @scenario
 async def test_who_comes_during_a_long_batch_goes_with_the_next() -> None:
     """And the model has that before it is done with the first, so that it never waits."""
-    scheduler, model = Scheduler(5120), FakeModel(batch_tokens=200)
+    scheduler, model = Scheduler(5120), FakeModel(batch_tokens=1000)
     scheduler.attach(model, A)
     async with scheduler.open_flow(A, 512, 60) as upload, scheduler.open_flow(A, 512, 60) as single:
-        waiting = ask(upload, *[window(1, 100) for _ in range(8)])
-        await asyncio.sleep(0.05)  # of the 0.2 s that it takes, by the speed that is guessed first
+        # A second a batch, by the speed that is guessed first.
+        waiting = ask(upload, *[window(1, 500) for _ in range(8)])
+        await settle()
         waiting += ask(single, window(2, 50))
         await settle()
         assert model.batches == [[1, 1]]
