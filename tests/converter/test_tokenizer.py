@@ -3,6 +3,7 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,16 @@ def seeded(folder: Path) -> Path:
 
 def random_dna(length: int, letters: str = "ACGT", seed: int = 0) -> str:
     return "".join(random.Random(seed).choices(letters, k=length))
+
+
+def cpu_seconds(work: Callable[[str], object], text: str) -> float:
+    """The better of two, of this process: others may use the machine."""
+    trials = []
+    for _ in range(2):
+        start = time.process_time()
+        work(text)
+        trials.append(time.process_time() - start)
+    return min(trials)
 
 
 def test_white_space_case_and_uracil_are_folded_and_counted() -> None:
@@ -104,10 +115,8 @@ def test_every_single_character_is_kept_removed_or_refused() -> None:
 
 def test_a_megabase_is_cleaned_at_once() -> None:
     text = random_dna(1_000_000, "ACGTacgtuN\n")
-    start = time.perf_counter()
-    clean(text)
     # 6 ms where this was written; far less than a Python loop over the bases would take.
-    assert time.perf_counter() - start < 0.1
+    assert cpu_seconds(clean, text) < 0.1
 
 
 def sequences() -> list[str]:
@@ -177,15 +186,10 @@ def test_a_run_of_n_is_one_token_of_the_t2t_vocabulary_and_unknown_letters_of_th
 def test_tokenizing_is_linear_in_the_length() -> None:
     tokenizer = DnaTokenizer(published(BASE))
 
-    def seconds(length: int) -> float:
-        sequence = random_dna(length)
-        start = time.process_time()
-        tokenizer.encode(sequence)
-        return time.process_time() - start
-
-    seconds(10_000)
-    # Eight times the bases; 64 times the time would be quadratic.
-    assert seconds(800_000) < 24 * seconds(100_000)
+    short, long = (cpu_seconds(tokenizer.encode, random_dna(n)) for n in (100_000, 800_000))
+    # Eight times the bases; 64 times the time would be quadratic. The shorter one's tokens lie in
+    # a core's cache, which makes it 25 times.
+    assert long < 40 * short
 
 
 @pytest.fixture
