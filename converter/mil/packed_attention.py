@@ -1,8 +1,8 @@
 """Attention of windows that lie end to end, each for itself: everywhere, or a short way.
 
 Written for what torch computes fast: on a CPU windows one by one, tiny and long ones of one length
-together, and of those that look a short way only the blocks that are in reach; on a GPU all windows
-in one call.
+together, and of those that look a short way only the blocks that are in reach; by oneDNN long ones
+that look everywhere; on a GPU all windows in one call.
 """
 
 import functools
@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+
+from converter.mil import onednn
 
 # Up to so many tokens a CPU computes all scores of a window at once sooner than tile by tile: from
 # so many on in place, one window after the other; of fewer for all windows of one length, whose
@@ -27,11 +29,22 @@ class Attention:
     Attributes:
         lengths: of the windows, ascending.
         padding: where rows go on a GPU; None where no window is padded.
+        by_onednn: whether oneDNN computes long windows.
     """
 
     heads: int
     lengths: tuple[int, ...]
     padding: "Padding | None"
+    by_onednn: bool = False
+
+    @property
+    def rows_read(self) -> int:
+        """How many it reads of (N, 3H): those after the last window's have no effect."""
+        *before, longest = self.lengths
+        return sum(before) + (_rows_of_program(longest) if self._has_program(longest) else longest)
+
+    def _has_program(self, n: int) -> bool:
+        return self.by_onednn and n > _SHORT
 
     def __call__(self, x: Tensor, reach: int | None) -> Tensor:
         """(N, H) of queries, keys and values (N, 3H), the queries scaled already.
@@ -42,25 +55,29 @@ class Attention:
         if self.padding is not None:
             return _attend_padded(x, self.heads, self.padding, reach)
         rows = x.new_empty(len(x), x.shape[1] // 3)
-        _attend_in_turn(x, rows, self.heads, self.lengths, reach)
+        self._attend_in_turn(x, rows, reach)
         return rows
 
+    def _attend_in_turn(self, x: Tensor, rows: Tensor, reach: int | None) -> None:
+        """Windows of one length at a time; the rows after all are nobody's, and get zeros."""
+        start = 0
+        for n, same in itertools.groupby(self.lengths):
+            count = len(list(same))
+            part = slice(start, start + n * count)
+            if self._has_program(n) and (reach is None or n <= reach + 1):
+                for first in range(start, part.stop, n):
+                    read = x[first : first + _rows_of_program(n)]
+                    attended = onednn.attend(read, self.heads, n)
+                    rows[first : first + n].view(attended.shape).copy_(attended)
+            else:
+                near = x[part].view(count, n, -1), rows[part].view(count, n, -1)
+                _attend_near(*near, self.heads, reach)
+            start = part.stop
+        rows[start:] = 0
 
-def _attend_in_turn(
-    x: Tensor, rows: Tensor, heads: int, lengths: Sequence[int], reach: int | None
-) -> None:
-    """Windows of one length at a time.
 
-    Args:
-        lengths: of the windows, ascending; the rows after those are nobody's, and get zeros.
-    """
-    start = 0
-    for n, same in itertools.groupby(lengths):
-        count = len(list(same))
-        part = slice(start, start + n * count)
-        _attend_near(x[part].view(count, n, -1), rows[part].view(count, n, -1), heads, reach)
-        start = part.stop
-    rows[start:] = 0
+def _rows_of_program(n: int) -> int:
+    return n + -n % onednn.ROW_STEP
 
 
 def _attend_near(x: Tensor, rows: Tensor, heads: int, reach: int | None) -> None:
@@ -78,7 +95,7 @@ def _attend_near(x: Tensor, rows: Tensor, heads: int, reach: int | None) -> None
 def _attend(x: Tensor, rows: Tensor, heads: int, mask: Tensor | None = None) -> None:
     """(B, n, 3H) into (B, n, H)."""
     batch, n, _ = x.shape
-    query, key, value = x.view(batch, n, 3, heads, -1).permute(2, 0, 3, 1, 4)
+    query, key, value = onednn.apart(x, heads)
     attended = rows.view(batch, n, heads, -1).transpose(1, 2)
     at_once = mask is None and n <= _SHORT and x.device.type == "cpu" and x.dtype == torch.float32
     if not at_once:

@@ -6,7 +6,6 @@ padding, and only attention and pooling look at them one by one.
 """
 
 import math
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +25,7 @@ from converter.mil.encoder_weights import (
     Turns,
     read_encoder_weights,
 )
+from converter.mil.onednn import ROW_STEP, deals_out, has_onednn
 from converter.mil.packed_attention import Attention, Padding
 from converter.mil.packed_pooling import Cut, PackedPooling
 from converter.network.structure import EncoderConfig
@@ -36,7 +36,7 @@ from converter.pooling import Poolings, count_answered, of_each
 # oneDNN makes code for every number of rows, which takes a millisecond for each of a layer's
 # products: numbers of rows are rounded up, those up to so many to a multiple of the step beside it.
 # Coarser steps compute more rows for nothing than that saves.
-_ROW_STEPS = ((32, 4), (math.inf, 8))
+_ROW_STEPS = ((32, 4), (math.inf, ROW_STEP))
 
 
 class PackedEncoder:
@@ -128,11 +128,11 @@ class PackedEncoder:
     ) -> Tensor:
         """(R, H) that is wanted of windows that ascend in length, end to end."""
         lengths = [len(window) for window in windows]
-        rows = sum(lengths)
-        filling = [np.zeros(self._filled(rows) - rows, np.int32)]
+        attention = self._attention(lengths)
+        filling = [np.zeros(self._filled(attention.rows_read) - sum(lengths), np.int32)]
         ids = torch.from_numpy(np.concatenate([*windows, *filling])).to(self._device)
         places = np.concatenate([*map(np.arange, lengths), *filling])
-        company = _Company(torch.from_numpy(places).to(self._device), self._attention(lengths))
+        company = _Company(torch.from_numpy(places).to(self._device), attention)
         x = self._words[ids].float()
         if self._positions is not None:
             x = x + self._positions[company.places]
@@ -202,9 +202,12 @@ class PackedEncoder:
 
     def _attention(self, lengths: Sequence[int]) -> Attention:
         """Each window for itself."""
-        is_even = self._device.type == "cpu" or lengths[0] == lengths[-1]
+        is_on_cpu = self._device.type == "cpu"
+        is_even = is_on_cpu or lengths[0] == lengths[-1]
         padding = None if is_even else Padding.of(lengths, self._device)
-        return Attention(self._heads, tuple(lengths), padding)
+        by_onednn = is_on_cpu and self._compute == torch.float32 and has_onednn()
+        by_onednn = by_onednn and deals_out(self._heads)
+        return Attention(self._heads, tuple(lengths), padding, by_onednn)
 
 
 @dataclass(frozen=True)
@@ -260,7 +263,7 @@ class _Product:
     def __init__(self, linear: Linear, device: torch.device, compute: torch.dtype) -> None:
         self._weight = linear.weight.to(device, compute)
         self._bias = linear.bias.to(device, compute)
-        self._packed = device.type == "cpu" and compute != torch.float16 and has_packed_products()
+        self._packed = device.type == "cpu" and compute != torch.float16 and has_onednn()
         if self._packed:
             # oneDNN's own layout, made once: F.linear makes it again for every product.
             self._weight = torch.ops.mkldnn._reorder_linear_weight(self._weight.contiguous(), None)
@@ -334,10 +337,3 @@ class _Layer:
         """What stands between the two sides of the feed-forward (N, I)."""
         activated = self.up.gelu(x)
         return activated if self.gate is None else self.gate.times(x, activated)
-
-
-def has_packed_products() -> bool:
-    """Whether this PyTorch has oneDNN's products with packed weights, as it has on x86."""
-    return platform.machine() in ("x86_64", "AMD64") and bool(
-        torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    )

@@ -50,14 +50,15 @@ def build(
     options: BuildOptions,
     plan: PackagePlan,
     trivial: str = "",
+    length: int = LENGTH,
 ) -> Package:
     reference = network(config, trivial=trivial)
     package, table = folder / "model.mlpackage", None
-    build_package(reference, options, plan, package, lengths=(LENGTH,))
+    build_package(reference, options, plan, package, lengths=(length,))
     if options.embedding == "host":
-        encoder = re_author(reference, LENGTH, options, plan.scales)
+        encoder = re_author(reference, length, options, plan.scales)
         table = encoder.host_table().detach().numpy().astype(np.float16)
-    return package, PackageInterface(reference.config, {LENGTH: "main"}, table)
+    return package, PackageInterface(reference.config, {length: "main"}, table)
 
 
 VARIANTS: dict[str, tuple[Any, ...]] = {
@@ -135,6 +136,21 @@ def test_what_is_pooled_is_pooled_of_the_executed_package(package: Package) -> N
             assert compare(pooled(truth, pooling), vector).psnr >= 100
 
 
+def test_long_windows_are_as_good(tmp_path: Path) -> None:
+    """By oneDNN's attention, wherever they lie, and whatever is wanted of them."""
+    package = build(tmp_path, {}, BuildOptions(), PackagePlan(), length=512)
+    together = windows(161, 512, 300, 40, 301, 300, 511)
+    whole = [executed(package, window) for window in together]
+    encoder = PackedEncoder.of_package(*package)
+    means = [WindowPooling("mean", 1, len(window)) for window in together]
+    for batch in (slice(0, 7), slice(2, 3), slice(0, 6), slice(4, 6)):
+        alike = zip(whole[batch], encoder.predict(together[batch]), strict=True)
+        assert all(compare(truth, found).psnr >= 100 for truth, found in alike)
+        vectors = encoder.predict(together[batch], means[batch])
+        for truth, vector, mean in zip(whole[batch], vectors, means[batch], strict=True):
+            assert compare(pooled(truth, mean), vector).psnr >= 100
+
+
 @pytest.mark.parametrize("how", ["mean", "max"])
 def test_what_is_pooled_in_bf16_is_pooled_in_float32(plain: Package, how: Any) -> None:
     encoder = PackedEncoder.of_package(*plain, compute=torch.bfloat16)
@@ -165,7 +181,7 @@ def test_of_the_last_layer_only_what_is_wanted_is_computed(
 def test_without_packed_products_it_gives_the_same(
     plain: Package, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packed_encoder, "has_packed_products", lambda: False)
+    monkeypatch.setattr(packed_encoder, "has_onednn", lambda: False)
     together = windows(3, 50, 128)
     encoder = PackedEncoder.of_package(*plain)
     for window, found in zip(together, encoder.predict(together), strict=True):
