@@ -14,7 +14,7 @@ from torch import Tensor
 from converter.conversion.build import EVERYTHING, PackagePlan, build_package
 from converter.errors import PackageError
 from converter.fidelity.gates import compare
-from converter.mil import packed_encoder
+from converter.mil import onednn, packed_encoder
 from converter.mil.executor import PackageExecutor
 from converter.mil.packed_attention import Attention, Padding
 from converter.mil.packed_encoder import PackedEncoder
@@ -136,10 +136,18 @@ def test_what_is_pooled_is_pooled_of_the_executed_package(package: Package) -> N
             assert compare(pooled(truth, pooling), vector).psnr >= 100
 
 
-def test_long_windows_are_as_good(tmp_path: Path) -> None:
+def test_long_windows_are_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By oneDNN's attention, wherever they lie, and whatever is wanted of them."""
+    read: set[tuple[int, int]] = set()
+    attend = onednn.attend
+
+    def watched(x: Tensor, heads: int, n: int) -> Tensor:
+        read.add((n, len(x)))
+        return attend(x, heads, n)
+
+    monkeypatch.setattr(onednn, "attend", watched)
     package = build(tmp_path, {}, BuildOptions(), PackagePlan(), length=512)
-    together = windows(161, 512, 300, 40, 301, 300, 511)
+    together = windows(161, 512, 300, 40, 305, 300, 511)
     whole = [executed(package, window) for window in together]
     encoder = PackedEncoder.of_package(*package)
     means = [WindowPooling("mean", 1, len(window)) for window in together]
@@ -149,6 +157,8 @@ def test_long_windows_are_as_good(tmp_path: Path) -> None:
         vectors = encoder.predict(together[batch], means[batch])
         for truth, vector, mean in zip(whole[batch], vectors, means[batch], strict=True):
             assert compare(pooled(truth, mean), vector).psnr >= 100
+    # Of one number of rows in every company.
+    assert read == {(161, 168), (300, 304), (305, 312), (511, 512), (512, 512)}
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
