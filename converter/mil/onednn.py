@@ -10,8 +10,8 @@ from torch import Tensor
 
 # Rows of products and of attention are a multiple: oneDNN makes code for every number.
 ROW_STEP = 8
-# Programs of attention that are kept, of 1.6 MB each. To make one takes as long as one saves in
-# two or three predictions.
+# Programs of attention that are kept, of 1.6 MB each. To make one takes what it saves in two or
+# three predictions.
 _KEPT_PROGRAMS = 24
 
 

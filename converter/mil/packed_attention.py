@@ -1,8 +1,8 @@
 """Attention of windows that lie end to end, each for itself: everywhere, or a short way.
 
 Written for what torch computes fast: on a CPU windows one by one, tiny and long ones of one length
-together, and of those that look a short way only the blocks that are in reach; by oneDNN long ones
-that look everywhere; on a GPU all windows in one call.
+together, and of those that look a short way only the blocks that are in reach; by oneDNN those of
+almost 512 tokens; on a GPU all windows in one call.
 """
 
 import functools
@@ -20,6 +20,9 @@ from converter.mil import onednn
 # so many on in place, one window after the other; of fewer for all windows of one length, whose
 # queries, keys and values are copied together for that.
 _SHORT, _TINY = 160, 24
+# Numbers of tokens that oneDNN has programs for (`onednn.attend`). A window gains the more the
+# longer it is; these are 16 numbers of rows, so that all programs can be kept.
+_BY_PROGRAM = range(385, 513)
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Attention:
     Attributes:
         lengths: of the windows, ascending.
         padding: where rows go on a GPU; None where no window is padded.
-        by_onednn: whether oneDNN computes long windows.
+        by_onednn: whether oneDNN computes windows of almost 512 tokens.
     """
 
     heads: int
@@ -44,7 +47,7 @@ class Attention:
         return sum(before) + (_rows_of_program(longest) if self._has_program(longest) else longest)
 
     def _has_program(self, n: int) -> bool:
-        return self.by_onednn and n > _SHORT
+        return self.by_onednn and n in _BY_PROGRAM
 
     def __call__(self, x: Tensor, reach: int | None) -> Tensor:
         """(N, H) of queries, keys and values (N, 3H), the queries scaled already.

@@ -147,7 +147,7 @@ def test_long_windows_are_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(onednn, "attend", watched)
     package = build(tmp_path, {}, BuildOptions(), PackagePlan(), length=512)
-    together = windows(161, 512, 300, 40, 305, 300, 511)
+    together = windows(385, 512, 420, 40, 425, 420, 511)
     whole = [executed(package, window) for window in together]
     encoder = PackedEncoder.of_package(*package)
     means = [WindowPooling("mean", 1, len(window)) for window in together]
@@ -158,7 +158,7 @@ def test_long_windows_are_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         for truth, vector, mean in zip(whole[batch], vectors, means[batch], strict=True):
             assert compare(pooled(truth, mean), vector).psnr >= 100
     # Of one number of rows in every company.
-    assert read == {(161, 168), (300, 304), (305, 312), (511, 512), (512, 512)}
+    assert read == {(385, 392), (420, 424), (425, 432), (511, 512), (512, 512)}
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
