@@ -47,7 +47,7 @@ def attend(x: Tensor, heads: int, n: int) -> Tensor:
     Args:
         x: (N, 3H) float32 of queries, keys and values, the queries scaled already; N a multiple
             of `ROW_STEP`.
-        n: tokens. The N - n rows after them may hold any numbers, and have no effect.
+        n: tokens. The N - n rows after them may hold any finite numbers, and have no effect.
 
     Returns:
         (n, heads, width).
