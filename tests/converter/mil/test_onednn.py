@@ -49,9 +49,8 @@ def test_where_a_window_lies_does_not_matter() -> None:
 
 
 @pytest.mark.parametrize("n", [253, 256])
-def test_it_is_one_program_of_onednn(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_it_is_one_program_of_onednn(n: int) -> None:
     """What was not fused would give the same, slower."""
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with torch.inference_mode():
         onednn.attend(rows(256), HEADS, n)
     graph = str(torch.jit.last_executed_optimized_graph())

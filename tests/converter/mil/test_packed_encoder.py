@@ -146,6 +146,7 @@ def test_long_windows_are_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return attend(x, heads, n)
 
     monkeypatch.setattr(onednn, "attend", watched)
+    monkeypatch.setattr(packed_encoder, "deals_out", lambda _heads: True)
     package = build(tmp_path, {}, BuildOptions(), PackagePlan(), length=512)
     together = windows(385, 512, 420, 40, 425, 420, 511)
     whole = [executed(package, window) for window in together]
@@ -157,8 +158,14 @@ def test_long_windows_are_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         vectors = encoder.predict(together[batch], means[batch])
         for truth, vector, mean in zip(whole[batch], vectors, means[batch], strict=True):
             assert compare(pooled(truth, mean), vector).psnr >= 100
-    # Of one number of rows in every company.
-    assert read == {(385, 392), (420, 424), (425, 432), (511, 512), (512, 512)}
+    # Of one number of rows in every company; where there is no oneDNN, by PyTorch.
+    assert not onednn.has_onednn() or read == {
+        (385, 392),
+        (420, 424),
+        (425, 432),
+        (511, 512),
+        (512, 512),
+    }
 
 
 @pytest.mark.parametrize("how", ["mean", "max"])
