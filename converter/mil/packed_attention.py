@@ -21,7 +21,7 @@ from converter.mil import onednn
 # queries, keys and values are copied together for that.
 _SHORT, _TINY = 160, 24
 # Numbers of tokens that oneDNN has programs for (`onednn.attend`). A window gains the more the
-# longer it is; these are 16 numbers of rows, so that all programs can be kept.
+# longer it is; these are 16 numbers of rows: few enough that hardly a program is made twice.
 _BY_PROGRAM = range(385, 513)
 
 

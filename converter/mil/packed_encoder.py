@@ -205,8 +205,8 @@ class PackedEncoder:
         is_on_cpu = self._device.type == "cpu"
         is_even = is_on_cpu or lengths[0] == lengths[-1]
         padding = None if is_even else Padding.of(lengths, self._device)
-        by_onednn = is_on_cpu and self._compute == torch.float32 and has_onednn()
-        by_onednn = by_onednn and deals_out(self._heads)
+        is_exact = self._compute == torch.float32
+        by_onednn = is_on_cpu and is_exact and has_onednn() and deals_out(self._heads)
         return Attention(self._heads, tuple(lengths), padding, by_onednn)
 
 
