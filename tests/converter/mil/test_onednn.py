@@ -1,11 +1,16 @@
 """Attention by oneDNN: that of float64, whatever stands behind a window, and in one program."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor
 
 from converter.mil import onednn
 from converter.mil.packed_attention import Attention
+from tests.support.paths import ROOT
 
 HEADS, WIDTH = 4, 16
 H = HEADS * WIDTH
@@ -60,12 +65,38 @@ def test_it_is_one_program_of_onednn(n: int) -> None:
     assert not torch.jit.onednn_fusion_enabled()
 
 
-@pytest.mark.parametrize(
-    ("heads", "threads", "does"),
-    [(12, 1, True), (12, 2, True), (12, 4, True), (12, 5, False), (12, 8, False), (16, 8, True)],
-)
-def test_it_is_taken_where_threads_have_as_much_to_do(
-    heads: int, threads: int, does: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert onednn.deals_out(heads) == does
+_AS_IN_BERT = """
+import torch
+from converter.mil import onednn
+
+for heads, threads in ((12, 1), (12, 2), (12, 4), (12, 8), (2, 2)):
+    torch.set_num_threads(threads)
+    onednn._program.cache_clear()
+    print("case", onednn.deals_out(heads), flush=True)
+    with torch.inference_mode():
+        onednn.attend(torch.randn(256, 3 * 64 * heads), heads, 253)
+"""
+
+
+def test_it_is_taken_where_onednn_goes_head_by_head() -> None:
+    """By oneDNN's own words."""
+    environment = {**os.environ, "ONEDNN_VERBOSE": "all"}
+    ran = subprocess.run(
+        [sys.executable, "-c", _AS_IN_BERT],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    cases = ran.stdout.split("case ")[1:]
+    assert [case.startswith("True") for case in cases] == [True, True, True, False, False]
+    executed = [[line for line in case.splitlines() if ",graph,exec," in line] for case in cases]
+    by_head = [all(",sdp_decomp_kernel_t," in line for line in lines) for lines in executed]
+    assert all(executed)
+    assert by_head == [True, True, True, False, False]
+
+
+def test_nor_where_threads_would_wait_for_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 5)
+    assert not onednn.deals_out(12)
