@@ -64,19 +64,28 @@ class Attention:
     def _attend_in_turn(self, x: Tensor, rows: Tensor, reach: int | None) -> None:
         """Windows of one length at a time; the rows after all are nobody's, and get zeros."""
         start = 0
-        for n, same in itertools.groupby(self.lengths):
-            count = len(list(same))
-            part = slice(start, start + n * count)
-            if self._has_program(n) and (reach is None or n <= reach + 1):
-                for first in range(start, part.stop, n):
+        for n, count in self._counts:
+            stop = start + n * count
+            looks_everywhere = reach is None or n <= reach + 1
+            if looks_everywhere and self._has_program(n):
+                for first in range(start, stop, n):
                     read = x[first : first + _rows_of_program(n)]
                     attended = onednn.attend(read, self.heads, n)
                     rows[first : first + n].view(attended.shape).copy_(attended)
+            elif looks_everywhere and _is_alone(x, n, count):
+                for first in range(start, stop, n):
+                    _attend_alone(x[first : first + n], rows[first : first + n], self.heads)
             else:
-                near = x[part].view(count, n, -1), rows[part].view(count, n, -1)
-                _attend_near(*near, self.heads, reach)
-            start = part.stop
-        rows[start:] = 0
+                together, place = (each[start:stop].view(count, n, -1) for each in (x, rows))
+                _attend_near(together, place, self.heads, reach)
+            start = stop
+        if start < len(rows):
+            rows[start:] = 0
+
+    @functools.cached_property
+    def _counts(self) -> list[tuple[int, int]]:
+        """The windows' lengths, and how many have each."""
+        return [(n, len(list(same))) for n, same in itertools.groupby(self.lengths)]
 
 
 def _rows_of_program(n: int) -> int:
@@ -100,15 +109,28 @@ def _attend(x: Tensor, rows: Tensor, heads: int, mask: Tensor | None = None) -> 
     batch, n, _ = x.shape
     query, key, value = onednn.apart(x, heads)
     attended = rows.view(batch, n, heads, -1).transpose(1, 2)
-    at_once = mask is None and n <= _SHORT and x.device.type == "cpu" and x.dtype == torch.float32
-    if not at_once:
-        attended.copy_(F.scaled_dot_product_attention(query, key, value, mask, scale=1.0))
-    elif n >= _TINY or batch == 1:
-        for q, k, v, place in zip(query, key.transpose(2, 3), value, attended, strict=True):
-            place.copy_(torch.bmm(torch.bmm(q, k).softmax(-1), v))
-    else:
+    if mask is None and n < _TINY and _is_short(x, n):
         scores = torch.bmm(query.flatten(0, 1), key.flatten(0, 1).transpose(1, 2))
         attended.copy_(torch.bmm(scores.softmax(-1), value.flatten(0, 1)).view(query.shape))
+    else:
+        attended.copy_(F.scaled_dot_product_attention(query, key, value, mask, scale=1.0))
+
+
+def _is_short(x: Tensor, n: int) -> bool:
+    return n <= _SHORT and x.device.type == "cpu" and x.dtype == torch.float32
+
+
+def _is_alone(x: Tensor, n: int, count: int) -> bool:
+    """Whether windows of n tokens are computed one after the other, all scores of one at once."""
+    return _is_short(x, n) and (n >= _TINY or count == 1)
+
+
+def _attend_alone(x: Tensor, rows: Tensor, heads: int) -> None:
+    """(n, 3H) into (n, H), by few calls: with 20 tokens they take longer than their arithmetic."""
+    n = len(x)
+    query, key, value = x.view(n, 3, heads, -1).permute(1, 2, 0, 3).unbind()
+    attended = torch.bmm(torch.bmm(query, key.mT).softmax(-1), value)
+    rows.view(n, heads, -1).copy_(attended.transpose(0, 1))
 
 
 def _attend_in_blocks(x: Tensor, heads: int, reach: int) -> Tensor:

@@ -254,7 +254,7 @@ class _LayerNorm:
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], self._weight, self._bias, self._eps)
+        return torch.layer_norm(x, x.shape[-1:], self._weight, self._bias, self._eps)
 
 
 class _Product:
@@ -290,7 +290,7 @@ class _Product:
         return stream + self(x)
 
     def _pointwise(self, x: Tensor, activation: str, algorithm: str) -> Tensor:
-        product: Tensor = torch.ops.mkldnn._linear_pointwise(
+        product: Tensor = torch.ops.mkldnn._linear_pointwise.default(
             x, self._weight, self._bias, activation, [], algorithm
         )
         return product
