@@ -42,6 +42,7 @@ from converter.mil.packed_encoder import PackedEncoder
 from converter.network.families import family_of
 from converter.options import BuildOptions, function_names
 from converter.package.interface import PackageInterface
+from converter.runtime.torch_runtime import CPU_BATCH_TOKENS
 from tools.served import told_as_served
 
 _SETTLE_SECONDS = 0.2
@@ -188,7 +189,10 @@ def _load_packed(model: str, package: Path, threads: int) -> None:
 
 
 def _predict_packed(ids: NDArray[np.int32]) -> float:
-    return _seconds(_loaded[0].predict, list(ids))
+    """As many windows at a time as the service hands over."""
+    together = max(1, CPU_BATCH_TOKENS // ids.shape[1])
+    batches = [list(ids[first : first + together]) for first in range(0, len(ids), together)]
+    return _seconds(lambda: [_loaded[0].predict(batch) for batch in batches])
 
 
 def _compare(model: str, package: Path, rounds: int, threads: int, bare: BareProducts) -> list[Row]:

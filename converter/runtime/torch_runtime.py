@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Beyond these a CPU computes no faster, and whoever comes next waits longer.
-_CPU_BATCH_TOKENS = 512
+CPU_BATCH_TOKENS = 512
 # A GPU gains by all that there are: the setting bounds them.
 _GPU_BATCH_TOKENS = 2**17
 
@@ -60,7 +60,7 @@ class TorchRuntime:
             torch.set_num_threads(threads)
         self.compute_units = _usable_device(device, compute)
         self.compute: str = compute
-        self.batch_tokens = _CPU_BATCH_TOKENS if self.compute_units == "cpu" else _GPU_BATCH_TOKENS
+        self.batch_tokens = CPU_BATCH_TOKENS if self.compute_units == "cpu" else _GPU_BATCH_TOKENS
         self._interface = bundle.interface
         with bundle.reading_package() as package:
             self._encoder = PackedEncoder.of_package(
